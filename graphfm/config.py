@@ -1,0 +1,239 @@
+"""Recipes: one YAML file is one complete run.
+
+A recipe may ``extends:`` another; ``key=value`` overrides are read with the same schema; an unknown
+key is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, model_validator
+
+from graphfm.errors import RecipeError
+from graphfm.parts import StrictConfig, did_you_mean, part, validated
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(value: Any) -> Any:
+    """Read a duration: a number of seconds, or a number with s, m, h or d.
+
+    >>> seconds("30m")
+    1800.0
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([smhd])\s*", value) if isinstance(value, str) else None
+    return float(match[1]) * _UNITS[match[2]] if match else value
+
+
+class DataConfig(StrictConfig):
+    """What to learn from."""
+
+    mixture: str
+    """A mixture of ``datasets/mixtures.yaml``."""
+    exclude: tuple[str, ...] = ()
+    """Ids to leave out of it."""
+    val_fraction: float = Field(default=0.2, ge=0, lt=1)
+    """Share of a graph's labelled nodes that never enter a loss."""
+    jobs: int = Field(default=1, ge=1)
+    """Processes that prepare graphs."""
+
+
+class ModelConfig(StrictConfig):
+    """The shape of the model (the paper's section 3)."""
+
+    dim: int = Field(default=96, ge=8)
+    """Width D of every token, latent and state."""
+    num_eigenvectors: int = Field(default=16, ge=0)
+    """Laplacian eigenvectors of the positional encoding."""
+    adapter: part("adapters", "mlp") = Field(default=None, validate_default=True)  # type: ignore
+    encoder: part("encoders", "perceiver") = Field(default=None, validate_default=True)  # type: ignore
+    decoder: part("decoders", "prefix") = Field(default=None, validate_default=True)  # type: ignore
+
+
+class SamplingConfig(StrictConfig):
+    """What goes into a step."""
+
+    num_neighbors: int = Field(default=16, ge=0)
+    """T, sampled without replacement for every target."""
+    max_targets: int = Field(default=256, ge=1)
+    """Targets of one graph in one step."""
+    max_context: int = Field(default=1024, ge=1)
+    """Nodes of one graph that the encoder reads in one step; sampled where there are more."""
+    targets_per_step: int = Field(default=512, ge=1)
+    """Budget of a step, in targets; what encoding a graph costs is counted in."""
+
+
+class TrainConfig(StrictConfig):
+    """The loop."""
+
+    steps: int = Field(default=10_000, ge=1)
+    """Optimizer steps."""
+    max_time: Annotated[float | None, BeforeValidator(seconds)] = None
+    """Stop, saved, after this many seconds (``30m``, ``6h``); the schedule counts steps only."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps over which it rises from 0."""
+    final_lr: float = Field(default=0.05, ge=0, le=1)
+    """Share of the peak that the cosine ends at."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's, on matrices only."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """The gradient's norm is clipped to this."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto = bf16 autocast on CUDA, fp32 elsewhere (bf16 loses in CPU attention)."""
+    log_every: int = Field(default=20, ge=1)
+    """Steps between lines of ``metrics.jsonl``."""
+    eval_every: int = Field(default=1000, ge=1)
+    """Steps between evaluations on validation nodes."""
+    eval_targets: int = Field(default=256, ge=1)
+    """Validation nodes of each graph that an evaluation looks at."""
+    save_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints."""
+    keep: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} must be less than {self.steps} steps"
+            )
+        return self
+
+
+class Recipe(StrictConfig):
+    """One complete pretraining run."""
+
+    name: str
+    about: str = ""
+    """What it is for, on what hardware, how long, which loss to expect."""
+    seed: int = Field(default=0, ge=0)
+    data: DataConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)  # reads part files: not at import
+    sampling: SamplingConfig = SamplingConfig()
+    objective: part("objectives", "supervised") = Field(default=None, validate_default=True)  # type: ignore
+    train: TrainConfig = TrainConfig()
+
+    def to_yaml(self) -> str:
+        """The resolved whole, readable back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def shipped(folder: str) -> Path:
+    """Where the YAML of ``datasets`` or ``recipes`` lies: in the checkout, or inside the wheel."""
+    package = Path(__file__).parent
+    inside = package / "_shipped" / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with the package, as ``load_recipe`` takes them."""
+    root = shipped("recipes")
+    return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        name: A file, a name from :func:`recipe_names`, or the last part of one.
+        overrides: ``key=value`` in the recipe's own keys, such as ``train.steps=100``.
+
+    Raises:
+        RecipeError: GFM200 for a recipe that is not there, GFM201 to GFM205 for one that is wrong.
+    """
+    path = _recipe_path(str(name))
+    values = _read_extended(path, ())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise RecipeError("GFM204", f"expected key=value, got {override!r}")
+        _set(values, key.strip(), yaml.safe_load(text), override)
+    try:
+        return validated(Recipe, values)
+    except RecipeError as error:
+        key = error.where
+        line = _line_of(path, key.split("."))
+        at = f"{path}, line {line}, {key}" if line else f"{path}, {key}"
+        raise RecipeError(error.code, error.what, where=at, fix=error.fix) from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain content of a YAML file.
+
+    Raises:
+        RecipeError: GFM205 for a file that is not YAML, with its line.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError("GFM205", f"not readable as YAML: {error}", where=str(path)) from None
+
+
+def _recipe_path(name: str) -> Path:
+    if Path(name).suffix in {".yaml", ".yml"} and Path(name).is_file():
+        return Path(name)
+    names = recipe_names()
+    found = [n for n in names if name in (n, n.rsplit("/", 1)[-1])]
+    if len(found) != 1:
+        what = f"no recipe {name!r}" if not found else f"{name!r} could be {' or '.join(found)}"
+        hint = did_you_mean(name, [n.rsplit("/", 1)[-1] for n in names])
+        raise RecipeError(
+            "GFM200", f"{what}.{hint}", fix=f"a .yaml file, or one of {', '.join(names)}"
+        )
+    return shipped("recipes") / f"{found[0]}.yaml"
+
+
+def _read_extended(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    if path in below:
+        raise RecipeError("GFM206", "recipes extend each other in a circle", where=str(path))
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise RecipeError("GFM205", "a recipe must be a mapping of keys to values", where=str(path))
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    beside = path.parent / str(base)
+    whole = _read_extended(beside if beside.is_file() else _recipe_path(str(base)), (*below, path))
+    return _merged(whole, values)
+
+
+def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """``top`` over ``base``; a part of another kind replaces the whole part."""
+    result = dict(base)
+    for key, value in top.items():
+        below = result.get(key)
+        same = isinstance(below, Mapping) and isinstance(value, Mapping)
+        if same and value.get("kind", below.get("kind")) == below.get("kind"):
+            value = _merged(below, value)
+        result[key] = value
+    return result
+
+
+def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:
+    *folders, last = key.split(".")
+    for folder in folders:
+        below = values.setdefault(folder, {})
+        if not isinstance(below, dict):
+            raise RecipeError("GFM204", f"{folder} holds no keys", where=override)
+        values = below
+    values[last] = value
+
+
+def _line_of(path: Path, keys: Sequence[str]) -> int | None:
+    """The line of a key in the file itself; None where it came from elsewhere."""
+    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    line = None
+    for key in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = [(k, v) for k, v in pairs if k.value == key]
+        if not found:
+            return None
+        line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return line
