@@ -1,0 +1,69 @@
+"""Two-layer adapter: one linear map to the shared width, and a residual feed-forward layer.
+
+Shapes:
+    N  nodes   F  transformed feature columns   D  width
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from graphfm.nn.block import FeedForward
+from graphfm.parts import PartConfig
+
+PROJECTION_SEED = 2407_11907  # one projection for every dataset, so that adapters begin alike
+
+
+class Config(PartConfig):
+    """Shape of the adapter."""
+
+    kind: Literal["mlp"] = "mlp"
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of feature entries dropped in training."""
+    ffn_mult: int = Field(default=1, ge=1)
+    """Width of the feed-forward layer over D."""
+
+    def build(self, *, num_features: int, dim: int) -> Adapter:
+        """The module for one dataset."""
+        return Adapter(num_features, dim, self.dropout, self.ffn_mult)
+
+
+class Adapter(nn.Module):
+    """See the module.
+
+    Features arrive as principal scores in falling order. The map begins as the same random
+    projection for every dataset, and the feed-forward layer at zero, so that a dataset the trunk
+    has never seen begins like all others did.
+    """
+
+    def __init__(self, num_features: int, dim: int, dropout: float, ffn_mult: int):
+        super().__init__()
+        self.num_features, self.ffn_mult = num_features, ffn_mult
+        self.dropout = nn.Dropout(dropout)
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_mult)  # before anything whose draws depend on the width
+        self.project = nn.Linear(num_features, dim) if num_features else None
+        nn.init.zeros_(self.ffn.down.weight)
+        nn.init.zeros_(self.ffn.down.bias)
+        if self.project is not None:
+            rng = torch.Generator().manual_seed(PROJECTION_SEED)
+            columns = torch.randn(num_features, dim, generator=rng)  # column i: any width
+            self.project.weight.data = columns.t() / num_features**0.5
+            nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transformed features (N, F) -> (N, D)."""
+        tokens = self.bias.expand(len(x), -1)
+        if self.project is not None:
+            tokens = tokens + self.project(self.dropout(x))
+        return tokens + self.ffn(self.norm(tokens))
+
+    def flops(self, num_nodes: int) -> int:
+        """Of the forward pass over so many nodes."""
+        dim = len(self.bias)
+        return num_nodes * 2 * (self.num_features * dim + 3 * self.ffn_mult * dim * dim)

@@ -1,0 +1,1 @@
+"""Encoders: packed node tokens -> latents. A file is a kind."""

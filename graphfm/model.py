@@ -1,0 +1,202 @@
+"""GraphFM: adapters -> Perceiver encoder -> decoder -> heads (Lachi et al., arXiv 2407.11907).
+
+    token of node v      t_v = adapter_g(x_v) + encoding(v)                       (N, D)
+    latents of graph g   z_g = encoder({t_v : v in context of g})                 (K, D)
+    state of target q    s_q = decoder(t_q, {t_u : u in T neighbors of q}, z_g)   (Q, D)
+    prediction           head_g(s_q)
+
+Shapes:
+    B  graphs   N  tokens   Q  targets   T  neighbors   K  latents   D  width   C  classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphfm.config import ModelConfig
+from graphfm.errors import DataError
+from graphfm.graphs.spec import GraphSpec
+from graphfm.nn.position import SignInvariantEncoding
+from graphfm.parts import config_class, validated
+from graphfm.sampling.batch import GraphBatch
+from graphfm.sampling.plan import StepCost
+
+PREFIX = "graph_"  # nn.ModuleDict refuses names such as "train" or "type"
+
+
+class GraphFM(nn.Module):
+    """One trunk for all graphs, an adapter and a head for each.
+
+    Args:
+        config: The shape.
+        seed: Of the trunk's first weights.
+
+    Example:
+        >>> from graphfm.config import ModelConfig
+        >>> from graphfm.graphs.spec import GraphSpec, TaskSpec
+        >>> model = GraphFM(ModelConfig(dim=32), seed=0)
+        >>> task = TaskSpec(num_classes=3)
+        >>> model.add_graph(GraphSpec(name="mine", num_features=5, task=task))
+        >>> model.num_params()["head"]
+        99
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int):
+        super().__init__()
+        if config.dim % config.encoder.num_heads or config.dim % config.decoder.num_heads:
+            raise DataError(
+                "GFM208",
+                f"dim must be a multiple of num_heads: dim={config.dim}, encoder "
+                f"{config.encoder.num_heads} heads, decoder {config.decoder.num_heads} heads",
+            )
+        self.shape = config
+        self.specs: dict[str, GraphSpec] = {}
+        self.adapters = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.position = SignInvariantEncoding(config.dim, config.num_eigenvectors)
+            self.encoder = config.encoder.build(dim=config.dim)
+            self.decoder = config.decoder.build(dim=config.dim)
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], *, seed: int = 0, specs: Sequence[GraphSpec] = ()
+    ) -> GraphFM:
+        """A fresh model of a shape that :meth:`config` gave."""
+        model = cls(validated(ModelConfig, config, path="model"), seed=seed)
+        for spec in specs:
+            model.add_graph(spec)
+        return model
+
+    def config(self) -> dict[str, Any]:
+        """The shape as plain data."""
+        return self.shape.model_dump(mode="json")
+
+    def add_graph(self, spec: GraphSpec) -> None:
+        """Take in a dataset: it gets an adapter and a head of its own.
+
+        Raises:
+            DataError: GFM121 for a name that is taken.
+        """
+        if spec.name in self.specs:
+            raise DataError("GFM121", f"the model already has a graph named {spec.name!r}")
+        dim = self.shape.dim
+        head = config_class("heads", spec.task.kind)()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # every adapter begins alike: a new graph looks like the old ones
+            adapter = self.shape.adapter.build(num_features=spec.num_features, dim=dim)
+            built = head.build(dim=dim + spec.num_raw, num_classes=spec.task.num_classes)
+        device = self.encoder.latents.device
+        self.adapters[PREFIX + spec.name] = adapter.to(device)
+        self.heads[PREFIX + spec.name] = built.to(device)
+        self.specs[spec.name] = spec
+
+    def drop_graph(self, name: str) -> None:
+        """Forget a dataset's adapter and head."""
+        del self.adapters[PREFIX + name], self.heads[PREFIX + name], self.specs[name]
+
+    def adapter(self, name: str) -> Any:
+        """The adapter of a dataset."""
+        return self.adapters[self._known(name)]
+
+    def head(self, name: str) -> Any:
+        """The head of a dataset."""
+        return self.heads[self._known(name)]
+
+    def forward(self, batch: GraphBatch) -> list[Tensor]:
+        """Logits of each graph's targets, B times (Q_b, C_b)."""
+        tokens = self.embed(batch)
+        latents = self.encode(batch, tokens)
+        states = self.decode(batch, tokens, latents)
+        return self.predict(batch, states)
+
+    def embed(self, batch: GraphBatch) -> Tensor:
+        """Tokens of the batch (N, D)."""
+        adapted = [self.adapter(n)(x) for n, x in zip(batch.names, batch.x, strict=True)]
+        return torch.cat(adapted) + self.position(batch.pe)  # already in packed order
+
+    def encode(self, batch: GraphBatch, tokens: Tensor) -> Tensor:
+        """Tokens (N, D) -> latents (B, K, D)."""
+        return self.encoder(tokens[batch.context], batch.context_ptr)
+
+    def decode(self, batch: GraphBatch, tokens: Tensor, latents: Tensor) -> Tensor:
+        """States of the targets (Q, D)."""
+        return self.decoder(
+            tokens[batch.query],
+            tokens[batch.neighbors],
+            batch.neighbor_mask,
+            latents,
+            batch.query_ptr,
+        )
+
+    def predict(self, batch: GraphBatch, states: Tensor) -> list[Tensor]:
+        """States (Q, D) -> logits of each graph, B times (Q_b, C_b)."""
+        logits = []
+        for b, name in enumerate(batch.names):
+            own = states[batch.query_ptr[b] : batch.query_ptr[b + 1]]
+            raw = batch.raw[b]
+            logits.append(self.head(name)(own if raw is None else torch.cat([own, raw], dim=1)))
+        return logits
+
+    @property
+    def trunk(self) -> dict[str, nn.Module]:
+        """What all graphs share."""
+        return {"position": self.position, "encoder": self.encoder, "decoder": self.decoder}
+
+    def num_params(self) -> dict[str, int]:
+        """Parameters by group; ``trunk`` is position, encoder and decoder together."""
+        groups = {**self.trunk, "adapter": self.adapters, "head": self.heads}
+        counts = {k: sum(p.numel() for p in m.parameters()) for k, m in groups.items()}
+        counts["total"] = sum(counts.values())
+        counts["trunk"] = counts["total"] - counts["adapter"] - counts["head"]
+        assert counts["total"] == sum(p.numel() for p in self.parameters())
+        return counts
+
+    def flops(self, batch: GraphBatch) -> int:
+        """Multiply-adds times 2 of a forward pass; forward and backward together cost three."""
+        tokens = sum(
+            self.adapter(name).flops(len(x)) for name, x in zip(batch.names, batch.x, strict=True)
+        )
+        heads = sum(
+            2 * size * self.head(name).score.weight.numel()
+            for name, size in zip(
+                batch.names, torch.tensor(batch.query_ptr).diff().tolist(), strict=True
+            )
+        )
+        num_neighbors = batch.neighbors.shape[1]
+        num_graphs = len(batch.names)
+        return (
+            tokens
+            + self.position.flops(len(batch.pe))
+            + self.encoder.flops(len(batch.context), num_graphs)
+            + self.decoder.flops(
+                batch.num_targets, num_neighbors, num_graphs, self.encoder.num_latents
+            )
+            + heads
+        )
+
+    def step_cost(self, num_neighbors: int) -> StepCost:
+        """What a graph and a context node cost beside a target, for the plan."""
+        num_latents = self.encoder.num_latents
+        usual = self.shape.adapter.build(num_features=128, dim=self.shape.dim)
+        token = self.position.flops(1) + usual.flops(1)
+        graph = self.encoder.flops(0, 2) - self.encoder.flops(0, 1)
+        graph += self.decoder.flops(0, num_neighbors, 1, num_latents)
+        context = self.encoder.flops(1, 1) - self.encoder.flops(0, 1) + token
+        target = self.decoder.flops(1, num_neighbors, 0, num_latents)
+        target += (1 + num_neighbors) * token
+        return StepCost(graph=graph / target, context_node=context / target)
+
+    def _known(self, name: str) -> str:
+        if name not in self.specs:
+            raise DataError(
+                "GFM122",
+                f"the model has no graph named {name!r}",
+                fix="model.add_graph(spec) first; known: " + ", ".join(list(self.specs)[:5]),
+            )
+        return PREFIX + name

@@ -1,0 +1,1 @@
+"""Attention, blocks and encodings that the parts are made of."""

@@ -1,0 +1,1 @@
+"""Objectives: what a step learns from. A file is a kind."""

@@ -1,0 +1,141 @@
+"""Every part of every family is under the same contract the day its file appears."""
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from graphfm.errors import RecipeError
+from graphfm.parts import config_class, kinds
+from tests.graphs import stir
+
+FAMILIES = ["adapters", "encoders", "decoders", "heads", "objectives"]
+PARTS = [(family, kind) for family in FAMILIES for kind in kinds(family)]
+ARGUMENTS = {
+    "adapters": {"num_features": 6, "dim": 32},
+    "encoders": {"dim": 32},
+    "decoders": {"dim": 32},
+    "heads": {"dim": 32, "num_classes": 3},
+}
+
+
+def built(family, kind):
+    module = config_class(family, kind)().build(**ARGUMENTS[family])
+    stir(module)
+    return module.eval()
+
+
+def run(family, module, rng):
+    """One call with packed graphs of 5 and 4 nodes, or targets."""
+    if family == "adapters":
+        return module(torch.randn(9, 6, generator=rng))
+    if family == "encoders":
+        return module(torch.randn(9, 32, generator=rng), (0, 5, 9))
+    if family == "decoders":
+        mask = torch.rand(9, 4, generator=rng) < 0.7
+        local = torch.randn(9, 5, 32, generator=rng)
+        latents = torch.randn(2, 7, 32, generator=rng)
+        return module(local[:, 0], local[:, 1:], mask, latents, (0, 5, 9))
+    return module(torch.randn(9, 32, generator=rng))
+
+
+def test_there_are_parts():
+    assert {"mlp", "perceiver", "joint", "prefix", "classify", "multilabel", "supervised"} <= {
+        kind for _, kind in PARTS
+    }
+
+
+@pytest.mark.parametrize(("family", "kind"), PARTS)
+def test_config_knows_its_kind_and_survives_json(family, kind):
+    config = config_class(family, kind)()
+    assert config.kind == kind
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(ValueError, match="extra"):
+        type(config)(no_such_key=1)
+
+
+MODULES = [(family, kind) for family, kind in PARTS if family in ARGUMENTS]
+
+
+@pytest.mark.parametrize(("family", "kind"), MODULES)
+def test_saved_and_loaded_it_gives_the_same(family, kind):
+    module = built(family, kind)
+    twin = config_class(family, kind)().build(**ARGUMENTS[family]).eval()
+    twin.load_state_dict(load(save({k: v.contiguous() for k, v in module.state_dict().items()})))
+    first = run(family, module, torch.Generator().manual_seed(0))
+    again = run(family, twin, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(again, first)  # not bit for bit: loaded weights lie elsewhere
+
+
+@pytest.mark.parametrize(("family", "kind"), MODULES)
+def test_gradient_reaches_every_weight(family, kind):
+    module = built(family, kind).train()
+    run(family, module, torch.Generator().manual_seed(0)).square().sum().backward()
+    for name, param in module.named_parameters():
+        assert param.grad is not None and param.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("family", "kind"), MODULES)
+def test_bf16_is_close_to_float32(family, kind):
+    """Within 5% of the output's size: bf16 keeps 8 bits."""
+    module = built(family, kind)
+    exact = run(family, module, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = run(family, module, torch.Generator().manual_seed(0))
+    assert (rough.float() - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("kind", kinds("encoders"))
+def test_encoders_do_not_mix_graphs_and_do_not_care_for_order(kind):
+    module = built("encoders", kind)
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.randn(9, 32, generator=rng)
+    before = module(tokens, (0, 5, 9))
+    changed = tokens.clone()
+    changed[5:] = torch.randn(4, 32, generator=rng)
+    after = module(changed, (0, 5, 9))
+    assert torch.equal(after[0], before[0])
+    assert not torch.allclose(after[1], before[1])
+    order = torch.tensor([3, 0, 4, 1, 2, 7, 8, 5, 6])
+    torch.testing.assert_close(module(tokens[order], (0, 5, 9)), before, rtol=1e-4, atol=1e-5)
+    alone = torch.cat([module(tokens[:5], (0, 5)), module(tokens[5:], (0, 4))])
+    torch.testing.assert_close(alone, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", kinds("decoders"))
+def test_decoders_read_their_own_graph_and_no_masked_neighbor(kind):
+    module = built("decoders", kind)
+    rng = torch.Generator().manual_seed(0)
+    local = torch.randn(9, 5, 32, generator=rng)
+    latents = torch.randn(2, 7, 32, generator=rng)
+    mask = torch.rand(9, 4, generator=rng) < 0.7
+    before = module(local[:, 0], local[:, 1:], mask, latents, (0, 5, 9))
+    neighbors = torch.where(mask[..., None], local[:, 1:], torch.tensor(1e6))
+    other = latents.clone()
+    other[1] = torch.randn(7, 32, generator=rng)
+    after = module(local[:, 0], neighbors, mask, other, (0, 5, 9))
+    torch.testing.assert_close(after[:5], before[:5])
+    assert not torch.allclose(after[5:], before[5:])
+
+
+@pytest.mark.parametrize("kind", kinds("heads"))
+def test_an_unlabelled_target_teaches_nothing(kind):
+    head = built("heads", kind)
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = torch.tensor([0, -1, 2, 1])
+    if kind == "multilabel":
+        y = torch.tensor([[0, 1, 1], [-1, -1, -1], [1, 0, 0], [0, 0, 1]], dtype=torch.int8)
+    head.loss(logits, y).sum().backward()
+    assert not logits.grad[1].any()
+    assert logits.grad[0].any()
+
+
+@pytest.mark.parametrize("kind", kinds("heads"))
+def test_the_uniform_guess_costs_one(kind):
+    head = built("heads", kind)
+    y = torch.ones(2, 3, dtype=torch.int8) if kind == "multilabel" else torch.tensor([0, 2])
+    torch.testing.assert_close(head.loss(torch.zeros(2, 3), y), torch.ones(2))
+
+
+def test_an_unknown_kind_is_an_error_with_a_hint():
+    with pytest.raises(RecipeError, match="Did you mean 'perceiver'"):
+        config_class("encoders", "perciever")
