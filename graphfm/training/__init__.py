@@ -1,0 +1,1 @@
+"""The loop, its optimizer, metrics and receipt."""

@@ -1,0 +1,135 @@
+"""Corpus: the graphs of a pretraining run, which nodes teach, and the batch of every step.
+
+Shapes:
+    G  graphs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphfm.config import Recipe
+from graphfm.errors import DataError
+from graphfm.graphs.prepare import PreparedGraph
+from graphfm.graphs.spec import GraphSpec
+from graphfm.graphs.splits import stratified_split
+from graphfm.model import GraphFM
+from graphfm.sampling.bank import GraphBank
+from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
+from graphfm.sampling.plan import GraphSize, Plan, targets_of
+
+SPLIT_SEED = 0  # which nodes a corpus holds back does not change with the seed of a run
+NEVER = 1 << 30  # an epoch that training does not reach: evaluation samples neighbors of its own
+
+
+class Corpus:
+    """See the module.
+
+    Args:
+        graphs: Prepared graphs.
+        weights: Relative share of visits, (G,).
+        recipe: How to sample.
+        device: Where the graphs lie.
+    """
+
+    def __init__(
+        self,
+        graphs: Sequence[PreparedGraph],
+        weights: Sequence[float],
+        recipe: Recipe,
+        *,
+        device: torch.device,
+    ):
+        self.recipe = recipe
+        self.sampling = recipe.sampling
+        self.bank = GraphBank(graphs, device=device)
+        self.specs = [
+            GraphSpec(name=g.name, num_features=g.num_features, task=g.task) for g in graphs
+        ]
+        self.weights = list(weights)
+        share = recipe.data.val_fraction
+        self.train_nodes: list[Tensor] = []
+        self.val_nodes: list[Tensor] = []
+        for graph in graphs:
+            if graph.y is None:
+                raise DataError("GFM131", "a graph without labels cannot teach", where=graph.name)
+            parts = stratified_split(
+                graph.y, (1 - share, share, 0.0), seed=SPLIT_SEED, ids=graph.node_ids
+            )
+            self.train_nodes.append(parts[0].nonzero().flatten())
+            self.val_nodes.append(parts[1].nonzero().flatten())
+        self.plan: Plan | None = None
+
+    def make_plan(self, model: GraphFM) -> Plan:
+        """The visits of every step; what a graph costs beside its targets is the model's to say."""
+        sizes = [
+            GraphSize(
+                num_targets=len(nodes),
+                num_nodes=self.bank.offset[g + 1] - self.bank.offset[g],
+                weight=self.weights[g],
+            )
+            for g, nodes in enumerate(self.train_nodes)
+        ]
+        self.plan = Plan(
+            sizes,
+            seed=self.recipe.seed,
+            max_targets=self.sampling.max_targets,
+            max_context=self.sampling.max_context,
+            targets_per_step=self.sampling.targets_per_step,
+            cost=model.step_cost(self.sampling.num_neighbors),
+        )
+        return self.plan
+
+    def batch_at(self, step: int) -> GraphBatch:
+        """The batch of a step: a function of (recipe, step) alone."""
+        assert self.plan is not None, "make_plan first"
+        seed = self.recipe.seed
+        visits = self.plan.step(step)
+        targets = []
+        for visit in visits:
+            nodes = self.train_nodes[visit.graph]
+            key = int(self.bank.graph_key[visit.graph])
+            places = targets_of(visit, len(nodes), seed=seed, graph_key=key)
+            targets.append(nodes[torch.from_numpy(places)])
+        graphs = [visit.graph for visit in visits]
+        return make_batch(
+            self.bank,
+            graphs,
+            targets,
+            [self._context(g, step) for g in graphs],
+            num_neighbors=self.sampling.num_neighbors,
+            seed=seed,
+            epoch=step // self.plan.steps_per_epoch,
+        )
+
+    def val_groups(self, size: int = 4) -> list[list[int]]:
+        """Graphs that have validation nodes, a few at a time."""
+        having = [g for g, nodes in enumerate(self.val_nodes) if len(nodes)]
+        return [having[i : i + size] for i in range(0, len(having), size)]
+
+    def val_batch(self, graphs: Sequence[int], num_targets: int) -> GraphBatch:
+        """At most so many validation nodes of each graph, the same at every evaluation."""
+        targets = []
+        for g in graphs:
+            nodes = self.val_nodes[g]
+            chosen = np.random.default_rng([SPLIT_SEED, g]).permutation(len(nodes))[:num_targets]
+            targets.append(nodes[torch.from_numpy(np.sort(chosen))])
+        return make_batch(
+            self.bank,
+            list(graphs),
+            targets,
+            [self._context(g, NEVER) for g in graphs],
+            num_neighbors=self.sampling.num_neighbors,
+            seed=self.recipe.seed,
+            epoch=NEVER,
+        )
+
+    def _context(self, graph: int, step: int) -> Tensor:
+        num_nodes = self.bank.offset[graph + 1] - self.bank.offset[graph]
+        key = int(self.bank.graph_key[graph]) % 2**64
+        seed = [self.recipe.seed, step, key]
+        return sample_context(num_nodes, self.sampling.max_context, seed=seed)

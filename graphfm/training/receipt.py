@@ -1,0 +1,100 @@
+"""What a run leaves behind: metrics, environment and receipt."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("graphfm", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, machine and commit, so that a number can be made again."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "seed": seed,
+        "commit": _commit(),
+    }
+
+
+def peak_memory_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return float("nan")
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
+
+
+class MetricsLog:
+    """``metrics.jsonl``, the source of truth, and the same numbers for TensorBoard.
+
+    Args:
+        run: The run folder.
+        start: Steps already done; later lines of an interrupted run are dropped, so that a resumed
+            run has no step twice.
+    """
+
+    def __init__(self, run: Path, *, start: int = 0):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = run / "metrics.jsonl"
+        kept = [r for r in read_metrics(run) if r["step"] <= start]
+        text = "".join(json.dumps(r) + "\n" for r in kept)
+        self.path.write_text(text, encoding="utf-8")
+        self.board = SummaryWriter(str(run / "tb"), purge_step=start + 1)
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """One line, of kind ``train`` or ``eval``; numbers also go to TensorBoard."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, float | int):
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        self.board.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``; a line cut short by a crash ends the list."""
+    path = run / "metrics.jsonl"
+    records: list[dict[str, Any]] = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+    return records
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this package lies in, if it does."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,78 @@
+"""Closed-form head: ridge regression on states, its strength by leave-one-out.
+
+Shapes:
+    R  labelled nodes   P  columns   C  classes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LAMBDAS = tuple(10.0**e for e in torch.arange(-3.0, 3.01, 0.5).tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeFit:
+    """A fitted ridge: ``features @ weight + bias``.
+
+    Args:
+        weight: (P, C).
+        bias: (C,).
+        lam: Chosen strength, as a multiple of the mean squared column norm.
+        held_out: (R, C) leave-one-out predictions at that strength.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    lam: float
+    held_out: Tensor
+
+
+def fit_ridge(
+    features: Tensor, targets: Tensor, *, lambdas: tuple[float, ...] = LAMBDAS
+) -> RidgeFit:
+    """Fit by least squares with a penalty, chosen by exact leave-one-out error.
+
+    One eigendecomposition serves all strengths: with U the left singular vectors and s the singular
+    values of the centred features, the hat matrix is U diag(s^2 / (s^2 + lam)) U^T + 1/R, and the
+    leave-one-out residual is (y - fit) / (1 - hat_ii).
+
+    Args:
+        features: (R, P).
+        targets: (R, C).
+        lambdas: Strengths to try, as multiples of the mean squared column norm.
+    """
+    x, y = features.double(), targets.double()
+    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
+    x, y = x - mean_x, y - mean_y
+    wide = x.shape[0] <= x.shape[1]
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    keep = values > values.max().clamp(min=1e-30) * 1e-10
+    squared, vectors = values[keep], vectors[:, keep]
+    root = squared.sqrt()
+    left = vectors if wide else x @ vectors / root  # U (R, rank)
+    right = x.T @ vectors / root if wide else vectors  # V (P, rank)
+    projected = left.T @ y  # (rank, C)
+    unit = float(x.square().sum() / max(1, x.shape[1]))
+    best: tuple[float, float, Tensor] | None = None
+    for lam in lambdas:
+        shrink = squared / (squared + lam * unit)
+        fitted = left @ (shrink[:, None] * projected)
+        hat = (left.square() @ shrink + 1 / len(x)).clamp(max=1 - 1e-6)
+        residual = (y - fitted) / (1 - hat)[:, None]
+        error = float(residual.square().mean())
+        if best is None or error < best[0]:
+            best = (error, lam, y - residual + mean_y)
+    assert best is not None
+    _, lam, held_out = best
+    inverse = root / (squared + lam * unit)
+    weight = right @ (inverse[:, None] * projected)
+    return RidgeFit(
+        weight=weight.float(),
+        bias=(mean_y - mean_x @ weight).float(),
+        lam=lam,
+        held_out=held_out.float(),
+    )

@@ -1,0 +1,105 @@
+"""The loop, the closed-form head, the schedule."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from graphfm.config import TrainConfig
+from graphfm.objectives.supervised import Config as Supervised
+from graphfm.sampling.bank import GraphBank
+from graphfm.training.loop import train
+from graphfm.training.metrics import accuracy
+from graphfm.training.optim import make_optimizer
+from graphfm.training.ridge import fit_ridge
+from tests.graphs import batch_of, small_model, three_graphs
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (12, 40)])
+def test_ridge_equals_scikit_learns_and_its_leave_one_out_is_exact(shape):
+    """Every held-out prediction against a fit that really leaves the node out."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=shape) + 3.0, rng.normal(size=(shape[0], 2))
+    fit = fit_ridge(torch.from_numpy(x), torch.from_numpy(y))
+    strength = fit.lam * np.square(x - x.mean(0)).sum() / shape[1]
+    peer = Ridge(alpha=strength).fit(x, y)
+    np.testing.assert_allclose(
+        x @ fit.weight.numpy() + fit.bias.numpy(), peer.predict(x), atol=1e-4
+    )
+    for i in range(shape[0]):
+        kept = np.arange(shape[0]) != i
+        # The hat matrix shares one mean with the penalty's columns; leaving a row out moves the
+        # mean too, and the formula accounts for it exactly.
+        alone = Ridge(alpha=strength).fit(x[kept], y[kept]).predict(x[i : i + 1])[0]
+        np.testing.assert_allclose(fit.held_out[i].numpy(), alone, atol=1e-4)
+
+
+def test_ridge_chooses_more_strength_for_noise():
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 20, generator=rng)
+    clean = fit_ridge(x, x[:, :2])
+    noise = fit_ridge(x, torch.randn(80, 2, generator=rng))
+    assert clean.lam < noise.lam
+
+
+def test_the_loop_overfits_one_batch():
+    graphs = three_graphs()
+    model = small_model(graphs)
+    batch = batch_of(GraphBank(graphs), [0, 1, 2])
+    c = TrainConfig(steps=60, lr=3e-3, warmup_steps=5)
+    losses = [
+        float(s.loss)
+        for s in train(
+            model, Supervised().build(), make_optimizer([model], c), lambda _: batch, c, seed=0
+        )
+    ]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_dataset_that_is_not_visited_does_not_move():
+    """Not even by momentum or weight decay; fails with zero_grad(set_to_none=False)."""
+    graphs = three_graphs()
+    model = small_model(graphs)
+    bank = GraphBank(graphs)
+    c = TrainConfig(steps=4, warmup_steps=0)
+    optimizer = make_optimizer([model], c)
+    steps = [batch_of(bank, [0, 1]), batch_of(bank, [0, 2])]
+    untouched = {k: v.clone() for k, v in model.adapter("beta").state_dict().items()}
+    run = train(model, Supervised().build(), optimizer, lambda i: steps[i == 0], c, seed=0)
+    next(run)
+    assert all(torch.equal(v, untouched[k]) for k, v in model.adapter("beta").state_dict().items())
+    next(run)
+    visited = {k: v.clone() for k, v in model.adapter("beta").state_dict().items()}
+    assert not torch.equal(visited["bias"], untouched["bias"])
+
+
+@pytest.mark.parametrize(("balance", "power"), [("graph", 0.0), ("sqrt", 0.5), ("target", 1.0)])
+def test_balance_weighs_graphs_by_their_targets(balance, power):
+    graphs = three_graphs()
+    model = small_model(graphs)
+    batch = batch_of(GraphBank(graphs), [0, 1, 2])
+    loss, per_graph = Supervised(balance=balance).build()(model, batch)
+    sizes = np.array([40, 90, 60]) ** power
+    wanted = float((per_graph.numpy() * sizes).sum() / sizes.sum())
+    assert float(loss.detach()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    graphs = three_graphs()
+    model = small_model(graphs)
+    batch = batch_of(GraphBank(graphs), [0])
+    c = TrainConfig(steps=2, warmup_steps=0)
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    optimizer = make_optimizer([model], c)
+    for _ in train(model, Supervised().build(), optimizer, lambda _: batch, c, seed=0):
+        pass
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_accuracy_leaves_unlabelled_nodes_out():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    assert accuracy(np.array([0, -1, 1]), probabilities) == 0.5
+    labels = np.array([[1, -1], [0, 1], [0, 0]])
+    assert accuracy(labels, probabilities) == pytest.approx(4 / 5)
