@@ -1,0 +1,1 @@
+"""What a graph is, and where graphs come from."""

@@ -1,0 +1,275 @@
+"""PyG ``Data`` and NetworkX graphs to :class:`Graph` and back.
+
+Shapes:
+    N  nodes   E  edges   F  feature columns   C  classes or labels
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from graphfm.errors import DataError
+from graphfm.graphs.graph import MASKS, Graph, class_names_of
+
+log = logging.getLogger(__name__)
+
+SPARSE_COLUMNS = 128  # narrower matrices are small either way
+SPARSE_DENSITY = 0.1  # CSR takes 8 bytes an entry, dense 4 a cell: a fifth of the memory or less
+
+
+def as_graph(thing: Any, *, target: str | None = None) -> Graph:
+    """Read whatever a user has as a graph.
+
+    Args:
+        thing: A :class:`Graph`, a PyG ``Data``, a NetworkX graph, or an id of the catalog.
+        target: The node attribute to predict, for a NetworkX graph.
+
+    Raises:
+        DataError: GFM102 for anything else.
+    """
+    if isinstance(thing, Graph):
+        return thing
+    if isinstance(thing, str):
+        from graphfm.graphs.catalog import Catalog
+
+        return Catalog.read().load(thing)
+    if hasattr(thing, "edge_index") or hasattr(thing, "adj_t"):
+        return from_pyg(thing)
+    if hasattr(thing, "is_directed") and hasattr(thing, "nodes"):
+        return from_networkx(thing, target=target)
+    raise DataError(
+        "GFM102",
+        f"expected a Graph, a PyG Data, a NetworkX graph or a dataset id, got {type(thing)}",
+        fix="Graph.from_edges(edge_index, num_nodes=...) makes one from arrays",
+    )
+
+
+def from_pyg(data: Any, *, name: str = "graph") -> Graph:
+    """A PyG ``Data`` as a graph.
+
+    Identity-matrix features say nothing and become none; stacks of several splits are left out;
+    classes that no node has are left out, and the others keep their number as their name.
+
+    Raises:
+        DataError: GFM102 for heterogeneous data, and as :class:`Graph`.
+    """
+    if hasattr(data, "edge_types"):
+        raise DataError(
+            "GFM102",
+            "expected one kind of node and edge, got heterogeneous data",
+            fix="pass data.to_homogeneous()",
+        )
+    edge_index = getattr(data, "edge_index", None)
+    if edge_index is None and getattr(data, "adj_t", None) is not None:
+        row, col, _ = data.adj_t.t().coo()
+        edge_index = torch.stack([row, col])
+    if edge_index is None:
+        edge_index = torch.empty((2, 0), dtype=torch.int64)
+    y, class_names = labels(getattr(data, "y", None))
+    masks: dict[str, Any] = {}
+    for mask in MASKS:
+        values = getattr(data, mask, None)
+        if isinstance(values, Tensor) and values.ndim == 1:
+            masks[mask] = values.bool().cpu()
+    node_ids = getattr(data, "node_ids", None)
+    return Graph.from_edges(
+        edge_index.detach().cpu().long(),
+        num_nodes=int(data.num_nodes or 0),
+        name=name,
+        x=features(getattr(data, "x", None)),
+        y=y,
+        class_names=class_names,
+        node_ids=tuple(str(i) for i in node_ids) if node_ids is not None else None,
+        **masks,
+    )
+
+
+def to_pyg(graph: Graph) -> Any:
+    """A graph as a PyG ``Data``; features are dense, class numbers are the original ones.
+
+    Classes whose names are numbers get these numbers back; others count from 0, and their names lie
+    in ``data.class_names``. Unlabelled nodes have -1.
+    """
+    from torch_geometric.data import Data
+
+    x = graph.x
+    if isinstance(x, sparse.csr_array):
+        x = torch.from_numpy(x.toarray())
+    y = graph.y
+    if y is not None and y.ndim == 1 and _are_numbers(graph.class_names):
+        numbers = torch.tensor([int(c) for c in graph.class_names] + [-1])
+        y = numbers[y]  # -1 reads the last entry
+    data = Data(x=x, edge_index=graph.edge_index, y=y, num_nodes=graph.num_nodes)
+    for mask in MASKS:
+        if getattr(graph, mask) is not None:
+            data[mask] = getattr(graph, mask)
+    data.class_names = list(graph.class_names)
+    if graph.node_ids is not None:
+        data.node_ids = list(graph.node_ids)
+    return data
+
+
+def from_networkx(graph: Any, *, target: str | None = None, name: str = "graph") -> Graph:
+    """A NetworkX graph; its node ids are kept as text, its numeric node attributes are features.
+
+    Args:
+        graph: Directed or not, multi or not; edge attributes are not read.
+        target: The node attribute that holds the class; nodes without it are unlabelled.
+        name: Id of the graph.
+
+    Raises:
+        DataError: GFM104 when no node has the target, and as :class:`Graph`.
+    """
+    nodes = list(graph.nodes)
+    if not nodes:
+        raise DataError("GFM101", "a graph needs at least one node, got none", where=name)
+    node_ids = [str(node) for node in nodes]
+    if len(set(node_ids)) < len(nodes):  # 1 and "1" are two nodes of NetworkX
+        node_ids = [repr(node) for node in nodes]
+    import networkx as nx
+
+    matrix = nx.to_scipy_sparse_array(graph, nodelist=nodes, weight=None, dtype=np.int64).tocoo()
+    records = [record for _, record in graph.nodes(data=True)]
+    y, class_names = _target(records, target, name)
+    made = Graph.from_edges(
+        np.stack([matrix.row, matrix.col]).astype(np.int64),
+        num_nodes=len(nodes),
+        name=name,
+        directed=None if graph.is_directed() else False,
+        x=_numeric_attributes(records, target, name),
+        y=y,
+        class_names=class_names,
+        node_ids=tuple(node_ids),
+    )
+    parallel = int(matrix.data.sum()) - matrix.nnz  # the edges of a multigraph that were merged
+    return made.replace(num_duplicates=parallel) if parallel else made
+
+
+def features(x: Any) -> Tensor | sparse.csr_array | None:
+    """Features as :class:`Graph` holds them: (N, F), wide and mostly zero ones as CSR.
+
+    None for no columns and for an identity matrix, which only numbers the nodes.
+    """
+    if x is None:
+        return None
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        x = x.to_sparse_coo().coalesce()
+        row, col = x.indices().numpy()
+        x = sparse.coo_array((x.values().numpy(), (row, col)), shape=tuple(x.shape))
+    elif hasattr(x, "to_scipy"):
+        x = x.to_scipy()
+    if sparse.issparse(x):
+        matrix = sparse.csr_array(x).astype(np.float32)
+    else:
+        x = torch.as_tensor(x).detach().cpu().to(torch.float32)
+        x = x[:, None] if x.ndim == 1 else x
+        wide = x.ndim == 2 and x.shape[1] >= SPARSE_COLUMNS
+        if not _may_be_identity(x) and not (wide and _density(x) < SPARSE_DENSITY):
+            return x.contiguous() if x.shape[-1] else None
+        matrix = sparse.csr_array(x.numpy())
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    num_rows, num_columns = matrix.shape
+    if num_columns == 0 or _is_identity(matrix):
+        return None
+    if num_columns < SPARSE_COLUMNS or matrix.nnz > SPARSE_DENSITY * num_rows * num_columns:
+        return torch.from_numpy(matrix.toarray())
+    return matrix
+
+
+def labels(y: Any) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Labels as :class:`Graph` holds them, with class names; classes that no node has are left out.
+
+    Raises:
+        DataError: GFM118 for one column of fractions.
+    """
+    if y is None:
+        return None, ()
+    y = torch.as_tensor(y).detach().cpu()
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        known = torch.where(y.isfinite(), y, torch.full_like(y, -1)) if y.is_floating_point() else y
+        return known.to(torch.int8), class_names_of(y)
+    if y.is_floating_point():
+        known = torch.where(y.isfinite(), y, torch.full_like(y, -1))
+        if (known != known.round()).any():
+            raise DataError(
+                "GFM118",
+                "labels must be classes, got fractions",
+                fix="cut the values into classes first",
+            )
+        y = known
+    y = y.to(torch.int64)
+    classes, codes = torch.unique(y.clamp(min=-1), return_inverse=True)
+    unlabelled = int(len(classes) > 0 and classes[0] == -1)
+    return codes - unlabelled, tuple(str(c) for c in classes[unlabelled:].tolist())
+
+
+def _are_numbers(names: tuple[str, ...]) -> bool:
+    return all(name.isdecimal() for name in names)
+
+
+def _density(x: Tensor) -> float:
+    return int(torch.count_nonzero(x)) / max(x.numel(), 1)
+
+
+def _may_be_identity(x: Tensor) -> bool:
+    return x.ndim == 2 and x.shape[0] == x.shape[1] and int(torch.count_nonzero(x)) == x.shape[0]
+
+
+def _is_identity(matrix: sparse.csr_array) -> bool:
+    num_rows, num_columns = matrix.shape
+    square = num_rows == num_columns == matrix.nnz
+    return bool(square and (matrix.diagonal() == 1).all())
+
+
+def _target(
+    records: list[dict[str, Any]], target: str | None, name: str
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    if target is None:
+        return None, ()
+    values = [record.get(target) for record in records]
+    known = [None if _is_missing(value) else str(value) for value in values]
+    classes = sorted({value for value in known if value is not None})
+    if not classes:
+        present = sorted({str(key) for record in records for key in record})
+        raise DataError(
+            "GFM104",
+            f"no node has the attribute {target!r}; there are {', '.join(present) or 'none'}",
+            where=name,
+        )
+    if all(c.isdecimal() for c in classes):
+        classes.sort(key=int)
+    number = {c: i for i, c in enumerate(classes)} | {None: -1}
+    return torch.tensor([number[value] for value in known]), tuple(classes)
+
+
+def _numeric_attributes(
+    records: list[dict[str, Any]], target: str | None, name: str
+) -> Tensor | sparse.csr_array | None:
+    keys = sorted({key for record in records for key in record} - {target}, key=str)
+    columns = []
+    for key in keys:
+        values = [record.get(key) for record in records]
+        if not all(isinstance(v, (int, float, np.number, np.bool_)) or v is None for v in values):
+            log.info("%s: node attribute %r is not numeric and is not used", name, key)
+            continue
+        column = np.array([np.nan if v is None else float(v) for v in values], dtype=np.float32)
+        missing = np.isnan(column)
+        if missing.any():
+            log.warning("%s: %d of %d nodes lack %r; they get its mean", name, missing.sum(),
+                        len(values), key)  # fmt: skip
+            column[missing] = 0 if missing.all() else column[~missing].mean()
+        columns.append(column)
+    return features(np.stack(columns, axis=1)) if columns else None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))

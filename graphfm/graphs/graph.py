@@ -1,0 +1,332 @@
+"""Graph: one checked graph.
+
+Shapes:
+    N  nodes   E  edges   F  feature columns   C  classes or labels
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from graphfm.errors import DataError
+from graphfm.graphs.spec import TaskSpec
+
+MASKS = ("train_mask", "val_mask", "test_mask")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph:
+    """One graph with features and labels, checked when it is made and trusted after.
+
+    Use :meth:`from_edges` unless the structure is already in CSR form.
+
+    Args:
+        name: Its id: lower-case letters, digits and hyphens.
+        num_nodes: N, always explicit: a graph may end in isolated nodes.
+        rowptr: (N + 1,) int64; the edges of node v are ``col[rowptr[v]:rowptr[v + 1]]``.
+        col: (E,) int64, the node at the far end; ascending and unique within a row. An undirected
+            graph holds both directions; self-loops are kept.
+        directed: Whether some edge lacks its reverse.
+        x: (N, F) float32, dense or ``scipy.sparse.csr_array``; None where there are no features.
+        y: (N,) int64 classes, or (N, C) int8 labels of 0 and 1; -1 = unlabelled.
+        class_names: Name of each class or label, (C,).
+        train_mask: (N,) bool, nodes to learn from; None where the graph has no split of its own.
+        val_mask: (N,) bool, nodes to choose by.
+        test_mask: (N,) bool, nodes to be judged on.
+        node_ids: The user's own name of each node, (N,); None = its position.
+        num_duplicates: Edges that were listed more than once and have been merged.
+
+    Raises:
+        DataError: GFM113 for an index out of range, GFM116 for lengths that differ, GFM117 for a
+            value that is not finite, GFM118 for labels that are not classes, GFM135 for overlapping
+            splits.
+    """
+
+    name: str
+    num_nodes: int
+    rowptr: Tensor
+    col: Tensor
+    directed: bool
+    x: Tensor | sparse.csr_array | None = None
+    y: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    train_mask: Tensor | None = None
+    val_mask: Tensor | None = None
+    test_mask: Tensor | None = None
+    node_ids: tuple[str, ...] | None = None
+    num_duplicates: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_structure()
+        self._check_features()
+        self._check_labels()
+
+    @classmethod
+    def from_edges(
+        cls,
+        edge_index: Tensor | np.ndarray,
+        *,
+        num_nodes: int,
+        name: str = "graph",
+        directed: bool | None = None,
+        **fields: Any,
+    ) -> Graph:
+        """Make a graph from an edge list.
+
+        Args:
+            edge_index: (2, E) integers, source above target; any order. Repeats are merged.
+            num_nodes: N.
+            name: Its id.
+            directed: None = look (undirected when every edge has its reverse). False = add the
+                missing reverses. True = keep the edges as they are.
+            **fields: The other fields of :class:`Graph`.
+
+        Raises:
+            DataError: GFM113 to GFM115 for an edge list that is not one, and as the class.
+        """
+        edges = _edge_array(edge_index, num_nodes, name)
+        given = edges.shape[1]
+        matrix = _adjacency(edges[0], edges[1], num_nodes)
+        num_duplicates = given - matrix.nnz
+        if directed is not True:
+            both = matrix.maximum(matrix.T).tocsr()
+            if directed is False or both.nnz == matrix.nnz:
+                directed, matrix = False, both
+            else:
+                directed = True
+        matrix.sort_indices()
+        return cls(
+            name=name,
+            num_nodes=num_nodes,
+            rowptr=torch.from_numpy(matrix.indptr.astype(np.int64)),
+            col=torch.from_numpy(matrix.indices.astype(np.int64)),
+            directed=bool(directed),
+            num_duplicates=num_duplicates,
+            **fields,
+        )
+
+    @property
+    def num_edges(self) -> int:
+        """E: an undirected edge counts twice, a self-loop once."""
+        return len(self.col)
+
+    @property
+    def num_features(self) -> int:
+        """F, 0 without features."""
+        return 0 if self.x is None else int(self.x.shape[1])
+
+    @property
+    def num_classes(self) -> int:
+        """C: classes of a classification, labels of a multi-label task, 0 without labels."""
+        return len(self.class_names)
+
+    @property
+    def task(self) -> TaskSpec:
+        """What there is to predict."""
+        kind = "multilabel" if self.y is not None and self.y.ndim == 2 else "classify"
+        return TaskSpec(kind=kind, num_classes=self.num_classes)
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """(2, E) source above target, sorted by source."""
+        row = torch.repeat_interleave(torch.arange(self.num_nodes), self.rowptr.diff())
+        return torch.stack([row, self.col])
+
+    @cached_property
+    def labelled(self) -> Tensor:
+        """(N,) bool: nodes with at least one known label."""
+        if self.y is None:
+            return torch.zeros(self.num_nodes, dtype=torch.bool)
+        return self.y >= 0 if self.y.ndim == 1 else (self.y >= 0).any(dim=1)
+
+    @property
+    def num_self_loops(self) -> int:
+        """Edges from a node to itself."""
+        return int((self.edge_index[0] == self.edge_index[1]).sum())
+
+    @cached_property
+    def neighbors(self) -> tuple[Tensor, Tensor]:
+        """``(rowptr, col)`` as the model reads it: both directions, without self-loops."""
+        row, col = self.edge_index[0].numpy(), self.edge_index[1].numpy()
+        apart = row != col
+        matrix = _adjacency(row[apart], col[apart], self.num_nodes)
+        if self.directed:
+            matrix = matrix.maximum(matrix.T).tocsr()
+        matrix.sort_indices()
+        return (
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of structure, features and labels, in node order."""
+        digest = hashlib.sha256(f"{self.num_nodes} {self.directed}".encode())
+        arrays = [self.rowptr, self.col, self.y]
+        if isinstance(self.x, sparse.csr_array):
+            arrays += [self.x.indptr, self.x.indices, self.x.data]
+        else:
+            arrays.append(self.x)
+        for values in arrays:
+            if values is None:
+                digest.update(b"none")
+            else:
+                array = np.ascontiguousarray(np.asarray(values))
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(array.data)
+        return digest.hexdigest()
+
+    def replace(self, **fields: Any) -> Graph:
+        """The same graph with some fields changed, checked again."""
+        return replace(self, **fields)
+
+    def ids(self) -> tuple[str, ...]:
+        """The user's name of each node, (N,); its position where it has none."""
+        return self.node_ids or tuple(str(i) for i in range(self.num_nodes))
+
+    def __repr__(self) -> str:
+        kind = "directed" if self.directed else "undirected"
+        return (
+            f"Graph({self.name}: {self.num_nodes:,} nodes, {self.num_edges:,} edges, {kind}, "
+            f"{self.num_features:,} features, {self.num_classes} classes)"
+        )
+
+    def _check_structure(self) -> None:
+        n = self.num_nodes
+        if n < 1:
+            raise DataError("GFM101", f"a graph needs at least one node, got num_nodes={n}")
+        if self.rowptr.shape != (n + 1,) or int(self.rowptr[-1]) != len(self.col):
+            raise DataError(
+                "GFM116",
+                f"rowptr must have num_nodes + 1 = {n + 1} entries and end at {len(self.col)} "
+                f"edges, got {tuple(self.rowptr.shape)} ending at {int(self.rowptr[-1])}",
+                where=self.name,
+            )
+        if len(self.col) and not 0 <= int(self.col.min()) <= int(self.col.max()) < n:
+            raise DataError(
+                "GFM113",
+                f"edges must name nodes 0 to {n - 1}, got {int(self.col.min())} to "
+                f"{int(self.col.max())}",
+                where=self.name,
+            )
+        if self.node_ids is not None:
+            self._check_rows("node_ids", len(self.node_ids))
+            if len(set(self.node_ids)) != n:
+                raise DataError("GFM119", "node ids must be unique", where=self.name)
+        for mask in MASKS:
+            values = getattr(self, mask)
+            if values is not None:
+                self._check_rows(mask, len(values))
+                if values.dtype != torch.bool or values.ndim != 1:
+                    raise DataError(
+                        "GFM116",
+                        f"{mask} must be (N,) bool, got {tuple(values.shape)} {values.dtype}",
+                        where=self.name,
+                    )
+        self._check_splits()
+
+    def _check_splits(self) -> None:
+        given = [getattr(self, mask) for mask in MASKS if getattr(self, mask) is not None]
+        if len(given) > 1:
+            overlap = torch.stack(given).sum(dim=0) > 1
+            if overlap.any():
+                ids = [self.ids()[i] for i in overlap.nonzero().flatten()[:5].tolist()]
+                raise DataError(
+                    "GFM135",
+                    f"splits must not overlap, but {int(overlap.sum())} nodes are in two of them",
+                    where=f"{self.name}, nodes {', '.join(ids)}",
+                    fix="give every node to at most one of train, val and test",
+                )
+
+    def _check_features(self) -> None:
+        if self.x is None:
+            return
+        self._check_rows("x", self.x.shape[0])
+        if isinstance(self.x, Tensor):
+            finite = self.x.dtype == torch.float32 and bool(torch.isfinite(self.x).all())
+        else:
+            finite = self.x.dtype == np.float32 and bool(np.isfinite(self.x.data).all())
+        if not finite or self.x.ndim != 2:
+            raise DataError(
+                "GFM117",
+                f"x must be (N, F) float32 and finite, got {tuple(self.x.shape)} {self.x.dtype}",
+                where=self.name,
+                fix="impute missing values first, and look for infinities",
+            )
+
+    def _check_labels(self) -> None:
+        if self.y is None:
+            return
+        self._check_rows("y", len(self.y))
+        wanted, top = (torch.int64, self.num_classes - 1) if self.y.ndim == 1 else (torch.int8, 1)
+        columns = self.y.ndim == 1 or self.y.shape[1] == self.num_classes
+        low = int(self.y.min()) if self.y.numel() else 0
+        high = int(self.y.max()) if self.y.numel() else 0
+        if self.y.dtype != wanted or not columns or low < -1 or high > top:
+            raise DataError(
+                "GFM118",
+                f"y must be {wanted} from -1 (unlabelled) to {top} for {self.num_classes} class "
+                f"names, got {tuple(self.y.shape)} {self.y.dtype} from {low} to {high}",
+                where=self.name,
+            )
+
+    def _check_rows(self, field: str, rows: int) -> None:
+        if rows != self.num_nodes:
+            raise DataError(
+                "GFM116",
+                f"{field} must have one row per node: num_nodes={self.num_nodes}, but {field} has "
+                f"{rows}",
+                where=self.name,
+            )
+
+
+def class_names_of(y: Tensor) -> tuple[str, ...]:
+    """Names ``0 .. C-1`` for integer labels: (N,) or (N, C) -> (C,)."""
+    num_classes = int(y.max()) + 1 if y.ndim == 1 and len(y) else y.shape[-1]
+    return tuple(str(c) for c in range(max(num_classes, 0)))
+
+
+def _adjacency(row: np.ndarray, col: np.ndarray, num_nodes: int) -> sparse.csr_array:
+    """Edges as a pattern matrix of ones, repeats merged."""
+    ones = np.ones(len(row), dtype=np.int8)
+    matrix = sparse.coo_array((ones, (row, col)), shape=(num_nodes, num_nodes)).tocsr()
+    matrix.data[:] = 1
+    return matrix
+
+
+def _edge_array(edge_index: Tensor | np.ndarray, num_nodes: int, name: str) -> np.ndarray:
+    edges = np.asarray(edge_index)
+    if edges.ndim != 2 or edges.shape[0] != 2:
+        turned = edges.ndim == 2 and edges.shape[1] == 2
+        raise DataError(
+            "GFM115",
+            f"edge_index must have shape (2, E), got {edges.shape}",
+            where=name,
+            fix="it looks transposed: pass edge_index.t()"
+            if turned
+            else "pass sources and targets",
+        )
+    if not np.issubdtype(edges.dtype, np.integer):
+        if not (edges == np.floor(edges)).all():
+            raise DataError(
+                "GFM115", f"edge_index must hold integers, got {edges.dtype}", where=name
+            )
+        edges = edges.astype(np.int64)
+    if edges.size and not 0 <= edges.min() <= edges.max() < num_nodes:
+        bad = np.flatnonzero(((edges < 0) | (edges >= num_nodes)).any(axis=0))[:5]
+        pairs = ", ".join(f"{edges[0, i]} -> {edges[1, i]}" for i in bad)
+        raise DataError(
+            "GFM114" if edges.min() < 0 else "GFM113",
+            f"edges must name nodes 0 to {num_nodes - 1} (num_nodes={num_nodes}), got "
+            f"{edges.min()} to {edges.max()}",
+            where=f"{name}, edges {pairs}",
+        )
+    return edges

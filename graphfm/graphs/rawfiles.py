@@ -1,0 +1,100 @@
+"""Raw files: their hashes, and which of them may be opened by a parser that is not ours.
+
+Some public datasets come as pickles (Planetoid's), and opening a pickle runs what is in it. So the
+opcodes are read, without running them, and anything but numpy, scipy and plain containers is
+refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickletools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from graphfm.errors import DataError
+
+PLAIN = frozenset({".txt", ".csv", ".tsv", ".mat", ".index", ".json", ".md"})
+"""Suffixes of files that hold text or numbers only, whatever reads them."""
+
+ALLOWED = frozenset(
+    {
+        "__builtin__ list",
+        "_codecs encode",  # how Python 3 writes bytes in protocol 2
+        "__builtin__ object",
+        "builtins list",
+        "collections defaultdict",
+        "copy_reg _reconstructor",
+        "numpy dtype",
+        "numpy ndarray",
+        "numpy.core.multiarray _reconstruct",
+        "numpy.core.multiarray scalar",
+        "numpy._core.multiarray _reconstruct",
+        "numpy._core.multiarray scalar",
+        "scipy.sparse.csr csr_matrix",
+        "scipy.sparse._csr csr_matrix",
+    }
+)
+"""What a pickled raw file may name: these build arrays and containers, and do nothing else."""
+
+# STACK_GLOBAL, EXT and persistent ids take their name from elsewhere, so it cannot be read off.
+HIDDEN = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_raw(path: Path) -> None:
+    """Make sure that reading a raw file cannot run code.
+
+    Raises:
+        DataError: GFM138 for a file that could, or that is none of the known kinds.
+    """
+    if path.suffix in PLAIN:
+        return
+    try:
+        if path.suffix in {".npz", ".npy"}:
+            bad = _object_arrays(path)
+        else:
+            bad = _foreign_names(path)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        bad = [str(error)]
+    if bad:
+        raise DataError(
+            "GFM138",
+            f"a raw file may hold arrays and plain containers only, got {', '.join(bad[:3])}",
+            where=str(path),
+            why="reading it could run code, or it is damaged",
+            fix="fetch the file again from its origin, or convert it to .npz",
+        )
+
+
+def _foreign_names(path: Path) -> list[str]:
+    bad = set()
+    for code, argument, _ in pickletools.genops(path.read_bytes()):
+        if code.name in {"GLOBAL", "INST"} and argument not in ALLOWED:
+            bad.add(str(argument))
+        elif code.name in HIDDEN:
+            bad.add(code.name)
+    return sorted(bad)
+
+
+def _object_arrays(path: Path) -> list[str]:
+    if path.suffix == ".npy":
+        return [path.name] if np.load(path, mmap_mode="r").dtype.hasobject else []
+    bad = []
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    read = np.lib.format.read_array_header_2_0
+                if read(file)[2].hasobject:
+                    bad.append(member)
+    return bad

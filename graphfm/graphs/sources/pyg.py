@@ -1,0 +1,133 @@
+"""A dataset class of PyG, read from its raw files without network, or built in.
+
+PyG downloads without a checksum and writes ``processed/`` beside ``raw/``. So its parser runs on a
+temporary copy of raw files that have been looked at, and may not fetch anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from graphfm.errors import DataError, GraphFMError, OfflineError
+from graphfm.graphs.convert import from_pyg
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.rawfiles import check_raw
+from graphfm.parts import PartConfig
+
+
+class Config(PartConfig):
+    """A class of ``torch_geometric.datasets`` and its arguments."""
+
+    kind: Literal["pyg"] = "pyg"
+    dataset: str
+    """Name of the class."""
+    root: str = ""
+    """Its root, below the data folder; empty = it needs no files."""
+    raw: str = ""
+    """The folder of raw files, below the root; each of them counts for the cache key."""
+    name: str = ""
+    """Its second argument, where it takes one."""
+    args: dict[str, Any] = {}
+    """Further arguments."""
+    seed: int = 0
+    """For classes that draw a graph at random."""
+
+    def raw_files(self, data: Path) -> list[Path]:
+        """Every file of the raw folder, sorted; none for a built-in dataset."""
+        if not self.root:
+            return []
+        folder = data / self.root / self.raw
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        if not files:
+            raise _missing(str(folder))
+        return files
+
+    def build(self, *, name: str, data: Path) -> Graph:
+        """Run PyG's parser and convert what it gives."""
+        import torch_geometric.datasets
+
+        kind = getattr(torch_geometric.datasets, self.dataset, None)
+        if kind is None:
+            raise DataError(
+                "GFM121", f"torch_geometric.datasets has no class {self.dataset!r}", where=name
+            )
+        args = [self.name] if self.name else []
+        if not self.root:
+            with _seeded(self.seed):
+                return from_pyg(kind(*args, **self.args)[0], name=name)
+        for path in self.raw_files(data):
+            check_raw(path)
+        with tempfile.TemporaryDirectory(prefix="graphfm-") as folder:
+            shutil.copytree(data / self.root / self.raw, Path(folder, self.raw), dirs_exist_ok=True)
+            try:
+                dataset = _offline(kind)(folder, *args, **self.args)
+                return from_pyg(_union(dataset), name=name)
+            except (GraphFMError, ImportError, MemoryError):
+                raise
+            except Exception as error:  # a damaged file can fail anywhere in PyG's parsers
+                raise DataError(
+                    "GFM103",
+                    f"{self.dataset} cannot read its raw files: {type(error).__name__}: {error}",
+                    where=str(data / self.root / self.raw),
+                    fix="fetch the raw files again from their origin",
+                ) from error
+
+
+def _offline(kind: Any) -> Any:
+    """The dataset class with a download that refuses."""
+
+    def download(self: Any) -> None:
+        gone = [p for p in map(Path, self.raw_paths) if not p.exists()]
+        raise _missing(", ".join(p.name for p in gone))
+
+    quiet = property(lambda self: False, lambda self, value: None)  # no "Processing..." on stderr
+    return type(kind.__name__, (kind,), {"download": download, "log": quiet})
+
+
+def _missing(where: str) -> OfflineError:
+    return OfflineError(
+        "GFM401",
+        "raw files are not here, and graphfm does not fetch them",
+        where=where,
+        fix="set GRAPHFM_DATA to the folder that holds them",
+    )
+
+
+def _union(dataset: Any) -> Any:
+    """All graphs of a dataset as one: the disjoint union, with node labels as ``y``."""
+    from torch_geometric.data import Data
+
+    num_node_labels = getattr(dataset, "num_node_labels", 0)
+    if len(dataset) == 1 and not num_node_labels:
+        return dataset[0]
+    data, slices = dataset._data, dataset.slices
+    starts = slices["x"][:-1]  # the graphs lie end to end, with edges counted from 0 in each
+    edge_index = data.edge_index + starts.repeat_interleave(slices["edge_index"].diff())
+    x, y = data.x, data.y
+    # A TU dataset's y is a label of the graph; the labels of its nodes are the last columns of x,
+    # and must not stay there.
+    if num_node_labels:
+        cut = x.shape[1] - num_node_labels
+        x, y = x[:, :cut], x[:, cut:].argmax(dim=1)
+    return Data(x=x, y=y, edge_index=edge_index, num_nodes=int(slices["x"][-1]))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """PyG's generators draw from the global states of torch and numpy: set both, then put back."""
+    state = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)

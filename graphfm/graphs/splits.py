@@ -1,0 +1,135 @@
+"""Seeded, stratified splits, keyed by id.
+
+A node's place depends on its id, its class, the seed and the ids of its class: not on the order of
+the rows, the machine or the process.
+
+Shapes:
+    N  nodes   C  labels   S  characters of all ids together
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphfm.errors import DataError
+from graphfm.graphs.graph import Graph
+
+Masks = tuple[Tensor, Tensor, Tensor]
+
+
+def stratified_split(
+    y: Tensor,
+    sizes: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    *,
+    seed: int,
+    ids: Sequence[str] | None = None,
+) -> Masks:
+    """Divide the labelled nodes into train, val and test.
+
+    Within each class every part gets its share of the nodes, rounded up or down. A class that has
+    any labelled node has at least one of them in train. A node with several labels has no one
+    class: (N, C) labels are divided as one class.
+
+    Args:
+        y: (N,) classes or (N, C) labels of 0 and 1; -1 = unlabelled, and in no part.
+        sizes: Shares of train, val and test; what they lack to 1 is left out.
+        seed: Another seed is another split.
+        ids: Name of each node, (N,), unique; None = its position.
+
+    Returns:
+        ``(train_mask, val_mask, test_mask)``, each (N,) bool.
+
+    Raises:
+        DataError: GFM145 for sizes that are not shares, or ids of another length.
+    """
+    if len(sizes) != 3 or not all(s >= 0 for s in sizes) or not 0 < sum(sizes) <= 1 + 1e-9:
+        raise DataError(
+            "GFM145",
+            f"split sizes must be three shares from 0 to 1 with a sum of at most 1, got {sizes}",
+            fix="use for example (0.6, 0.2, 0.2)",
+        )
+    if ids is not None and len(ids) != len(y):
+        raise DataError("GFM145", f"ids must name each of the {len(y)} nodes, got {len(ids)}")
+    labels = y.numpy()
+    known = (labels >= 0) if labels.ndim == 1 else (labels >= 0).any(axis=1)
+    rows = np.flatnonzero(known)
+    strata = labels[rows] if labels.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
+
+    keys = stable_hash([str(i) for i in range(len(y))] if ids is None else ids, seed=seed)[rows]
+    order = np.lexsort((keys, strata))  # class by class, and by hash within a class
+    counts = np.bincount(strata) if len(rows) else np.zeros(0, dtype=np.int64)
+    starts = np.cumsum(counts) - counts
+    rank = np.arange(len(rows)) - np.repeat(starts, counts)  # 0.. within the class
+
+    # Each class rounds at a random point of its own, so that 50 classes of two nodes do not all
+    # send their second node to the same part, as rounding to the nearest would: 0.6/0.2 of 2 nodes
+    # is 1.2 and 1.6, thus one train, one val, never a test.
+    nudge = _uniform(stable_hash([f"class {c}" for c in range(len(counts))], seed=seed))
+    shares = np.round(np.cumsum(sizes), 12)  # 0.7 + 0.2 + 0.1 is 0.9999999999999999
+    bounds = np.floor(counts[None, :] * shares[:, None] + nudge[None, :]).astype(np.int64)
+    bounds = np.minimum(bounds, counts[None, :])
+    if sizes[0] > 0:
+        bounds = np.maximum(bounds, np.minimum(counts, 1)[None, :])
+
+    part = (rank[None, :] >= np.repeat(bounds, counts, axis=1)).sum(axis=0)  # 3 = left out
+    masks = np.zeros((3, len(y)), dtype=bool)
+    kept = part < 3
+    masks[part[kept], rows[order[kept]]] = True
+    train, val, test = torch.from_numpy(masks)
+    return train, val, test
+
+
+def with_split(
+    graph: Graph, sizes: tuple[float, float, float] = (0.6, 0.2, 0.2), *, seed: int
+) -> Graph:
+    """The same graph with masks from :func:`stratified_split`, keyed by its node ids.
+
+    Raises:
+        DataError: GFM145 if the graph has no labels.
+    """
+    if graph.y is None or not bool(graph.labelled.any()):
+        raise DataError(
+            "GFM145",
+            "only labelled nodes can be split, and this graph has none",
+            where=graph.name,
+            fix="give y, with -1 for the nodes whose label is not known",
+        )
+    train, val, test = stratified_split(graph.y, sizes, seed=seed, ids=graph.node_ids)
+    return graph.replace(train_mask=train, val_mask=val, test_mask=test)
+
+
+def stable_hash(words: Sequence[str], *, seed: int) -> np.ndarray:
+    """A 64-bit hash of each text, the same on every machine and in every process: (N,) uint64.
+
+    >>> stable_hash(["a", "b"], seed=0).tolist() == stable_hash(["a", "b"], seed=0).tolist()
+    True
+    """
+    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    # "surrogatepass": an id read from a damaged file must still have a hash
+    text = "".join(words).encode("utf-32-le", errors="surrogatepass")
+    letters = np.frombuffer(text, dtype="<u4").astype(np.uint64)  # (S,)
+    ends = np.cumsum(lengths)
+    place = np.arange(len(letters)) - np.repeat(ends - lengths, lengths)
+    mixed = _mix(letters + (place.astype(np.uint64) << np.uint64(32)))
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    sums = total[ends] - total[ends - lengths]  # wraps modulo 2^64, as intended
+    salt = _mix(np.array([seed % 2**64], dtype=np.uint64))
+    return _mix(_mix(sums + lengths.astype(np.uint64)) ^ salt)
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64: every bit of the input reaches every bit of the output."""
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = z ^ (z >> np.uint64(31))
+    return mixed
+
+
+def _uniform(hashes: np.ndarray) -> np.ndarray:
+    """In [0, 1), exact in a double."""
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
