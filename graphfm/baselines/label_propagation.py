@@ -1,0 +1,63 @@
+"""Label propagation: training labels spread over the edges, features unread.
+
+Zhou et al. 2003, "Learning with local and global consistency":
+``Z <- alpha S Z + (1 - alpha) Y`` with S the symmetrically normalised adjacency.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from torch import Tensor
+
+from graphfm.baselines.inputs import known_labels, normalised_adjacency
+from graphfm.graphs.graph import Graph
+
+ALPHAS = (0.3, 0.6, 0.9, 0.99)  # share that comes from the neighbors
+DEFAULT_ALPHA = 0.9
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-5  # largest change of an entry, where entries are at most about 1
+
+
+def label_propagation(
+    graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0
+) -> np.ndarray:
+    """Class probabilities of every node, (N, C).
+
+    alpha is the best of ``ALPHAS`` on the validation nodes, ``DEFAULT_ALPHA`` without any. A node
+    that no label reaches gets the class frequencies.
+
+    Args:
+        graph: The graph; only the labels under the masks are read.
+        train_mask: Nodes to learn from, (N,) bool.
+        val_mask: Nodes to choose alpha by, (N,) bool.
+        seed: Not used: nothing is random.
+    """
+    labels = known_labels(graph, train_mask, val_mask)
+    normalised = normalised_adjacency(graph, self_loops=False)
+    start = np.zeros((graph.num_nodes, labels.num_classes), dtype=np.float32)
+    start[labels.train] = labels.one_hot
+
+    best, best_score = np.empty(0), (-1.0, 0.0)
+    for alpha in ALPHAS if len(labels.val) else (DEFAULT_ALPHA,):
+        proba = _shares(_spread(normalised, start, alpha), labels.frequencies)
+        score = labels.val_score(proba) if len(labels.val) else (0.0, 0.0)
+        if score > best_score:
+            best, best_score = proba, score
+    return best
+
+
+def _spread(normalised: sparse.csr_array, start: np.ndarray, alpha: float) -> np.ndarray:
+    now = start
+    for _ in range(MAX_ITERATIONS):
+        before, now = now, alpha * (normalised @ now) + (1 - alpha) * start
+        if np.abs(now - before).max() < TOLERANCE:
+            break
+    return now
+
+
+def _shares(mass: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """Rows that add up to 1; the class frequencies where nothing arrived."""
+    total = mass.sum(axis=1, keepdims=True, dtype=np.float64)
+    reached = total > 0
+    return np.where(reached, mass / np.where(reached, total, 1.0), frequencies)
