@@ -50,6 +50,8 @@ class ModelConfig(StrictConfig):
     """Width D of every token, latent and state."""
     num_eigenvectors: int = Field(default=16, ge=0)
     """Laplacian eigenvectors of the positional encoding."""
+    universal_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of visits through one adapter that all graphs share; a new graph begins with it."""
     adapter: part("adapters", "mlp") = Field(default=None, validate_default=True)  # type: ignore
     encoder: part("encoders", "perceiver") = Field(default=None, validate_default=True)  # type: ignore
     decoder: part("decoders", "prefix") = Field(default=None, validate_default=True)  # type: ignore
@@ -209,9 +211,9 @@ def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in top.items():
         below = result.get(key)
-        same = isinstance(below, Mapping) and isinstance(value, Mapping)
-        if same and value.get("kind", below.get("kind")) == below.get("kind"):
-            value = _merged(below, value)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            same_kind = value.get("kind", below.get("kind")) == below.get("kind")
+            value = _merged(below, value) if same_kind else value
         result[key] = value
     return result
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphfm.config import ModelConfig
@@ -26,6 +27,7 @@ from graphfm.sampling.batch import GraphBatch
 from graphfm.sampling.plan import StepCost
 
 PREFIX = "graph_"  # nn.ModuleDict refuses names such as "train" or "type"
+UNIVERSAL_FEATURES = 256  # columns of the shared adapter: the most that a feature transform gives
 
 
 class GraphFM(nn.Module):
@@ -62,6 +64,7 @@ class GraphFM(nn.Module):
             self.position = SignInvariantEncoding(config.dim, config.num_eigenvectors)
             self.encoder = config.encoder.build(dim=config.dim)
             self.decoder = config.decoder.build(dim=config.dim)
+            self.universal = config.adapter.build(num_features=UNIVERSAL_FEATURES, dim=config.dim)
 
     @classmethod
     def from_config(
@@ -88,10 +91,11 @@ class GraphFM(nn.Module):
         dim = self.shape.dim
         head = config_class("heads", spec.task.kind)()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # every adapter begins alike: a new graph looks like the old ones
+            torch.manual_seed(0)
             adapter = self.shape.adapter.build(num_features=spec.num_features, dim=dim)
             built = head.build(dim=dim + spec.num_raw, num_classes=spec.task.num_classes)
         device = self.encoder.latents.device
+        adapter.begin_as(self.universal)
         self.adapters[PREFIX + spec.name] = adapter.to(device)
         self.heads[PREFIX + spec.name] = built.to(device)
         self.specs[spec.name] = spec
@@ -117,8 +121,18 @@ class GraphFM(nn.Module):
 
     def embed(self, batch: GraphBatch) -> Tensor:
         """Tokens of the batch (N, D)."""
-        adapted = [self.adapter(n)(x) for n, x in zip(batch.names, batch.x, strict=True)]
+        adapted = [self.adapt(name, x) for name, x in zip(batch.names, batch.x, strict=True)]
         return torch.cat(adapted) + self.position(batch.pe)  # already in packed order
+
+    def adapt(self, name: str, x: Tensor) -> Tensor:
+        """Transformed features of one graph (N, F) -> (N, D), without their positions.
+
+        In training a share of visits takes the universal adapter, so that the trunk also knows
+        graphs whose own adapter has not learned anything yet.
+        """
+        if self.training and float(torch.rand(())) < self.shape.universal_share:
+            return self.universal(F.pad(x, (0, UNIVERSAL_FEATURES - x.shape[1])))
+        return self.adapter(name)(x)
 
     def encode(self, batch: GraphBatch, tokens: Tensor) -> Tensor:
         """Tokens (N, D) -> latents (B, K, D)."""
@@ -150,10 +164,11 @@ class GraphFM(nn.Module):
 
     def num_params(self) -> dict[str, int]:
         """Parameters by group; ``trunk`` is position, encoder and decoder together."""
-        groups = {**self.trunk, "adapter": self.adapters, "head": self.heads}
+        own = {"universal": self.universal, "adapter": self.adapters, "head": self.heads}
+        groups = {**self.trunk, **own}
         counts = {k: sum(p.numel() for p in m.parameters()) for k, m in groups.items()}
         counts["total"] = sum(counts.values())
-        counts["trunk"] = counts["total"] - counts["adapter"] - counts["head"]
+        counts["trunk"] = counts["total"] - sum(counts[name] for name in own)
         assert counts["total"] == sum(p.numel() for p in self.parameters())
         return counts
 

@@ -211,7 +211,7 @@ def test_features_that_say_nothing_give_no_columns(x: Tensor | Csr | None) -> No
 
 
 def test_wide_rows_that_are_multiples_of_one_row_still_differ() -> None:
-    """As unit vectors they are all the same; seen to fail with 0 / 0."""
+    """As unit vectors they are all the same; seen to fail with every row >= 0 taken for words."""
     row = (torch.arange(40) % 3 == 0).float()
     x = torch.arange(1, 7)[:, None] * row
     out = FeatureTransform.fit(x, max_dim=4).apply(x)

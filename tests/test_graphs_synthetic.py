@@ -102,7 +102,7 @@ def test_edges_and_homophily_are_as_asked(
 
 
 def test_the_same_fields_give_the_same_graph_everywhere() -> None:
-    """Golden hashes; seen to fail with features not rounded, on another build of numpy."""
+    """Golden hashes; they hold with numpy's AVX-512 off too, where its power rounds differently."""
     assert build().fingerprint == GOLDEN[0]
     assert entries()[4].source["kind"] == "synthetic"
     assert Config(**entries()[4].source).build(name="a", data=Path()).fingerprint == GOLDEN[1]
@@ -176,7 +176,7 @@ def test_labels_can_be_missing_and_classes_do_not_follow_the_node_order() -> Non
     ],
 )
 def test_what_cannot_be_is_refused(fields: dict[str, Any]) -> None:
-    """Seen to fail by running for ever."""
+    """Seen to fail without the look at the room there is."""
     with pytest.raises(DataError, match="GFM146"):
         build(**fields)
 

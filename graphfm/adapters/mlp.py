@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from graphfm.nn.block import FeedForward
 from graphfm.parts import PartConfig
 
-PROJECTION_SEED = 2407_11907  # one projection for every dataset, so that adapters begin alike
+ROTATION_SEED = 2407_11907  # one rotation for every dataset, so that adapters begin alike
 
 
 class Config(PartConfig):
@@ -35,9 +35,9 @@ class Config(PartConfig):
 class Adapter(nn.Module):
     """See the module.
 
-    Features arrive as principal scores in falling order. The map begins as the same random
-    projection for every dataset, and the feed-forward layer at zero, so that a dataset the trunk
-    has never seen begins like all others did.
+    Features arrive as principal scores in falling order. The map begins in that basis: the first D
+    axes, turned by one rotation that all datasets share, and the feed-forward layer at zero. So a
+    new dataset begins like all others did, and nothing of its leading axes is lost.
     """
 
     def __init__(self, num_features: int, dim: int, dropout: float, ffn_mult: int):
@@ -51,10 +51,22 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.ffn.down.weight)
         nn.init.zeros_(self.ffn.down.bias)
         if self.project is not None:
-            rng = torch.Generator().manual_seed(PROJECTION_SEED)
-            columns = torch.randn(num_features, dim, generator=rng)  # column i: any width
-            self.project.weight.data = columns.t() / num_features**0.5
+            rng = torch.Generator().manual_seed(ROTATION_SEED)
+            rotation = torch.linalg.qr(torch.randn(dim, dim, generator=rng))[0]
+            kept = min(num_features, dim)
+            nn.init.zeros_(self.project.weight)  # axes beyond D are learned
+            self.project.weight.data[:, :kept] = rotation[:, :kept]
             nn.init.zeros_(self.project.bias)
+
+    @torch.no_grad()
+    def begin_as(self, other: Adapter) -> None:
+        """Take over the weights of an adapter that is at least as wide, for the axes there are."""
+        own = self.state_dict()
+        theirs = other.state_dict()
+        for name, weight in own.items():
+            weight.copy_(
+                theirs[name][:, : self.num_features] if "project.w" in name else theirs[name]
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Transformed features (N, F) -> (N, D)."""

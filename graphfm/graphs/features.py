@@ -88,10 +88,8 @@ class FeatureTransform:
         raw = raw[:, kept]
         words = raw.shape[1] > max_dim and _is_words(raw)
         if words:
-            table = _Standardised(_unit_rows(raw), scale=False)
-            words = bool(table.spread.max() > MIN_SINGULAR)  # else rows are multiples of one row
-        if not words:
-            table = _Standardised(raw)
+            raw = _unit_rows(raw)
+        table = _Standardised(raw, scale=not words)
         if raw.shape[1] <= max_dim:
             axes, singular = _exact_axes(table)
         else:
@@ -211,8 +209,8 @@ class _Standardised:
     def __init__(self, raw: np.ndarray | sparse.csr_array, *, scale: bool = True):
         self.raw = raw
         self.mean = np.asarray(raw.sum(axis=0, dtype=np.float64)).ravel() / raw.shape[0]
-        self.spread = np.sqrt(_mean_squares(raw, self.mean))
-        self.scale = 1 / self.spread if scale else np.ones(len(self.spread))
+        spread = np.sqrt(_mean_squares(raw, self.mean))
+        self.scale = 1 / spread if scale else np.ones(len(spread))
         if not isinstance(raw, np.ndarray):
             self.raw = raw.astype(np.float64)
 

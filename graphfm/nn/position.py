@@ -36,6 +36,7 @@ class SignInvariantEncoding(nn.Module):
         """Stored encodings (N, P) -> (N, D)."""
         k = self.num_eigenvectors
         entries, eigenvalues, rest = pe.split([k, k, pe.shape[1] - 2 * k], dim=1)
+        entries = entries.asinh()  # odd; a localised eigenvector has entries above 100
         plus = torch.stack([entries, eigenvalues], dim=-1)  # (N, k, 2)
         minus = torch.stack([-entries, eigenvalues], dim=-1)
         even = self.phi(plus) + self.phi(minus)  # (N, k, PHI_DIM)

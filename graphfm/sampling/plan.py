@@ -96,7 +96,8 @@ class Plan:
             for targets, size in zip(self.targets, sizes, strict=True)
         ]
         total = float(np.dot(self.visits, self.costs))
-        self.steps_per_epoch = max(1, round(total / targets_per_step))
+        # No step without a visit, however small its budget.
+        self.steps_per_epoch = min(max(1, round(total / targets_per_step)), int(self.visits.sum()))
 
     def step(self, step: int) -> list[Visit]:
         """The visits of one step, in the order of graphs; a graph comes once at most.

@@ -25,7 +25,7 @@ def multihop(graph: PreparedGraph) -> Tensor:
         (N, R) float32.
     """
     num_eigenvectors = (graph.pe.shape[1] - 2) // 2
-    eigenvectors = graph.pe[:, :num_eigenvectors]
+    eigenvectors = graph.pe[:, :num_eigenvectors].asinh()  # localised ones have entries above 100
     structure = graph.pe[:, 2 * num_eigenvectors :]
     blocks = [eigenvectors, (structure - structure.mean(dim=0))]
     if graph.num_features:

@@ -1,0 +1,6 @@
+"""``python -m graphfm``."""
+
+from graphfm.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""A fit, beside what costs nothing: the baselines on the same split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphfm.cli.output import whole_file
+from graphfm.cli.scores import Scores, scores
+from graphfm.cli.terminal import table
+
+if TYPE_CHECKING:
+    from graphfm.estimator import GraphFMClassifier
+    from graphfm.graphs.graph import Graph
+
+SPLIT = "split.json"
+PARTS = ("train", "val", "test")
+HEAD = ["method", "score", "95% interval", "macro F1"]
+
+
+def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
+    """The graph with its own split, or with one of the sizes that ``--split`` gives.
+
+    Args:
+        graph: With labels.
+        sizes: Such as ``0.6/0.2/0.2``; None = the graph's own, or these where it has none.
+        seed: Of the split that is drawn.
+
+    Raises:
+        DataError: GFM131 for a graph without labels, GFM145 for sizes that are no shares.
+    """
+    from graphfm.errors import DataError
+    from graphfm.graphs.splits import with_split
+
+    if graph.y is None or not bool(graph.labelled.any()):
+        raise DataError(
+            "GFM131",
+            "there are no labels to learn from",
+            where=graph.name,
+            fix="for a file, name the node attribute to predict: --target",
+        )
+    if sizes is None and graph.train_mask is not None and graph.test_mask is not None:
+        return graph
+    try:
+        train, val, test = (float(share) for share in (sizes or "0.6/0.2/0.2").split("/"))
+    except ValueError:
+        raise DataError(
+            "GFM145", f"expected three shares such as 0.6/0.2/0.2, got --split {sizes}"
+        ) from None
+    return with_split(graph, (train, val, test), seed=seed)
+
+
+def compare(model: GraphFMClassifier, graph: Graph, *, seed: int) -> dict[str, Scores]:
+    """Scores on the test nodes: the fitted model's, then those of the baselines."""
+    from graphfm.baselines.label_propagation import label_propagation
+    from graphfm.baselines.logistic import logistic
+    from graphfm.baselines.majority import majority
+
+    assert graph.y is not None and graph.train_mask is not None and graph.test_mask is not None
+    baselines = {
+        "majority": majority,
+        "features-only logistic regression": logistic,
+        "label propagation": label_propagation,
+    }
+    result = {"graphfm": scores(model.predict_proba(graph), graph.y, graph.test_mask)}
+    for name, baseline in baselines.items():
+        proba = baseline(graph, graph.train_mask, graph.val_mask, seed=seed)
+        result[name] = scores(proba, graph.y, graph.test_mask)
+    return result
+
+
+def comparison_table(results: Mapping[str, Scores]) -> str:
+    """One line a method."""
+    first = next(iter(results.values()))
+    rows = [
+        [name, f"{s.main:.3f}", f"{s.low:.3f}-{s.high:.3f}", f"{s.macro_f1:.3f}"]
+        for name, s in results.items()
+    ]
+    head = ["method", first.metric.replace("_", " "), *HEAD[2:]]
+    return f"{first.num_nodes:,} test nodes\n{table(rows, head=head)}"
+
+
+def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
+    """Write which nodes were learned from, by their ids, and how the fit was asked for."""
+    ids = graph.ids()
+    nodes = {
+        part: [ids[i] for i in mask.nonzero().flatten().tolist()]
+        for part in PARTS
+        if (mask := getattr(graph, f"{part}_mask")) is not None
+    }
+    with whole_file(folder / SPLIT) as path:
+        path.write_text(json.dumps({**facts, "nodes": nodes}, indent=1), encoding="utf-8")
+
+
+def read_split(folder: Path) -> dict[str, Any]:
+    """What :func:`save_split` wrote; empty for a model that was fitted from Python."""
+    path = folder / SPLIT
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,98 @@
+"""``graphfm doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib import metadata, util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphfm import __version__
+from graphfm.cli.terminal import next_step, pairs, show, show_json
+
+# What may be there and what it is good for; nothing else depends on it.
+OPTIONAL = {
+    "torch-scatter": "torch_scatter",
+    "ogb": "ogb",
+    "timm": "timm",
+    "plotly": "plotly",
+    "anndata": "anndata",
+}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Look at this machine: versions, GPU, cache, data. Reaches no network."""
+    facts = _facts()
+    if as_json:
+        show_json(facts)
+        if facts["problems"]:
+            raise typer.Exit(8)
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    optional = ", ".join(
+        f"{name} {version or 'not installed (fine)'}" for name, version in facts["optional"].items()
+    )
+    writable = "writable" if facts["cache_writable"] else "NOT writable"
+    show(
+        pairs(
+            {
+                "graphfm": f"{__version__}, Python {facts['python']}, {facts['platform']}",
+                "packages": versions,
+                "optional": optional,
+                "compute": f"{facts['threads']} threads, GPU: {facts['gpu'] or 'none'}",
+                "cache": f"{facts['cache']} {writable}, {facts['free_gb']:.0f} GB free",
+                "data": f"{facts['data']}" + ("" if facts["data_found"] else " (not there: fine)"),
+            }
+        )
+    )
+    for problem in facts["problems"]:
+        show(f"  problem   {problem}")
+    if facts["problems"]:
+        raise typer.Exit(8)
+    show("  All good.")
+    next_step("graphfm demo")
+
+
+def _facts() -> dict[str, Any]:
+    import torch
+
+    from graphfm.graphs.cache import cache_folder
+    from graphfm.graphs.catalog import data_folder
+
+    cache, data = cache_folder(), data_folder()
+    standing = next(p for p in (cache, *cache.parents) if p.is_dir())
+    writable = os.access(standing, os.W_OK)
+    free_gb = shutil.disk_usage(standing).free / 1e9
+    problems = []
+    if not writable:
+        problems.append(f"{standing} cannot be written to: set GRAPHFM_HOME to a folder that can")
+    if free_gb < 1:
+        problems.append(f"{free_gb:.1f} GB free beside the cache: a run needs about 1 GB")
+    return {
+        "graphfm": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {n: metadata.version(n) for n in ("torch", "torch-geometric", "numpy")},
+        "optional": {n: _version(n) if util.find_spec(m) else None for n, m in OPTIONAL.items()},
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cache": str(cache),
+        "cache_writable": writable,
+        "free_gb": free_gb,
+        "data": str(data),
+        "data_found": Path(data).is_dir(),
+        "problems": problems,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "installed"

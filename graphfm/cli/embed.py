@@ -1,0 +1,53 @@
+"""``graphfm embed``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphfm.cli.terminal import next_step, note, show_json
+from graphfm.errors import OutputError
+
+
+def embed(
+    model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
+    graph: Annotated[str, typer.Option(help="A catalog id, or a .graphml, .gml or .gexf file.")],
+    out: Annotated[
+        Path, typer.Option(help="A .npz (`ids`, `embedding`) or .csv (id, e0, e1 ...).")
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Node attribute that was predicted; default: the one of the fit."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Write the state of every node: a vector that the head predicts from."""
+    from graphfm.cli.fitted import open_fitted
+    from graphfm.cli.output import check_file, whole_file
+
+    if out.suffix not in (".npz", ".csv"):
+        raise OutputError("GFM402", f"--out must end in .npz or .csv, got {out.name}")
+    check_file(out, overwrite=overwrite)
+    fitted, read, _ = open_fitted(model, graph, target)
+    import numpy as np
+
+    states = np.asarray(fitted.embed(read), dtype=np.float32)  # (N, D)
+    with whole_file(out) as path:
+        if out.suffix == ".npz":
+            np.savez_compressed(path, ids=np.array(read.ids()), embedding=states)
+        else:
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(["id", *(f"e{i}" for i in range(states.shape[1]))])
+                writer.writerows(
+                    [name, *(f"{v:.6g}" for v in row)]
+                    for name, row in zip(read.ids(), states, strict=True)
+                )
+    if as_json:
+        show_json({"out": str(out), "num_nodes": len(states), "dim": states.shape[1]})
+    note(f"{states.shape[0]:,} x {states.shape[1]} numbers in {out}")
+    next_step("graphfm evaluate --model", model, "--graph", graph)

@@ -1,0 +1,109 @@
+"""``graphfm evaluate``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graphfm.cli.terminal import next_step, note, pairs, show, show_json
+from graphfm.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graphfm.graphs.graph import Graph
+
+
+class Part(StrEnum):
+    """Which nodes are judged."""
+
+    TEST = "test"
+    VAL = "val"
+    TRAIN = "train"
+    ALL = "all"
+
+
+def evaluate(
+    model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
+    graph: Annotated[str, typer.Option(help="A catalog id, or a .graphml, .gml or .gexf file.")],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Node attribute to compare with; default: the one of the fit."),
+    ] = None,
+    on: Annotated[
+        Part, typer.Option(help="The nodes of the fit's own split; all = every labelled node.")
+    ] = Part.TEST,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Score a fitted model: accuracy with its 95% interval, macro F1, balanced accuracy."""
+    from graphfm.cli.fitted import open_fitted
+    from graphfm.cli.scores import scores
+
+    fitted, read, fit = open_fitted(model, graph, target)
+    if read.y is None:
+        raise DataError(
+            "GFM131",
+            "there are no labels to compare with",
+            where=read.name,
+            fix="--target ATTRIBUTE",
+        )
+    classes = [str(c) for c in fitted.classes_]
+    mask = _nodes(read, fit, on)
+    result = scores(fitted.predict_proba(read), _in_order_of(read, classes), mask)
+    if as_json:
+        show_json({"graph": graph, "on": on.value, **result.to_json()})
+    else:
+        lines = {
+            result.metric.replace("_", " "): (
+                f"{result.main:.3f}  (95% interval {result.low:.3f}-{result.high:.3f})"
+            ),
+            "macro F1": f"{result.macro_f1:.3f}",
+        }
+        if result.balanced_accuracy is not None:
+            lines["balanced accuracy"] = f"{result.balanced_accuracy:.3f}"
+        show(f"{read.name}, {result.num_nodes:,} nodes ({on.value})\n{pairs(lines)}")
+    if on is Part.ALL and fit:
+        note("of these nodes the model has learned from some: this is no estimate of new ones")
+    next_step("graphfm predict --out preds.csv --model", model, "--graph", graph)
+
+
+def _nodes(graph: Graph, fit: dict[str, Any], on: Part) -> Tensor:
+    """The nodes to judge, (N,) bool: found by id, so that their order may have changed."""
+    import torch
+
+    if on is Part.ALL:
+        return torch.ones(graph.num_nodes, dtype=torch.bool)
+    named = fit.get("nodes", {}).get(on.value)
+    if named is None:
+        own: Tensor | None = getattr(graph, f"{on.value}_mask")
+        if own is None:
+            raise DataError(
+                "GFM131",
+                f"neither the model nor the graph says which nodes are {on.value}",
+                fix="--on all judges every labelled node",
+            )
+        return own
+    wanted = set(named)
+    return torch.tensor([name in wanted for name in graph.ids()])
+
+
+def _in_order_of(graph: Graph, classes: list[str]) -> Tensor:
+    """Labels numbered as the model numbers its classes; a class it does not know is an error."""
+    import torch
+
+    assert graph.y is not None
+    if list(graph.class_names) == classes:
+        return graph.y
+    unknown = sorted(set(graph.class_names) - set(classes))
+    if unknown or graph.y.ndim == 2:
+        raise DataError(
+            "GFM118",
+            f"the model knows the classes {', '.join(classes)}, the graph has "
+            f"{', '.join(graph.class_names)}",
+            where=graph.name,
+        )
+    numbers = torch.tensor([classes.index(name) for name in graph.class_names] + [-1])
+    return numbers[graph.y]  # -1 reads the last entry

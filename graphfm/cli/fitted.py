@@ -1,0 +1,44 @@
+"""A fitted model and the graph it is asked about, for predict, embed and evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphfm.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from graphfm.estimator import GraphFMClassifier
+    from graphfm.graphs.graph import Graph
+
+
+def open_fitted(
+    folder: Path, graph: str, target: str | None
+) -> tuple[GraphFMClassifier, Graph, dict[str, Any]]:
+    """The model, the graph, and what ``split.json`` keeps of the fit.
+
+    The attribute that the model learned to predict is not a feature of a new graph either; it need
+    not be there.
+
+    Raises:
+        CheckpointError: GFM301 for a folder that holds no fitted model.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            "GFM301",
+            "there is no such folder",
+            where=str(folder),
+            fix="graphfm finetune ... --out writes one",
+        )
+    from graphfm.cli.comparison import read_split
+    from graphfm.cli.inputs import SUFFIXES, read_graph
+    from graphfm.estimator import GraphFMClassifier
+
+    fit = read_split(folder)
+    is_file = Path(graph).name.removesuffix(".gz").endswith(SUFFIXES)
+    read = read_graph(
+        graph,
+        target=target or (fit.get("target") if is_file else None),
+        need_target=target is not None,
+    )
+    return GraphFMClassifier.load(folder), read, fit

@@ -1,0 +1,161 @@
+"""The command ``graphfm``: its sub-commands, and what becomes of an error."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from graphfm import __version__
+from graphfm.cli import (
+    datasets,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    finetune,
+    inspect,
+    predict,
+    pretrain,
+    recipes,
+)
+from graphfm.cli.terminal import note, report, show
+from graphfm.errors import GraphFMError, MemoryLimitError, OutputError
+
+
+class Commands(TyperGroup):
+    """Turns an error into its four-part message and its exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands in the order they were added, not by the alphabet."""
+        return list(self.commands)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """``--debug`` is understood after the command's name too."""
+        if "--debug" in args:
+            args = ["--debug", *(a for a in args if a != "--debug")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise  # a wrong flag: typer says so, exit 2
+        except KeyboardInterrupt:
+            note("interrupted")
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if _is_closed_pipe(error):
+                # The reader is gone (`graphfm datasets list | head`): no message, no flush at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(141) from None
+            if ctx.params.get("debug"):
+                raise
+            known = _known(error)
+            if known is None:
+                _report_bug(error)
+                raise typer.Exit(1) from None
+            report(known)
+            raise typer.Exit(known.exit_code) from None
+
+
+class _Messages(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(recipes.app, name="recipes")
+app.command("pretrain")(pretrain.pretrain)
+app.command("finetune")(finetune.finetune)
+app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
+app.command("evaluate")(evaluate.evaluate)
+app.command("inspect")(inspect.inspect)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        show(f"graphfm {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def graphfm(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """One Perceiver for graphs: pretrained on many, fitted to a new one in seconds.
+
+    Begin with `graphfm demo`, or with your own graph:
+    `graphfm finetune --graph my.graphml --target label --out runs/mine`
+    """
+    log = logging.getLogger("graphfm")
+    log.setLevel(logging.INFO)  # what was left out, merged or filled in is said, never silent
+    if not log.handlers:
+        log.addHandler(_Messages())
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="graphfm")
+
+
+def _is_closed_pipe(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+def _known(error: Exception) -> GraphFMError | None:
+    """What the machine, not the code, is to blame for."""
+    if isinstance(error, GraphFMError):
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return MemoryLimitError(
+            "GFM404",
+            "out of memory",
+            why=str(error).splitlines()[0] if str(error) else "",
+            fix="lower sampling.max_context, sampling.targets_per_step or model.dim",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return OutputError("GFM403", f"cannot write: {error.strerror}", where=error.filename or "")
+    if isinstance(error, PermissionError):
+        return OutputError("GFM403", "not allowed", where=str(error.filename or ""))
+    return None
+
+
+def _report_bug(error: Exception) -> None:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="graphfm-error-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(f"graphfm {__version__}, {sys.version}\n{' '.join(sys.argv)}\n\n")
+        file.write("".join(traceback.format_exception(error)))
+    first = (str(error).strip().splitlines() or [""])[0]
+    report(
+        GraphFMError(
+            "GFM400",
+            f"this is a fault of graphfm: {type(error).__name__}: {first}",
+            where=file.name,
+            fix="report it with that file, which holds the traceback and this command",
+        )
+    )

@@ -1,0 +1,95 @@
+"""Where a command writes: never over something that is not ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from graphfm.errors import OutputError
+
+# What only a folder of ours holds; --overwrite removes no other folder.
+_OURS = ("run.json", "config.resolved.yaml", "split.json", "demo.json")
+
+
+def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> Path:
+    """An empty folder at ``out``.
+
+    Raises:
+        OutputError: GFM402 for a folder that holds something, GFM403 for one that cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError("GFM402", "--out must be a folder, but is a file", where=str(out))
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise OutputError(
+                "GFM402",
+                "--out must be an empty or a new folder, but holds something",
+                where=str(out),
+                fix="name another folder, or --overwrite to replace this one",
+            )
+        if not any((out / name).exists() for name in _OURS):
+            raise OutputError(
+                "GFM402",
+                "--overwrite replaces only what graphfm has written, and this folder holds none of "
+                + ", ".join(_OURS),
+                where=str(out),
+                fix="empty it yourself, or name another folder",
+            )
+        if not dry_run:
+            shutil.rmtree(out)
+    if not dry_run:
+        make_folder(out)
+    return out
+
+
+def make_folder(out: Path) -> None:
+    """Make a folder and what leads to it.
+
+    Raises:
+        OutputError: GFM403 if that cannot be.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            "GFM403", f"cannot make the folder: {error.strerror}", where=str(out)
+        ) from None
+
+
+def check_file(out: Path, *, overwrite: bool = False) -> None:
+    """Refuse to replace a file unless told to.
+
+    Raises:
+        OutputError: GFM402 for a file that exists, GFM403 for a folder that does not.
+    """
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise OutputError(
+            "GFM402",
+            f"--out must be a new file, but there is a {'folder' if out.is_dir() else 'file'}",
+            where=str(out),
+            fix="name another file" + ("" if out.is_dir() else ", or --overwrite to replace it"),
+        )
+    if not out.parent.is_dir():
+        raise OutputError("GFM403", "the folder of --out does not exist", where=str(out.parent))
+
+
+@contextmanager
+def whole_file(out: Path) -> Iterator[Path]:
+    """A path to write to that takes the place of ``out`` when all is written, and only then."""
+    try:
+        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=out.suffix)
+    except OSError as error:
+        raise OutputError("GFM403", f"cannot write: {error.strerror}", where=str(out)) from None
+    os.close(handle)
+    try:
+        yield Path(name)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp gives 0600; a result is as readable as any file
+        os.replace(name, out)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,81 @@
+"""``graphfm recipes list | show | validate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graphfm.cli.terminal import next_step, note, show, show_json, table
+from graphfm.errors import RecipeError
+
+app = typer.Typer(no_args_is_help=True, help="Show and check recipes: what a pretraining run is.")
+
+
+@app.command("list")
+def list_recipes(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """List the recipes that come with graphfm."""
+    from graphfm.config import read_yaml, recipe_names, shipped
+
+    about = {}
+    for name in recipe_names():
+        content = read_yaml(shipped("recipes") / f"{name}.yaml")
+        about[name] = " ".join(str(content.get("about", "")).split())
+    if as_json:
+        show_json({"recipes": about})
+        return
+    rows = [[name, text.split(". ")[0].rstrip(".")] for name, text in about.items()]
+    show(table(rows, head=["recipe", "about"]))
+    next_step("graphfm recipes show demo")
+
+
+@app.command("show")
+def show_recipe(
+    recipe: Annotated[str, typer.Argument(help="A name, its last part, or a .yaml file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change keys.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show a recipe with all that it inherits and every default, as YAML."""
+    from graphfm.config import load_recipe
+
+    resolved = load_recipe(recipe, overrides or [])
+    if as_json:
+        show_json(resolved.model_dump(mode="json"))
+    else:
+        show(resolved.to_yaml().rstrip())
+        next_step("graphfm pretrain --dry-run", recipe, *(overrides or []))
+
+
+@app.command("validate")
+def validate(
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Names or files; all that come along if none.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Check recipes: every key known, every value in its range, the mixture there."""
+    from graphfm.config import load_recipe, recipe_names
+    from graphfm.graphs.catalog import Catalog
+
+    catalog = Catalog.read()
+    names = files or recipe_names()
+    faults: dict[str, str] = {}
+    for name in names:
+        try:
+            catalog.mixture(load_recipe(name).data.mixture)
+        except ValueError as error:  # RecipeError and DataError: show all that is wrong, not one
+            faults[name] = str(error)
+    if as_json:
+        show_json({"checked": len(names), "faults": faults})
+    for name, text in faults.items():
+        note(f"{name}\n{text}")
+    if faults:
+        raise RecipeError(
+            "GFM203", f"{len(faults)} of {len(names)} recipes cannot be used, see above"
+        )
+    note(f"{len(names)} recipes checked, all good")
+    next_step("graphfm pretrain --dry-run", names[0])

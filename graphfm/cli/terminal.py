@@ -1,0 +1,109 @@
+"""What a person or a pipe reads: data on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from graphfm.errors import GraphFMError
+
+
+def show(text: str) -> None:
+    """Write data to stdout, at once: a closed pipe is then met here and not at exit."""
+    _write(sys.stdout, text)
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Write the one JSON object of ``--json`` to stdout."""
+    show(json.dumps(value, indent=2, default=_plain))
+
+
+def note(text: str) -> None:
+    """Write a message to stderr."""
+    _write(sys.stderr, text)
+
+
+def next_step(command: str, *words: object) -> None:
+    """Say what is usually done now; the words after the command are quoted for the shell."""
+    note(" ".join(["Next:", command, *(shlex.quote(str(word)) for word in words)]))
+
+
+def report(error: GraphFMError) -> None:
+    """Write an error in its four parts to stderr."""
+    mark = "✗" if _can_write(sys.stderr, "✗") else "x"
+    note(f"{mark} {error}\n  docs    docs/errors.md")
+
+
+def table(rows: Sequence[Sequence[str]], *, head: Sequence[str]) -> str:
+    """Columns aligned by spaces; those that hold only numbers to the right.
+
+    >>> print(table([["karate", "34"], ["digits", "1,797"]], head=["id", "nodes"]))
+    id      nodes
+    karate     34
+    digits  1,797
+    """
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    numeric = [bool(rows) and all(row[i][:1].isdigit() for row in rows) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def pairs(values: Mapping[str, Any], *, indent: str = "  ") -> str:
+    """One ``name  value`` a line, names aligned.
+
+    >>> print(pairs({"nodes": "34", "classes": "4"}, indent=""))
+    nodes    34
+    classes  4
+    """
+    width = max((len(name) for name in values), default=0)
+    return "\n".join(f"{indent}{name:<{width}}  {value}" for name, value in values.items())
+
+
+def brief(value: Any) -> str:
+    """A value of a receipt in at most 100 characters.
+
+    >>> brief({"steps": 6000, "loss": 0.71234567, "finished": True})
+    'steps 6,000, loss 0.7123, finished True'
+    """
+    if isinstance(value, dict):
+        text = ", ".join(f"{name} {brief(part)}" for name, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        text = ", ".join(map(brief, value))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    else:
+        text = str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _write(stream: TextIO, text: str) -> None:
+    if not _can_write(stream, text):
+        encoding = stream.encoding or "ascii"
+        text = text.encode(encoding, "replace").decode(encoding)
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def _can_write(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """Numpy and torch numbers, paths and tuples as JSON knows them."""
+    for method in ("item", "tolist"):
+        if hasattr(value, method) and getattr(value, "ndim", 0) == (method == "tolist"):
+            return getattr(value, method)()
+    return str(value)

@@ -1,0 +1,393 @@
+"""The command line: what goes to stdout, which exit code, what is refused, what is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from graphfm.cli.main import app
+from graphfm.graphs.catalog import Catalog
+from graphfm.training.curves import draw_curves
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The command line is a promise: a new flag is added here on purpose, or belongs in a recipe.
+OPTIONS = {
+    "": "debug help install-completion show-completion version",
+    "demo": "help json out overwrite seed",
+    "doctor": "help json",
+    "datasets list": "domain help json mixture role",
+    "datasets stats": "help json target",
+    "datasets prepare": "all help jobs json mixture",
+    "recipes list": "help json",
+    "recipes show": "help json",
+    "recipes validate": "help json",
+    "pretrain": "device dry-run help json out overwrite resume seed",
+    "finetune": "device dry-run from graph help json max-steps out overwrite seed split target"
+    " tune",
+    "predict": "graph help json model out overwrite proba target",
+    "embed": "graph help json model out overwrite target",
+    "evaluate": "graph help json model on target",
+    "inspect": "help json target",
+}
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in args], prog_name="graphfm")
+
+
+def ran(*args: str | Path) -> Result:
+    result = run(*args)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def real(*args: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "graphfm", *args],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        check=False,
+    )
+
+
+def commands(group: Any, path: Sequence[str] = ()) -> dict[str, Any]:
+    found = {" ".join(path): group} if not path else {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= commands(command, [*path, name])
+        else:
+            found[" ".join([*path, name])] = command
+    return found
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+@pytest.fixture(scope="module")
+def graph_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two communities whose nodes have ids with commas and quotes, a feature and a label."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(40))
+    graph.add_edges_from(nx.planted_partition_graph(2, 20, 0.5, 0.05, seed=1).edges)
+    rng = np.random.default_rng(0)
+    for node in graph:
+        graph.nodes[node]["size"] = float(rng.normal(node // 20, 0.5))
+        graph.nodes[node]["noise"] = float(rng.normal())
+        graph.nodes[node]["team"] = "north, east" if node < 20 else 'the "south"'
+    path = tmp_path_factory.mktemp("graph") / "Two Teams.graphml"
+    nx.write_graphml(nx.relabel_nodes(graph, lambda n: f'n{n}, "é"'), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(graph_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A model fitted by the command itself, and what the command said with --json."""
+    out = tmp_path_factory.mktemp("fitted") / "model"
+    done = ran(
+        *("finetune", "--graph", graph_file, "--target", "team", "--tune", "probe"),
+        *("--seed", "3", "--out", out, "--json"),
+    )
+    return out, json.loads(done.stdout)
+
+
+def test_options_are_those_we_promise() -> None:
+    """Seen to fail with a new option on `embed`."""
+    from typer.main import get_command
+
+    found = {}
+    for name, command in commands(get_command(app)).items():
+        params = [o for p in command.params for o in p.opts if o.startswith("--")]
+        found[name] = " ".join(sorted({o[2:] for o in params} | {"help"}))
+    assert found == OPTIONS
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_help_names_every_option(name: str) -> None:
+    """Seen to fail with a hidden option."""
+    text = ran(*name.split(), "--help").stdout
+    for option in OPTIONS[name].split():
+        assert f"--{option}" in text
+
+
+def test_finetune_compares_on_one_split(fitted: tuple[Path, Any]) -> None:
+    """Seen to fail when a baseline was scored on all nodes: num_nodes differed."""
+    out, said = fitted
+    names = {"graphfm", "majority", "features-only logistic regression", "label propagation"}
+    assert set(said["test"]) == names
+    split = json.loads((out / "split.json").read_text())
+    parts = [set(split["nodes"][part]) for part in ("train", "val", "test")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 40
+    for score in said["test"].values():
+        assert score["num_nodes"] == len(parts[2])
+        low, high = score["interval"]
+        assert 0 <= low <= score["accuracy"] <= high <= 1
+    assert said["test"]["graphfm"]["accuracy"] > said["test"]["majority"]["accuracy"]
+
+
+def test_predict_writes_id_label_probability(
+    fitted: tuple[Path, Any], graph_file: Path, tmp_path: Path
+) -> None:
+    """Seen to fail with the columns of --proba in every file, and with ids by position."""
+    out = tmp_path / "preds.csv"
+    done = ran("predict", "--model", fitted[0], "--graph", graph_file, "--out", out)
+    assert done.stdout == "" and "Next: graphfm evaluate" in done.stderr
+    head, *rows = read_csv(out)
+    assert head == ["id", "label", "probability"]
+    assert [row[0] for row in rows] == [f'n{i}, "é"' for i in range(40)]
+    assert {row[1] for row in rows} == {"north, east", 'the "south"'}
+    assert all(0.5 <= float(row[2]) <= 1 for row in rows)
+
+    ran("predict", "--model", fitted[0], "--graph", graph_file, "--out", out, "--proba",
+        "--overwrite")  # fmt: skip
+    head, *every = read_csv(out)
+    assert head[3:] == ["p_north, east", 'p_the "south"']
+    assert [row[:3] for row in every] == rows
+    for row in every:
+        assert max(float(row[3]), float(row[4])) == pytest.approx(float(row[2]))
+        assert float(row[3]) + float(row[4]) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_takes_a_graph_without_the_label(
+    fitted: tuple[Path, Any], graph_file: Path, tmp_path: Path
+) -> None:
+    """The label is no feature: its absence changes nothing. Seen to fail when it was required."""
+    graph = nx.read_graphml(graph_file)
+    for _, record in graph.nodes(data=True):
+        del record["team"]
+    bare = tmp_path / "bare.gexf"
+    nx.write_gexf(graph, bare)
+    ran("predict", "--model", fitted[0], "--graph", graph_file, "--out", tmp_path / "a.csv")
+    ran("predict", "--model", fitted[0], "--graph", bare, "--out", tmp_path / "b.csv")
+    assert read_csv(tmp_path / "a.csv") == read_csv(tmp_path / "b.csv")
+
+
+def test_evaluate_repeats_what_finetune_said(fitted: tuple[Path, Any], graph_file: Path) -> None:
+    """From the folder alone, on the nodes of the split. Seen to fail with --on all as default."""
+    done = ran("evaluate", "--model", fitted[0], "--graph", graph_file, "--json")
+    again, before = json.loads(done.stdout), fitted[1]["test"]["graphfm"]
+    assert {k: again[k] for k in before} == before
+    whole = ran("evaluate", "--model", fitted[0], "--graph", graph_file, "--on", "all", "--json")
+    assert json.loads(whole.stdout)["num_nodes"] == 40
+
+
+def test_embed_writes_a_vector_per_node(
+    fitted: tuple[Path, Any], graph_file: Path, tmp_path: Path
+) -> None:
+    """Both forms hold the same. Seen to fail with ids as objects, which need unpickling."""
+    for name in ("e.npz", "e.csv"):
+        ran("embed", "--model", fitted[0], "--graph", graph_file, "--out", tmp_path / name)
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as held:
+        ids, states = held["ids"].tolist(), held["embedding"]
+    _, *rows = read_csv(tmp_path / "e.csv")
+    assert [row[0] for row in rows] == ids
+    written = np.array([row[1:] for row in rows], dtype=float)
+    np.testing.assert_allclose(written, states, rtol=1e-4, atol=1e-6)
+    assert states.std(axis=0).max() > 0
+
+
+def test_inspect_knows_a_model_and_a_graph(fitted: tuple[Path, Any], graph_file: Path) -> None:
+    """Seen to fail when a folder was read as a graph."""
+    assert json.loads(ran("inspect", fitted[0], "--json").stdout)["tune"] == "probe"
+    facts = json.loads(ran("inspect", graph_file, "--target", "team", "--json").stdout)
+    assert facts["num_nodes"] == 40 and facts["class_counts"]["north, east"] == 20
+    assert 0.8 < facts["homophily"] <= 1
+
+
+def test_what_is_left_out_is_said(graph_file: Path) -> None:
+    """Seen to fail without a handler: the library's log had no reader."""
+    done = ran("inspect", graph_file)
+    assert "attribute 'team' is not numeric and is not used" in done.stderr
+    assert "attribute" not in done.stdout
+    assert f"--graph '{graph_file}'" in done.stderr  # a name with a space, quoted for the shell
+
+
+def test_statistics_by_hand(tmp_path: Path) -> None:
+    """A triangle a-a-b with a tail b and an isolated node: counted on paper.
+
+    Seen to fail with self-loops counted as agreeing edges.
+    """
+    graph = nx.Graph([("1", "2"), ("2", "3"), ("3", "1"), ("3", "4"), ("1", "1")])
+    graph.add_node("5")
+    nx.set_node_attributes(graph, {"1": "a", "2": "a", "3": "b", "4": "b"}, "kind")
+    nx.write_gml(graph, tmp_path / "g.gml")
+    facts = json.loads(ran("datasets", "stats", tmp_path / "g.gml", "--target", "kind",
+                           "--json").stdout)  # fmt: skip
+    assert facts["num_components"] == 2 and facts["num_isolated"] == 1
+    assert facts["num_self_loops"] == 1 and facts["num_labelled"] == 4
+    assert facts["homophily"] == pytest.approx(2 / 4)
+    assert facts["median_degree"] == 2 and facts["max_degree"] == 3
+    # Ends of edges: 4 of a, 4 of b; expected 1/2, so no more agreement than the degrees give.
+    assert facts["adjusted_homophily"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "exit_code"),
+    [
+        (["finetune", "--graph", "planetoid-corra", "--dry-run"], "GFM120", 3),
+        (["finetune", "--graph", "gone.graphml", "--dry-run"], "GFM103", 3),
+        (["finetune", "--graph", "iris", "--target", "x", "--dry-run"], "GFM210", 4),
+        (["finetune", "--graph", "iris", "--split", "0.5,0.5", "--dry-run"], "GFM145", 3),
+        (["pretrain", "demmo", "--dry-run"], "GFM200", 4),
+        (["pretrain", "demo", "train.stepps=3", "--dry-run"], "GFM201", 4),
+        (["predict", "--model", "gone", "--graph", "iris", "--out", "p.csv"], "GFM301", 5),
+        (["embed", "--model", "gone", "--graph", "iris", "--out", "e.txt"], "GFM402", 8),
+        (["predict", "--model", "gone", "--graph", "iris", "--out", "no/p.csv"], "GFM403", 8),
+        (["datasets", "prepare"], "GFM210", 4),
+    ],
+)
+def test_errors_have_four_parts_and_their_exit_code(
+    args: list[str], code: str, exit_code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing on stdout, nothing written. Seen to fail with an error printed to stdout."""
+    monkeypatch.chdir(tmp_path)
+    done = run(*args)
+    assert (done.exit_code, done.stdout) == (exit_code, ""), done.stderr
+    assert done.stderr.startswith(f"✗ {code}  ")
+    assert "\n  docs    " in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    """Seen to fail with the parser's own exception let through: exit 1."""
+    for name, text in (("a.graphml", "<graphml><gra"), ("b.gml", "graph [ node"), ("c.gexf", "{}")):
+        (tmp_path / name).write_text(text)
+        done = run("inspect", tmp_path / name)
+        assert done.exit_code == 3 and name in done.stderr
+
+
+def test_a_wrong_flag_is_exit_2() -> None:
+    """Seen to fail when every exception became a fault of graphfm."""
+    done = run("pretrain", "demo", "--sead", "1")
+    assert done.exit_code == 2 and "--seed" in done.stderr
+    assert run("finetune", "--graph", "iris", "--tune", "everything").exit_code == 2
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file, or on the screen with --debug, after the command too."""
+    from graphfm.cli import inputs
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(inputs, "read_graph", broken)
+    done = run("inspect", "iris")
+    assert done.exit_code == 1 and "GFM400" in done.stderr and "KeyError" in done.stderr
+    where = next(line for line in done.stderr.splitlines() if line.startswith("  where"))
+    file = Path(where.split(maxsplit=1)[1])
+    assert "in broken" in file.read_text() and "inspect" in file.read_text()
+    file.unlink()
+    assert isinstance(run("inspect", "iris", "--debug").exception, KeyError)
+
+
+def test_out_is_never_overwritten_by_accident(tmp_path: Path) -> None:
+    """Nor on purpose where the folder is not ours. Seen to fail without the look into it."""
+    (tmp_path / "thesis.tex").write_text("years of work")
+    args = ["finetune", "--graph", "iris", "--out", tmp_path]
+    assert run(*args).exit_code == 8
+    done = run(*args, "--overwrite")
+    assert done.exit_code == 8 and "GFM402" in done.stderr
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    done = run("predict", "--model", tmp_path, "--graph", "iris", "--out", tmp_path / "thesis.tex")
+    assert done.exit_code == 8 and "GFM402" in done.stderr
+
+
+def test_dry_runs_write_nothing(tmp_path: Path) -> None:
+    """Seen to fail when the folder was made before the check."""
+    out = tmp_path / "runs" / "x"
+    plan = json.loads(ran("finetune", "--graph", "iris", "--out", out, "--dry-run",
+                          "--json").stdout)  # fmt: skip
+    assert plan["train"] + plan["val"] + plan["test"] == plan["num_nodes"] == 150
+    assert not out.parent.exists()
+
+
+def test_pretrain_then_finetune_from_it(tmp_path: Path) -> None:
+    """The whole way on two graphs; the same command again goes on, another seed is refused."""
+    two = {"les-miserables", "wine"}
+    others = Catalog.read().mixture("demo").keys() - two
+    small = ["train.steps=2", "train.warmup_steps=1", "train.save_every=1", "model.dim=32"]
+    small.append(f"data.exclude=[{', '.join(others)}]")
+    out = tmp_path / "run"
+    said = ran("pretrain", "demo", *small, "--out", out, "--seed", "5", "--json")
+    receipt = json.loads(said.stdout)
+    assert receipt["steps"] == 2 and set(receipt["targets_seen_by_dataset"]) == two
+    assert "Next: graphfm finetune" in said.stderr
+    held = {p.name for p in out.iterdir()}
+    assert held >= {"config.resolved.yaml", "env.json", "metrics.jsonl", "run.json", "tb", "LATEST",
+                    "checkpoints"}  # fmt: skip
+    assert list((out / "tb").iterdir())
+
+    more = [*small[1:], "train.steps=3"]
+    assert json.loads(ran("pretrain", "demo", *more, "--out", out, "--seed", "5",
+                          "--json").stdout)["steps"] == 3  # fmt: skip
+    assert run("pretrain", "demo", *more, "--out", out, "--seed", "6").exit_code == 5
+    assert run("pretrain", "demo", *more, "--out", out, "--resume", "never").exit_code == 8
+
+    model = tmp_path / "model"
+    ran("finetune", "--graph", "iris", "--from", out, "--tune", "probe", "--out", model)
+    assert json.loads(ran("inspect", model, "--json").stdout)["from"] == str(out)
+
+    draw_curves(out, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_is_one_object_on_stdout() -> None:
+    """Seen to fail when the next step was printed to stdout."""
+    for args in (["doctor"], ["datasets", "list"], ["recipes", "list"], ["recipes", "validate"]):
+        value = json.loads(ran(*args, "--json").stdout)
+        assert isinstance(value, dict) and value
+    assert len(json.loads(ran("recipes", "show", "demo", "--json").stdout)) > 3
+
+
+def test_recipes_show_can_be_read_back(tmp_path: Path) -> None:
+    """Seen to fail with the hint among the YAML."""
+    shown = ran("recipes", "show", "demo", "train.steps=77").stdout
+    (tmp_path / "again.yaml").write_text(shown, encoding="utf-8")
+    assert ran("recipes", "show", tmp_path / "again.yaml").stdout == shown
+    assert "steps: 77" in shown
+    (tmp_path / "bad.yaml").write_text(shown.replace("max_time", "maxtime"), encoding="utf-8")
+    done = run("recipes", "validate", tmp_path / "again.yaml", tmp_path / "bad.yaml")
+    assert done.exit_code == 4 and "Did you mean 'max_time'" in done.stderr
+
+
+def test_a_terminal_without_the_cross_gets_an_x() -> None:
+    """Seen to fail with UnicodeEncodeError."""
+    done = real("recipes", "show", "gone", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 4 and done.stderr.startswith(b"x GFM200")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """`graphfm datasets list | head -1`. Seen to fail with "Broken pipe" on stderr."""
+    command = [sys.executable, "-m", "graphfm", "recipes", "list"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 141 and said == b""
+
+
+def test_version() -> None:
+    from graphfm import __version__
+
+    done = real("--version")
+    assert done.stdout.decode().split() == ["graphfm", __version__]
