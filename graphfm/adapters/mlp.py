@@ -61,12 +61,10 @@ class Adapter(nn.Module):
     @torch.no_grad()
     def begin_as(self, other: Adapter) -> None:
         """Take over the weights of an adapter that is at least as wide, for the axes there are."""
-        own = self.state_dict()
         theirs = other.state_dict()
-        for name, weight in own.items():
-            weight.copy_(
-                theirs[name][:, : self.num_features] if "project.w" in name else theirs[name]
-            )
+        for name, weight in self.state_dict().items():
+            per_axis = name == "project.weight"
+            weight.copy_(theirs[name][:, : self.num_features] if per_axis else theirs[name])
 
     def forward(self, x: Tensor) -> Tensor:
         """Transformed features (N, F) -> (N, D)."""

@@ -127,6 +127,7 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
     """
     from graphfm.cli.comparison import compare, save_split
     from graphfm.estimator import GraphFMClassifier
+    from graphfm.training.receipt import MetricsLog
 
     steps = {} if asked["max_steps"] is None else {"max_steps": asked["max_steps"]}
     model = GraphFMClassifier(
@@ -136,6 +137,11 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
     model.fit(whole)
     seconds = time.perf_counter() - began
     model.save(out)
+    log = MetricsLog(out)
+    for record in model.history_:
+        values = {k: v for k, v in record.items() if k != "step"}
+        log.write("train" if "loss" in record else "eval", int(record["step"]), values)
+    log.close()
     results = compare(model, whole, seed=asked["seed"])
     facts = {
         "fit_seconds": seconds,

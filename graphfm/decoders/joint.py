@@ -14,58 +14,34 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphfm.nn.attention import attention
-from graphfm.nn.block import Blocks, linear_flops, score_flops
-from graphfm.parts import PartConfig
+from graphfm.nn.block import linear_flops, score_flops
+from graphfm.nn.readout import DecoderConfig, DecoderWeights
 
 TILE = 128  # targets at once: at D = 512, K = 512 and M = 4 a target keeps about 36 MB for backward
 
 
-class Config(PartConfig):
+class Config(DecoderConfig):
     """Shape of the decoder; the same fields and weights as ``prefix``."""
 
     kind: Literal["joint"] = "joint"
-    depth: int = Field(default=2, ge=1)
-    """M, layers."""
-    num_heads: int = Field(default=4, ge=1)
-    ffn_mult: int = Field(default=2, ge=1)
-    """Width of a feed-forward layer over D."""
 
     def build(self, *, dim: int) -> Decoder:
         """The module at this width."""
-        return Decoder(dim, self.depth, self.num_heads, self.ffn_mult)
+        return Decoder(dim, self)
 
 
-class Decoder(nn.Module):
+class Decoder(DecoderWeights):
     """See the module.
 
-    Args:
-        dim: Width D.
-        depth: M.
-        num_heads: Heads.
-        ffn_mult: Width of a feed-forward layer over D.
+    Attributes:
         latents_read_nodes: False puts joint attention under the prefix mask, as a reference for
             ``prefix``.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        depth: int,
-        num_heads: int,
-        ffn_mult: int,
-        *,
-        latents_read_nodes: bool = True,
-    ):
-        super().__init__()
-        self.dim, self.ffn_mult = dim, ffn_mult
-        self.latents_read_nodes = latents_read_nodes
-        self.roles = nn.Parameter(torch.randn(2, dim) * 0.02)  # target, neighbor
-        self.layers = Blocks(depth, dim, num_heads, ffn_mult)
-        self.norm = nn.LayerNorm(dim)
+    latents_read_nodes = True
 
     def forward(
         self,

@@ -16,38 +16,25 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphfm.nn.attention import prefix_attention
-from graphfm.nn.block import Blocks, linear_flops, score_flops
-from graphfm.parts import PartConfig
+from graphfm.nn.block import linear_flops, score_flops
+from graphfm.nn.readout import DecoderConfig, DecoderWeights
 
 
-class Config(PartConfig):
+class Config(DecoderConfig):
     """Shape of the decoder; the same fields and weights as ``joint``."""
 
     kind: Literal["prefix"] = "prefix"
-    depth: int = Field(default=2, ge=1)
-    """M, layers."""
-    num_heads: int = Field(default=4, ge=1)
-    ffn_mult: int = Field(default=2, ge=1)
-    """Width of a feed-forward layer over D."""
 
     def build(self, *, dim: int) -> Decoder:
         """The module at this width."""
-        return Decoder(dim, self.depth, self.num_heads, self.ffn_mult)
+        return Decoder(dim, self)
 
 
-class Decoder(nn.Module):
+class Decoder(DecoderWeights):
     """See the module."""
-
-    def __init__(self, dim: int, depth: int, num_heads: int, ffn_mult: int):
-        super().__init__()
-        self.dim, self.ffn_mult = dim, ffn_mult
-        self.roles = nn.Parameter(torch.randn(2, dim) * 0.02)  # target, neighbor
-        self.layers = Blocks(depth, dim, num_heads, ffn_mult)
-        self.norm = nn.LayerNorm(dim)
 
     def forward(
         self,

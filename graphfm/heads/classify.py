@@ -1,7 +1,7 @@
 """One class of several: one score per class, cross-entropy.
 
 Shapes:
-    Q  targets   D  width   R  raw columns   C  classes
+    Q  targets   C  classes
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from graphfm.nn.readout import LinearHead
 from graphfm.parts import PartConfig
 
 
@@ -26,18 +27,8 @@ class Config(PartConfig):
         return Head(dim, num_classes)
 
 
-class Head(nn.Module):
+class Head(LinearHead):
     """See the module."""
-
-    def __init__(self, dim: int, num_classes: int):
-        super().__init__()
-        self.score = nn.Linear(dim, num_classes)
-        nn.init.zeros_(self.score.weight)  # begins at the uniform guess: loss / log C = 1
-        nn.init.zeros_(self.score.bias)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """States, with raw columns behind them if any, (Q, D + R) -> logits (Q, C)."""
-        return self.score(states)
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """Loss of each target over log C, 1 = the uniform guess: (Q, C), (Q,) -> (Q,).
