@@ -9,7 +9,6 @@ manifest.json       sha256 and size of every other file, written last
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from graphfm.errors import CheckpointError, OutputError
+from graphfm.graphs.rawfiles import file_sha256
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model import GraphFM
 
@@ -192,12 +192,6 @@ def inspect_checkpoint(folder: Path | str) -> dict[str, Any]:
         "datasets": len(model.specs),
         **config,
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -121,7 +121,7 @@ def finetune(
     nodes = _labelled_nodes(prepared, train_mask)
     device = model.encoder.latents.device
     bank = bank_of(prepared, device)
-    own = _own_model(model, prepared, bank)
+    own = adopt(model, prepared, bank)
     fitted = Fitted(model=own, prepared=prepared)
     fitted.ridge_lambda = solve_head(own, bank, nodes, seed=seed)
     val_nodes = _val_nodes(prepared, val_mask, seed)
@@ -248,8 +248,8 @@ def _judge(model: GraphFM, bank: GraphBank, nodes: Tensor, seed: int) -> dict[st
     return {"val_loss": loss, "accuracy": accuracy(y.cpu().numpy(), probabilities.cpu().numpy())}
 
 
-def _own_model(model: GraphFM, prepared: PreparedGraph, bank: GraphBank) -> GraphFM:
-    """The trunk's weights with one new adapter, begun as the universal one, and one new head."""
+def adopt(model: GraphFM, prepared: PreparedGraph, bank: GraphBank) -> GraphFM:
+    """A copy of the trunk with one new adapter, begun as the universal one, and one new head."""
     shape = model.shape.model_copy(update={"universal_share": 0.0})  # from here on its own only
     own = GraphFM(shape, seed=0)
     for name, module in own.trunk.items():

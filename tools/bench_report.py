@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PAIRS = (
+    ("states-pretrained", "states-random"),
     ("probe-pretrained", "probe-random"),
     ("decoder-pretrained", "decoder-random"),
     ("decoder-pretrained", "probe-random"),
