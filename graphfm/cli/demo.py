@@ -11,9 +11,7 @@ import typer
 from graphfm.cli.terminal import next_step, note, show, show_json
 
 HELD_OUT = "digits"  # real, ten classes, 1,797 nodes; not in the mixture of the recipe `demo`
-SPLIT = (
-    "0.1/0.1/0.8"  # few labels, as people have them; and 1,438 test nodes: an interval of 2 points
-)
+SPLIT = "0.1/0.1/0.8"  # few labels, as people have; 1,438 test nodes give an interval of 2 points
 
 
 def demo(
