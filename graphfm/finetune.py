@@ -50,6 +50,7 @@ TARGET = "target"  # the name that a fitted model gives to its graph
 NUM_NEIGHBORS = 16
 MAX_CONTEXT = 4096
 TARGETS_PER_STEP = 512
+STATE_WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of the state beside raw features, chosen by leave-one-out
 LR = 3e-4  # 1e-3 and 1e-4 were worse on validation nodes of eight pretraining graphs
 WARMUP_STEPS = 5
 EVAL_EVERY = 5
@@ -69,7 +70,7 @@ class Fitted:
         best_step: Gradient steps taken at the best validation score; 0 = the probe.
         val_score: Validation accuracy there; None without validation nodes.
         seconds: Time to fit.
-        ridge_lambda: Strength the closed form chose.
+        state_weight: What the closed form chose for the state beside the raw features.
     """
 
     model: GraphFM
@@ -78,7 +79,7 @@ class Fitted:
     best_step: int = 0
     val_score: float | None = None
     seconds: float = 0.0
-    ridge_lambda: float = 0.0
+    state_weight: float = 0.0
 
 
 def bank_of(prepared: PreparedGraph, device: torch.device) -> GraphBank:
@@ -123,7 +124,7 @@ def finetune(
     bank = bank_of(prepared, device)
     own = adopt(model, prepared, bank)
     fitted = Fitted(model=own, prepared=prepared)
-    fitted.ridge_lambda = solve_head(own, bank, nodes, seed=seed)
+    fitted.state_weight = solve_head(own, bank, nodes, seed=seed)
     val_nodes = _val_nodes(prepared, val_mask, seed)
     if tune != "probe" and max_steps > 0:
         _descend(fitted, bank, nodes, val_nodes, tune, max_steps, seed, progress)
@@ -137,11 +138,12 @@ def finetune(
 def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> float:
     """Set the head to the ridge on [state, raw features], scaled so that its logits are honest.
 
-    The strength is chosen by leave-one-out, and the scale by the cross-entropy of the leave-one-out
-    predictions, so that no validation label is needed.
+    How much the state counts beside the raw features, and the ridge's strength, are chosen by
+    leave-one-out, and the scale by the cross-entropy of the leave-one-out predictions, so that no
+    validation label is needed.
 
     Returns:
-        The strength.
+        The weight of the state; 0 = it says nothing that the raw features do not.
     """
     if len(nodes) > MAX_RIDGE_NODES:
         chosen = np.random.default_rng(seed).permutation(len(nodes))[:MAX_RIDGE_NODES]
@@ -149,10 +151,13 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
     head = model.head(TARGET)
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     on_device = nodes.to(bank.device)
-    features = torch.cat([states, bank.raw[TARGET][on_device]], dim=1)
+    raw = bank.raw[TARGET][on_device]
     y = bank.y[TARGET][on_device]
-    fit = fit_ridge(features, head.targets(y, model.specs[TARGET].task.num_classes))
-    held_out = fit.held_out - fit.held_out.mean()
+    targets = head.targets(y, model.specs[TARGET].task.num_classes)
+    fits = {w: fit_ridge(torch.cat([w * states, raw], dim=1), targets) for w in STATE_WEIGHTS}
+    weight = min(fits, key=lambda w: fits[w].error)
+    fit = fits[weight]
+    held_out = (fit.held_out - fit.held_out.mean()).double()
 
     def loss(log_scale: float) -> float:
         return float(head.loss(held_out * float(np.exp(log_scale)), y).mean())
@@ -160,8 +165,9 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
     scale = float(np.exp(minimize_scalar(loss, bounds=(-2.0, 5.0), method="bounded").x))
     with torch.no_grad():
         head.score.weight.copy_(scale * fit.weight.t())
+        head.score.weight[:, : states.shape[1]] *= weight
         head.score.bias.copy_(scale * (fit.bias - fit.held_out.mean()))
-    return fit.lam
+    return weight
 
 
 def _descend(

@@ -22,6 +22,7 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.errors import DataError
+from graphfm.graphs.neighbor_mean import neighbor_mean
 
 VERSION = 1
 CLIP = 8.0
@@ -190,14 +191,10 @@ def hop_features(rowptr: Tensor, col: Tensor, x: Tensor, num_hops: int = 2) -> T
     Returns:
         (N, (num_hops + 1) * F) float32; zeros where a node has no neighbors.
     """
-    n = len(rowptr) - 1
-    degree = np.diff(rowptr.numpy())
-    shares = np.repeat(1 / np.maximum(degree, 1), degree).astype(np.float32)
-    mean = sparse.csr_array((shares, col.numpy(), rowptr.numpy()), shape=(n, n))
-    hops = [x.numpy().astype(np.float32, copy=False)]
+    hops = [x.float()]
     for _ in range(num_hops):
-        hops.append(mean @ hops[-1])
-    return torch.from_numpy(np.concatenate(hops, axis=1))
+        hops.append(neighbor_mean(rowptr, col, hops[-1]))
+    return torch.cat(hops, dim=1)
 
 
 class _Standardised:

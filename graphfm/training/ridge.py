@@ -23,12 +23,14 @@ class RidgeFit:
         bias: (C,).
         lam: Chosen strength, as a multiple of the mean squared column norm.
         held_out: (R, C) leave-one-out predictions at that strength.
+        error: Their mean squared error.
     """
 
     weight: Tensor
     bias: Tensor
     lam: float
     held_out: Tensor
+    error: float
 
 
 def fit_ridge(
@@ -67,7 +69,7 @@ def fit_ridge(
         if best is None or error < best[0]:
             best = (error, lam, y - residual + mean_y)
     assert best is not None
-    _, lam, held_out = best
+    error, lam, held_out = best
     inverse = root / (squared + lam * unit)
     weight = right @ (inverse[:, None] * projected)
     return RidgeFit(
@@ -75,4 +77,5 @@ def fit_ridge(
         bias=(mean_y - mean_x @ weight).float(),
         lam=lam,
         held_out=held_out.float(),
+        error=error,
     )
