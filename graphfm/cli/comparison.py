@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphfm.cli.output import whole_file
 from graphfm.cli.scores import Scores, scores
-from graphfm.cli.terminal import table
+from graphfm.cli.terminal import note, table
+from graphfm.errors import DataError
 
 if TYPE_CHECKING:
     from graphfm.estimator import GraphFMClassifier
@@ -31,7 +32,6 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
     Raises:
         DataError: GFM131 for a graph without labels, GFM145 for sizes that are no shares.
     """
-    from graphfm.errors import DataError
     from graphfm.graphs.splits import with_split
 
     if graph.y is None or not bool(graph.labelled.any()):
@@ -53,7 +53,10 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
 
 
 def compare(model: GraphFMClassifier, graph: Graph, *, seed: int) -> dict[str, Scores]:
-    """Scores on the test nodes: the fitted model's, then those of the baselines."""
+    """Scores on the test nodes: the fitted model's, then those of the baselines.
+
+    A baseline that does not know the task is left out, and a message says so.
+    """
     from graphfm.baselines.label_propagation import label_propagation
     from graphfm.baselines.logistic import logistic
     from graphfm.baselines.majority import majority
@@ -65,9 +68,18 @@ def compare(model: GraphFMClassifier, graph: Graph, *, seed: int) -> dict[str, S
         "label propagation": label_propagation,
     }
     result = {"graphfm": scores(model.predict_proba(graph), graph.y, graph.test_mask)}
+    left_out = []
     for name, baseline in baselines.items():
-        proba = baseline(graph, graph.train_mask, graph.val_mask, seed=seed)
-        result[name] = scores(proba, graph.y, graph.test_mask)
+        try:
+            proba = baseline(graph, graph.train_mask, graph.val_mask, seed=seed)
+        except DataError as error:
+            if error.code != "GFM134":
+                raise
+            left_out.append(name)
+        else:
+            result[name] = scores(proba, graph.y, graph.test_mask)
+    if left_out:
+        note(f"not compared with {', '.join(left_out)}: each needs one class per node")
     return result
 
 

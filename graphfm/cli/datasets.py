@@ -83,19 +83,26 @@ def stats(
 def prepare(
     names: Annotated[list[str] | None, typer.Argument(help="Ids.")] = None,
     mixture: Annotated[str | None, typer.Option(help="Every graph of this mixture.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every graph of the catalog.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every graph whose raw files are here.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Read graphs and compute what training needs of them, into the cache."""
     from graphfm.graphs.cache import cache_folder
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.catalog import Catalog, data_folder
     from graphfm.graphs.prepare import prepare_many
 
     catalog = Catalog.read()
     ids = [catalog.entry(name).id for name in names or []]
     ids += list(catalog.mixture(mixture)) if mixture else []
-    ids += list(catalog.entries) if every else []
+    if every:
+        here = [id for id in catalog.entries if catalog.is_here(id)]
+        ids += here
+        if len(here) < len(catalog.entries):
+            gone = len(catalog.entries) - len(here)
+            note(f"{gone} graphs are left out: their raw files are not below {data_folder()}")
     if not ids:
         raise RecipeError("GFM210", "which graphs?", fix="name ids, or use --mixture or --all")
     began = time.perf_counter()

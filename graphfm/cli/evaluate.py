@@ -38,9 +38,13 @@ def evaluate(
     ] = Part.TEST,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Score a fitted model: accuracy with its 95% interval, macro F1, balanced accuracy."""
+    """Score a fitted model: accuracy with its 95% interval, macro F1, balanced accuracy.
+
+    A graph of OGB is also scored as its leaderboard does it, where ogb is installed.
+    """
     from graphfm.cli.fitted import open_fitted
     from graphfm.cli.scores import scores
+    from graphfm.training.metrics import official_metric
 
     fitted, read, fit = open_fitted(model, graph, target)
     if read.y is None:
@@ -51,10 +55,12 @@ def evaluate(
             fix="--target ATTRIBUTE",
         )
     classes = [str(c) for c in fitted.classes_]
-    mask = _nodes(read, fit, on)
-    result = scores(fitted.predict_proba(read), _in_order_of(read, classes), mask)
+    mask, y, proba = _nodes(read, fit, on), _in_order_of(read, classes), fitted.predict_proba(read)
+    result = scores(proba, y, mask)
+    official = official_metric(read.name, y[mask].numpy(), proba[mask.numpy()])
     if as_json:
-        show_json({"graph": graph, "on": on.value, **result.to_json()})
+        beside = {} if official is None else {"official": dict([official])}
+        show_json({"graph": graph, "on": on.value, **result.to_json(), **beside})
     else:
         lines = {
             result.metric.replace("_", " "): (
@@ -64,6 +70,8 @@ def evaluate(
         }
         if result.balanced_accuracy is not None:
             lines["balanced accuracy"] = f"{result.balanced_accuracy:.3f}"
+        if official is not None:
+            lines["OGB's Evaluator"] = f"{official[0]} {official[1]:.4f}"
         show(f"{read.name}, {result.num_nodes:,} nodes ({on.value})\n{pairs(lines)}")
     if on is Part.ALL and fit:
         note("of these nodes the model has learned from some: this is no estimate of new ones")

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from graphfm.config import read_yaml, shipped
-from graphfm.errors import DataError
+from graphfm.errors import DataError, OfflineError
 from graphfm.graphs.cache import cache_folder as cache_folder
 from graphfm.graphs.cache import read_graph, write_graph
 from graphfm.graphs.graph import Graph
@@ -145,9 +145,7 @@ class Catalog:
             OfflineError: GFM401 for raw files that are not here.
         """
         entry = self.entry(id)
-        kind = config_class("graphs.sources", str(entry.source.get("kind")))
-        source = validated(kind, entry.source, path=f"{entry.id}.source")
-        data = data_folder()
+        source, data = _source(entry), data_folder()
         folder = cache_folder() / "graphs" / _key(entry.id, source, data)
         if folder.is_dir():
             try:
@@ -158,6 +156,14 @@ class Catalog:
         graph: Graph = source.build(name=entry.id, data=data)
         write_graph(graph, folder)
         return graph
+
+    def is_here(self, id: str) -> bool:
+        """Whether an entry needs no raw files, or they are below the data folder."""
+        try:
+            _source(self.entry(id)).raw_files(data_folder())
+        except OfflineError:
+            return False
+        return True
 
     def _matching(self, pick: str | Selector, name: str) -> list[str]:
         selector = Selector(id=pick) if isinstance(pick, str) else pick
@@ -186,6 +192,11 @@ def data_folder() -> Path:
     """Where raw files lie: ``GRAPHFM_DATA``, or ``data`` in the cache folder. Never written to."""
     given = os.environ.get("GRAPHFM_DATA")
     return Path(given) if given else cache_folder() / "data"
+
+
+def _source(entry: DatasetSpec) -> Any:
+    kind = config_class("graphs.sources", str(entry.source.get("kind")))
+    return validated(kind, entry.source, path=f"{entry.id}.source")
 
 
 def _key(id: str, source: Any, data: Path) -> str:
