@@ -26,7 +26,7 @@ def demo(
 ) -> None:
     """Pretrain on small graphs, fit a real one that was held out, predict it.
 
-    Takes about 3 minutes on 2 cores and needs no network.
+    Takes about half a minute on 2 free cores and needs no network.
     """
     import json
 
