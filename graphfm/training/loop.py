@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from graphfm.config import TrainConfig
+from graphfm.errors import RecipeError
 from graphfm.sampling.batch import GraphBatch
 from graphfm.sampling.neighbors import mix_int
 from graphfm.training.optim import lr_at
@@ -99,10 +100,8 @@ def pick_device(device: str) -> torch.device:
     """``auto`` is CUDA where there is one.
 
     Raises:
-        RecipeError: GFM401 for a device that is not there.
+        RecipeError: GFM410 for a device that is not there.
     """
-    from graphfm.errors import RecipeError
-
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
