@@ -147,8 +147,7 @@ def load_model(folder: Path | str) -> GraphFM:
     """
     path = find_checkpoint(Path(folder))
     config = verify_checkpoint(path)
-    specs = [GraphSpec(**spec) for spec in _read_json(path / "specs.json")]
-    model = GraphFM.from_config(config["model"], specs=specs)
+    model = _fresh_model(path, config)
     weights = read_tensors(path / "model.safetensors")
     missing = set(model.state_dict()) ^ set(weights)
     if missing:
@@ -181,10 +180,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def inspect_checkpoint(folder: Path | str) -> dict[str, Any]:
-    """What a run or checkpoint folder holds, as plain data; verified."""
+    """What a run or checkpoint folder holds, as plain data; verified, no weights loaded."""
     path = find_checkpoint(Path(folder))
     config = verify_checkpoint(path)
-    model = load_model(path)
+    model = _fresh_model(path, config)
     return {
         "folder": str(path),
         "verified": True,
@@ -192,6 +191,12 @@ def inspect_checkpoint(folder: Path | str) -> dict[str, Any]:
         "datasets": len(model.specs),
         **config,
     }
+
+
+def _fresh_model(path: Path, config: dict[str, Any]) -> GraphFM:
+    """A model of the shape that a checkpoint describes."""
+    specs = [GraphSpec(**spec) for spec in _read_json(path / "specs.json")]
+    return GraphFM.from_config(config["model"], specs=specs)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -28,12 +28,13 @@ from tqdm import tqdm
 
 from graphfm.config import TrainConfig
 from graphfm.errors import DataError
+from graphfm.graphs.graph import labelled_nodes
 from graphfm.graphs.prepare import PreparedGraph
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model import GraphFM
 from graphfm.objectives.supervised import Config as Supervised
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
+from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
 from graphfm.sampling.plan import Visit, targets_of
 from graphfm.training.inference import node_logits, node_states
 from graphfm.training.loop import train
@@ -65,7 +66,6 @@ class Fitted:
 
     Args:
         model: Trunk with one adapter and one head, both named :data:`TARGET`.
-        prepared: The graph it was fitted on.
         history: Loss of each step, validation accuracy and loss of each evaluation.
         best_step: Gradient steps taken at the best validation score; 0 = the probe.
         val_score: Validation accuracy there; None without validation nodes.
@@ -74,7 +74,6 @@ class Fitted:
     """
 
     model: GraphFM
-    prepared: PreparedGraph
     history: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
     val_score: float | None = None
@@ -123,7 +122,7 @@ def finetune(
     device = model.encoder.latents.device
     bank = bank_of(prepared, device)
     own = adopt(model, prepared, bank)
-    fitted = Fitted(model=own, prepared=prepared)
+    fitted = Fitted(model=own)
     fitted.state_weight = solve_head(own, bank, nodes, seed=seed)
     val_nodes = _val_nodes(prepared, val_mask, seed)
     if tune != "probe" and max_steps > 0:
@@ -145,9 +144,7 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
     Returns:
         The weight of the state; 0 = it says nothing that the raw features do not.
     """
-    if len(nodes) > MAX_RIDGE_NODES:
-        chosen = np.random.default_rng(seed).permutation(len(nodes))[:MAX_RIDGE_NODES]
-        nodes = nodes[torch.from_numpy(np.sort(chosen))]
+    nodes = some_of(nodes, MAX_RIDGE_NODES, seed=seed)
     head = model.head(TARGET)
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     on_device = nodes.to(bank.device)
@@ -231,7 +228,7 @@ def _descend(
 def _batch_at(bank: GraphBank, nodes: Tensor, step: int, seed: int) -> GraphBatch:
     """The batch of a step: the next training nodes in an order that is shuffled every turn."""
     size = min(TARGETS_PER_STEP, len(nodes))
-    visit = Visit(graph=0, number=step, start=step * size, num_targets=size)
+    visit = Visit(graph=0, start=step * size, num_targets=size)
     places = targets_of(visit, len(nodes), seed=seed, graph_key=0)
     context = sample_context(bank.num_nodes, MAX_CONTEXT // 4, seed=[seed, step])
     return make_batch(
@@ -276,8 +273,7 @@ def _labelled_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
     y = prepared.y
     if y is None:
         raise DataError("GFM131", "the graph has no labels to learn from", where=prepared.name)
-    known = y >= 0 if y.ndim == 1 else (y >= 0).any(dim=1)
-    nodes = (mask & known).nonzero().flatten()
+    nodes = (mask & labelled_nodes(y)).nonzero().flatten()
     if len(nodes) < 2:
         raise DataError(
             "GFM131",
@@ -292,9 +288,5 @@ def _labelled_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
 def _val_nodes(prepared: PreparedGraph, mask: Tensor | None, seed: int) -> Tensor | None:
     if mask is None or prepared.y is None:
         return None
-    known = prepared.y >= 0 if prepared.y.ndim == 1 else (prepared.y >= 0).any(dim=1)
-    nodes = (mask & known).nonzero().flatten()
-    if not len(nodes):
-        return None
-    chosen = np.random.default_rng(seed).permutation(len(nodes))[:MAX_VAL_NODES]
-    return nodes[torch.from_numpy(np.sort(chosen))]
+    nodes = (mask & labelled_nodes(prepared.y)).nonzero().flatten()
+    return some_of(nodes, MAX_VAL_NODES, seed=seed) if len(nodes) else None

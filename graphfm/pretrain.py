@@ -121,7 +121,8 @@ class Run:
             self.curve = state["curve"]
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.resolved.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        write_json(out / "env.json", environment(recipe.seed))
+        self.environment = environment(recipe.seed)
+        write_json(out / "env.json", self.environment)
         self.log = MetricsLog(out, start=self.start)
 
     def go(self) -> dict[str, Any]:
@@ -247,7 +248,7 @@ class Run:
             "step": step,
             "recipe": self.recipe.model_dump(mode="json"),
             "corpus": list(self.corpus.bank.names),
-            "environment": environment(self.recipe.seed),
+            "environment": self.environment,
         }
         trainer = {
             "step": step,
@@ -285,7 +286,7 @@ class Run:
             "never_visited": [n for n, count in self.targets_seen.items() if not count],
             "targets_seen_by_dataset": self.targets_seen,
             "curve": self.curve,
-            "environment": environment(self.recipe.seed),
+            "environment": self.environment,
         }
         write_json(self.out / "run.json", receipt)
         return receipt

@@ -46,7 +46,7 @@ def test_every_target_comes_once_in_a_turn(num_targets, size, seed):
 
     places = []
     for i in range(3 * num_targets):
-        visit = Visit(graph=0, number=i, start=i * size, num_targets=size)
+        visit = Visit(graph=0, start=i * size, num_targets=size)
         places += targets_of(visit, num_targets, seed=seed, graph_key=-5).tolist()
     for turn in range(len(places) // num_targets):
         part = places[turn * num_targets : (turn + 1) * num_targets]

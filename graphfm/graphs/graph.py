@@ -145,7 +145,7 @@ class Graph:
         """(N,) bool: nodes with at least one known label."""
         if self.y is None:
             return torch.zeros(self.num_nodes, dtype=torch.bool)
-        return self.y >= 0 if self.y.ndim == 1 else (self.y >= 0).any(dim=1)
+        return labelled_nodes(self.y)
 
     @property
     def num_self_loops(self) -> int:
@@ -286,6 +286,11 @@ class Graph:
                 f"{rows}",
                 where=self.name,
             )
+
+
+def labelled_nodes(y: Tensor) -> Tensor:
+    """Nodes with at least one known label: (N,) or (N, C) -> (N,) bool."""
+    return y >= 0 if y.ndim == 1 else (y >= 0).any(dim=1)
 
 
 def class_names_of(y: Tensor) -> tuple[str, ...]:

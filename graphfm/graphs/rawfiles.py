@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import pickletools
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from graphfm.errors import DataError
+from graphfm.errors import DataError, OfflineError
 
 PLAIN = frozenset({".txt", ".csv", ".tsv", ".mat", ".index", ".json", ".md"})
 """Suffixes of files that hold text or numbers only, whatever reads them."""
@@ -41,6 +42,32 @@ ALLOWED = frozenset(
 
 # STACK_GLOBAL, EXT and persistent ids take their name from elsewhere, so it cannot be read off.
 HIDDEN = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
+
+
+def here(paths: Sequence[Path], *, what: str = "") -> list[Path]:
+    """The raw files of a source, all of which must lie there.
+
+    Args:
+        paths: The files.
+        what: What the folder that holds them is, if that helps to find it.
+
+    Raises:
+        OfflineError: GFM401 naming those that do not.
+    """
+    gone = [str(path) for path in paths if not path.is_file()]
+    if gone:
+        raise missing(", ".join(gone), what=what)
+    return list(paths)
+
+
+def missing(where: str, *, what: str = "") -> OfflineError:
+    """What a source says of raw files that are not there; arguments as in :func:`here`."""
+    return OfflineError(
+        "GFM401",
+        "raw files are not here, and graphfm does not fetch them",
+        where=where,
+        fix="set GRAPHFM_DATA to the folder that holds them" + (what and f": {what}"),
+    )
 
 
 def file_sha256(path: Path) -> str:

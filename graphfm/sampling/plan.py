@@ -47,13 +47,11 @@ class Visit:
 
     Args:
         graph: Its place in the bank.
-        number: How many visits this graph had before, in all epochs.
         start: Place of the first target in the endless, reshuffled order of targets.
         num_targets: How many.
     """
 
     graph: int
-    number: int
     start: int
     num_targets: int
 
@@ -109,7 +107,6 @@ class Plan:
         return [
             Visit(
                 graph=graph,
-                number=number,
                 start=number * self.targets[graph],
                 num_targets=count * self.targets[graph],
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from graphfm.graphs.spec import GraphSpec
 from graphfm.graphs.splits import stratified_split
 from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
+from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
 from graphfm.sampling.plan import GraphSize, Plan, targets_of
 
 SPLIT_SEED = 0  # which nodes a corpus holds back does not change with the seed of a run
@@ -113,11 +112,7 @@ class Corpus:
 
     def val_batch(self, graphs: Sequence[int], num_targets: int) -> GraphBatch:
         """At most so many validation nodes of each graph, the same at every evaluation."""
-        targets = []
-        for g in graphs:
-            nodes = self.val_nodes[g]
-            chosen = np.random.default_rng([SPLIT_SEED, g]).permutation(len(nodes))[:num_targets]
-            targets.append(nodes[torch.from_numpy(np.sort(chosen))])
+        targets = [some_of(self.val_nodes[g], num_targets, seed=[SPLIT_SEED, g]) for g in graphs]
         return make_batch(
             self.bank,
             list(graphs),

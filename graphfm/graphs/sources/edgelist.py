@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from graphfm.errors import DataError, OfflineError
+from graphfm.errors import DataError
 from graphfm.graphs.convert import labels
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.rawfiles import here
 from graphfm.parts import PartConfig
 
 
@@ -29,16 +30,7 @@ class Config(PartConfig):
 
     def raw_files(self, data: Path) -> list[Path]:
         """Both files, whose hashes are part of the cache key."""
-        paths = [data / self.edges, data / self.labels]
-        gone = [str(path) for path in paths if not path.is_file()]
-        if gone:
-            raise OfflineError(
-                "GFM401",
-                "raw files are not here, and graphfm does not fetch them",
-                where=", ".join(gone),
-                fix="set GRAPHFM_DATA to the folder that holds them",
-            )
-        return paths
+        return here([data / self.edges, data / self.labels])
 
     def build(self, *, name: str, data: Path) -> Graph:
         """Read the graph."""

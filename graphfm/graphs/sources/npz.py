@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from graphfm.errors import DataError, OfflineError
+from graphfm.errors import DataError
 from graphfm.graphs.convert import features, labels
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.rawfiles import here
 from graphfm.parts import PartConfig
 
 
@@ -29,15 +30,7 @@ class Config(PartConfig):
 
     def raw_files(self, data: Path) -> list[Path]:
         """The file, whose hash is part of the cache key."""
-        path = data / self.file
-        if not path.is_file():
-            raise OfflineError(
-                "GFM401",
-                "a raw file is not here, and graphfm does not fetch it",
-                where=str(path),
-                fix="set GRAPHFM_DATA to the folder that holds it",
-            )
-        return [path]
+        return here([data / self.file])
 
     def build(self, *, name: str, data: Path) -> Graph:
         """Read the graph."""

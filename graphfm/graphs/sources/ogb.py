@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from graphfm.errors import DataError, OfflineError
+from graphfm.errors import DataError
 from graphfm.graphs.convert import features, labels
 from graphfm.graphs.graph import MASKS, Graph
+from graphfm.graphs.rawfiles import here
 from graphfm.parts import PartConfig
 
 FOLDER = "ogb"  # below the data folder; in it one folder a dataset, laid out as OGB unpacks it
@@ -44,16 +45,8 @@ class Config(PartConfig):
         folder = data / FOLDER / self.name.replace("-", "_")
         paths = [folder / "raw" / f"{table}.csv.gz" for table in tables]
         paths += [folder / "split" / self.split / f"{part}.csv.gz" for part in PARTS]
-        gone = [str(path) for path in paths if not path.is_file()]
-        if gone:
-            raise OfflineError(
-                "GFM401",
-                "raw files are not here, and graphfm does not fetch them",
-                where=", ".join(gone),
-                fix="set GRAPHFM_DATA to the folder that holds them: "
-                f"{folder.relative_to(data)} is what OGB's archive of {self.name} unpacks to",
-            )
-        return paths
+        unpacked = f"{folder.relative_to(data)} is what OGB's archive of {self.name} unpacks to"
+        return here(paths, what=unpacked)
 
     def build(self, *, name: str, data: Path) -> Graph:
         """Read the graph, with its official split as masks."""

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from graphfm.errors import DataError, GraphFMError, OfflineError
+from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.convert import from_pyg
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.rawfiles import check_raw
+from graphfm.graphs.rawfiles import check_raw, missing
 from graphfm.parts import PartConfig
 
 
@@ -47,7 +47,7 @@ class Config(PartConfig):
         folder = data / self.root / self.raw
         files = sorted(p for p in folder.rglob("*") if p.is_file())
         if not files:
-            raise _missing(str(folder))
+            raise missing(str(folder))
         return files
 
     def build(self, *, name: str, data: Path) -> Graph:
@@ -86,19 +86,10 @@ def _offline(kind: Any) -> Any:
 
     def download(self: Any) -> None:
         gone = [p for p in map(Path, self.raw_paths) if not p.exists()]
-        raise _missing(", ".join(p.name for p in gone))
+        raise missing(", ".join(p.name for p in gone))
 
     quiet = property(lambda self: False, lambda self, value: None)  # no "Processing..." on stderr
     return type(kind.__name__, (kind,), {"download": download, "log": quiet})
-
-
-def _missing(where: str) -> OfflineError:
-    return OfflineError(
-        "GFM401",
-        "raw files are not here, and graphfm does not fetch them",
-        where=where,
-        fix="set GRAPHFM_DATA to the folder that holds them",
-    )
 
 
 def _union(dataset: Any) -> Any:
