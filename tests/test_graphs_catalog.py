@@ -11,9 +11,8 @@ import pytest
 import torch
 import yaml
 
-from graphfm.config import shipped
 from graphfm.errors import DataError, OfflineError, RecipeError
-from graphfm.graphs import cache
+from graphfm.graphs import fetch
 from graphfm.graphs.catalog import Catalog, cache_folder, data_folder
 
 ENTRY = {
@@ -80,37 +79,18 @@ def counts(thing: object) -> dict[str, int]:
     return {field: getattr(thing, field) for field in fields}
 
 
-def test_every_entry_of_every_file_is_read(catalog: Catalog) -> None:
-    """94 of the bundle, 10 built in, 72 synthetic, 3 of OGB.
+def test_a_mixture_refuses_the_kin_of_what_is_judged(catalog: Catalog) -> None:
+    """Every pretraining entry of an evaluation group, one by one.
 
-    Seen to fail with one entry's `group` gone.
+    Seen to fail with `_refuse_evaluation` commented out.
     """
-    raw = [
-        entry["id"]
-        for path in shipped("datasets").rglob("*.yaml")
-        for entry in (yaml.safe_load(path.read_text()).get("datasets") or [])
+    kin = [
+        e.id
+        for e in catalog.entries.values()
+        if e.role == "pretraining" and e.group in catalog.judged_groups
     ]
-    assert sorted(raw) == sorted(catalog.entries)
-    kinds = [entry.source["kind"] for entry in catalog.entries.values()]
-    assert (len(kinds), kinds.count("synthetic"), kinds.count("ogb")) == (179, 72, 3)
-    assert kinds.count("networkx") + kinds.count("sklearn") == 8
-    judged = [e for e in catalog.entries.values() if e.role == "evaluation"]
-    assert len(judged) == 15
-
-
-def test_no_group_is_on_both_sides(catalog: Catalog) -> None:
-    """But for two of OGB, which a mixture refuses as long as their groups are judged on.
-
-    Seen to fail with citationfull-cora-ml made a pretraining graph.
-    """
-    sides = {
-        role: {e.group for e in catalog.entries.values() if e.role == role}
-        for role in ("pretraining", "evaluation")
-    }
-    both = sides["pretraining"] & sides["evaluation"]
-    shared = [e.id for e in catalog.entries.values() if e.group in both and e.role == "pretraining"]
-    assert shared == ["ogbn-products", "ogbn-proteins"]
-    for id in shared:
+    assert {"ogbn-products", "ogbn-proteins"} <= set(kin)
+    for id in kin:
         leaky = dataclasses.replace(catalog, mixtures={"leaky": {"include": [id]}})
         with pytest.raises(DataError, match="GFM136"):
             leaky.mixture("leaky")
@@ -140,14 +120,26 @@ def test_an_id_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
 
 
 def test_local_152_is_the_bundle_and_what_is_built_in(catalog: Catalog) -> None:
-    """Seen to fail (154) without the exclusion of PyG's built-in graphs."""
+    """Seen to fail with one id of the bundle left out."""
     mixture = catalog.mixture("local-152")
-    kinds = [catalog.entries[id].source["kind"] for id in mixture]
+    entries = [catalog.entries[id] for id in mixture]
+    kinds = [entry.source["kind"] for entry in entries]
     assert len(mixture) == 152
-    assert kinds.count("synthetic") == 66
-    assert kinds.count("npz") + kinds.count("pyg") + kinds.count("edgelist") == 79
-    assert "ogb" not in kinds
+    assert sum(entry.synthetic for entry in entries) == 66
+    assert kinds.count("networkx") + kinds.count("sklearn") == 7
     assert mixture["nba"] == pytest.approx(403**0.5)
+
+
+@pytest.mark.realdata
+def test_local_152_needs_no_network(catalog: Catalog) -> None:
+    """With the bundle: nothing is to be fetched. Seen to fail with ogbn-arxiv in it."""
+    assert all(catalog.is_here(id) for id in catalog.mixture("local-152"))
+
+
+def test_no_evaluation_is_every_real_graph_that_is_not_judged_on(catalog: Catalog) -> None:
+    judged = catalog.judged_groups
+    free = {e.id for e in catalog.entries.values() if not e.synthetic and e.group not in judged}
+    assert catalog.mixture("no-evaluation").keys() == free
 
 
 def test_demo_needs_no_file_and_leaves_digits_out(catalog: Catalog) -> None:
@@ -176,6 +168,37 @@ def test_selectors_choose_in_catalog_order(tmp_path: Path) -> None:
     pick = {"id": "g*", "personal": False, "max_nodes": 50, "first": 3}
     mixtures = {"some": {"include": [pick], "exclude": ["g3"], "weight": "size^1"}}
     assert read_catalog(tmp_path, entries, mixtures).mixture("some") == {"g0": 10.0, "g2": 30.0}
+
+
+@pytest.mark.parametrize(
+    ("pick", "found"),
+    [
+        ({"synthetic": True}, ["drawn"]),
+        ({"synthetic": False, "judged": False}, ["big", "drawn-not"]),
+        ({"size": "large"}, ["big"]),
+        ({"size": "regular", "judged": False}, ["drawn", "drawn-not"]),
+    ],
+)
+def test_selectors_know_what_is_drawn_judged_and_large(
+    tmp_path: Path, pick: dict, found: list[str]
+) -> None:
+    """The kin of an evaluation graph is judged, whatever its own role."""
+    entries = [
+        ENTRY | {"id": "kin"},
+        ENTRY | {"id": "test", "role": "evaluation"},
+        ENTRY | {"id": "big", "group": "big", "size": "large"},
+        ENTRY | {"id": "drawn", "group": "drawn", "domain": "synthetic"},
+        ENTRY | {"id": "drawn-not", "group": "drawn-not"},
+    ]
+    catalog = read_catalog(tmp_path, entries, {"some": {"include": [pick]}})
+    assert sorted(catalog.mixture("some")) == found
+
+
+def test_a_graph_of_unknown_size_weighs_as_the_median(tmp_path: Path) -> None:
+    unknown = ENTRY | {"counts": "published", "num_nodes": None, "id": "unknown"}
+    sized = [ENTRY | {"id": f"g{n}", "num_nodes": n} for n in (4, 9, 100)]
+    catalog = read_catalog(tmp_path, [*sized, unknown], {"all": {"include": ["*"]}})
+    assert catalog.mixture("all")["unknown"] == 3
 
 
 def test_a_selector_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
@@ -220,16 +243,25 @@ def test_a_missing_raw_file_names_the_folder_to_set(tiny: Catalog) -> None:
         tiny.load("tiny")
 
 
-def test_a_write_that_fails_leaves_nothing(tiny: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seen to fail with the files written straight into the folder."""
+def test_a_graph_that_is_not_as_its_entry_says_is_refused(tiny: Catalog, tmp_path: Path) -> None:
+    """Measured counts bind; published ones and those not said do not.
 
-    def full_disk(*args: object) -> None:
-        raise OSError("no space left on device")
+    Seen to fail without `_check_counts`.
+    """
+    off = ENTRY | {"num_edges": 6, "num_classes": 3}
+    with pytest.raises(DataError, match="GFM143.*4 edges where the catalog says 6, 2 classes"):
+        read_catalog(tmp_path / "off", [off]).load("tiny")
+    said = off | {"counts": "published", "num_features": None}
+    assert read_catalog(tmp_path / "said", [said]).load("tiny").num_edges == 4
+    with pytest.raises(RecipeError, match="counts: published"):
+        read_catalog(tmp_path / "unsaid", [ENTRY | {"num_features": None}])
 
-    monkeypatch.setattr(cache.os, "replace", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        tiny.load("tiny")
-    assert not cached()
+
+def test_the_origin_is_read_where_the_source_is_not(tiny: Catalog, tmp_path: Path) -> None:
+    """Seen to fail with the first source alone looked at."""
+    first = ENTRY | {"source": {"kind": "npz", "file": "gone.npz"}, "origin": ENTRY["source"]}
+    assert read_catalog(tmp_path / "two", [first]).load("tiny").num_edges == 4
+    assert read_catalog(tmp_path / "two", [first]).is_here("tiny")
 
 
 @pytest.mark.parametrize("file", ["graph.safetensors", "graph.json"])
@@ -299,6 +331,7 @@ def test_the_label_of_a_molecule_is_not_among_its_features(
 ) -> None:
     """Other labels in the raw file: features stay. Seen to fail with all columns of x kept."""
     before = catalog.load("tu-enzymes")
+    monkeypatch.setattr(fetch, "known_hashes", dict)  # or the altered file would be refused
     shutil.copytree(data_folder() / "TUDataset" / "ENZYMES", tmp_path / "TUDataset" / "ENZYMES")
     monkeypatch.setenv("GRAPHFM_DATA", str(tmp_path))
     file = next(tmp_path.rglob("ENZYMES_node_labels.txt"))

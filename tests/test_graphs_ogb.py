@@ -116,13 +116,15 @@ def test_entries_say_what_ogb_says() -> None:
         head, *rows = csv.reader(file)
     facts = {id: {row[0]: row[i] for row in rows} for i, id in enumerate(head)}
     catalog = Catalog.read()
-    assert [e.id for e in catalog.entries.values() if e.source["kind"] == "ogb"] == IDS
-    for id in IDS:
+    ids = [*IDS, "ogbn-mag"]
+    assert [e.id for e in catalog.entries.values() if e.source["kind"] == "ogb"] == ids
+    for id in ids:
         entry, own, fact = catalog.entry(id), source(id), facts[id]
         assert own.name == id and own.split == fact["split"]
         assert str(own.undirected) == fact["add_inverse_edge"]
         assert str(own.node_features) == str(entry.num_features > 0) == fact["has_node_attr"]
-        assert (fact["is hetero"], fact["binary"]) == ("False", "False")
+        assert (fact["is hetero"], fact["binary"]) == (str(bool(own.node_type)), "False")
+        assert own.url == fact["url"].replace("http:", "https:")
         if fact["task type"] == "multiclass classification":
             assert entry.task == "classify" and fact["num tasks"] == "1"
             assert entry.num_classes == int(fact["num classes"])

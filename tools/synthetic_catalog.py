@@ -1,32 +1,74 @@
-"""Write datasets/synthetic.yaml: 72 graphs that fill the space of the block model.
+"""Write datasets/synthetic.yaml: 72 graphs that fill what real graphs leave empty.
 
-    python tools/synthetic_catalog.py > datasets/synthetic.yaml
+    GRAPHFM_DATA=... python tools/synthetic_catalog.py > datasets/synthetic.yaml   # 5 minutes
 
-A scrambled Halton sequence, so that the first n entries fill the space too, for every n. Seed 3 has
-the least correlated first 16 points of seeds 0 to 5: at most 0.32 (Sobol: at least 0.73).
+Every real graph that is here and that no model is judged on is measured in six coordinates
+(``graphs/landscape.py``), each on 0 to 1. Candidates of three generators are drawn, built and
+measured alike. Then the candidate farthest from all real and all chosen graphs is taken, 72 times:
+the first n are spread over what is left empty, for every n.
 """
 
 from __future__ import annotations
 
+import sys
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
-from graphfm.graphs.sources.synthetic import Config
+from graphfm.errors import DataError
+from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.landscape import RANGES, measure
+from graphfm.graphs.sources import cabam, lfr, synthetic
+from graphfm.graphs.sources.synthetic import DrawnConfig, class_sizes
 
 NUM_GRAPHS = 72
-ROOM = 0.3  # of all possible edges, within and between classes, an entry uses at most so many
+NUM_CANDIDATES = 1200  # of each generator
+MIN_REAL = 60  # fewer real graphs than that leave nearly everything empty
+NODES = (20_000, 130_000)  # the first n have at most NODES[0] + n / 72 * NODES[1] nodes
+EDGES = (300_000, 2_700_000)  # and so for edges; an undirected edge counts twice
+SMALLEST = 5  # nodes of the smallest class, at least
+ROOM = 0.3  # of all possible edges, within and between classes, a block model uses at most so many
+KINDS = (synthetic, lfr, cabam)
+PLURALS = {"synthetic": "block models", "lfr": "of LFR communities", "cabam": "grown ones (CABAM)"}
+BEFORE = (0.485, 1.143)  # coverage with the block models along a Halton sequence
+TITLES = {"synthetic": "Block model", "lfr": "LFR communities", "cabam": "Grown graph (CABAM)"}
+CITATIONS = {
+    "synthetic": "GraphWorld, arXiv 2203.00112",
+    "lfr": "Lancichinetti, Fortunato, Radicchi 2008, arXiv 0805.4770",
+    "cabam": "Shah 2020, CABAM, Workshop on Mining and Learning with Graphs",
+}
 HEAD = """\
-# 72 synthetic graphs: degree-corrected stochastic block models, in the manner of GraphWorld.
-# Written by tools/synthetic_catalog.py; the order is that of a Halton sequence, so that any first n
-# of them fill the space: homophily 0.05-0.95, degree exponent 2.1-4, 300-20,000 nodes (log), mean
-# degree 2-40 (log; less where the classes have no room), 2-12 classes, feature signal 0-2,
-# imbalance 1-8, 0-64 feature columns (none in one of nine). An undirected edge counts twice.
+# 72 synthetic graphs, in the manner of GraphWorld (Palowitch, Tsitsulin, Mayer, Perozzi, KDD 2022):
+# {kinds}.
+# {nodes:,} nodes and {edges:,} edges in all (an undirected edge counts twice).
 #
-# GraphWorld: Palowitch, Tsitsulin, Mayer, Perozzi, KDD 2022.
+# Written by tools/synthetic_catalog.py: of {candidates:,} candidates, always the one farthest
+# from {real} real graphs (those that were here; none that models are judged on) and from those
+# taken before, so that any first n are spread over what is left empty. The axes, each scaled to
+# 0 to 1: adjusted homophily, degree tail, log nodes, log classes, feature signal, imbalance, as
+# graphfm/graphs/landscape.py measures them. Distance from a point of that cube to the nearest
+# graph, over 20,000 points:
+{coverage}
 datasets:
 """
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A graph that could be taken: its fields, counts and place, (6,)."""
+
+    config: DrawnConfig
+    num_nodes: int
+    num_edges: int
+    place: np.ndarray
 
 
 def between(share: float, low: float, high: float, *, log: bool = False) -> float:
@@ -34,64 +76,163 @@ def between(share: float, low: float, high: float, *, log: bool = False) -> floa
     return float(low * (high / low) ** share) if log else low + share * (high - low)
 
 
-def choose(point: np.ndarray, seed: int) -> Config:
-    """One point of the unit cube (8,) as the fields of a graph."""
-    size, homophily, exponent, degree, classes, signal, imbalance, features = point
-    # size ** 1.55 leans towards small graphs: 72 log-uniform ones would have 340,000 nodes in all
-    num_nodes = round(between(size**1.55, 300, 20_000, log=True), -1)
-    fields = {
+def choose(kind: Any, point: np.ndarray, seed: int) -> DrawnConfig | None:
+    """One point of the unit cube (10,) as the fields of a graph; None if it cannot be drawn."""
+    size, mix, tail, degree, classes, features, signal, imbalance, smallest, span = point
+    fields: dict[str, Any] = {
         "seed": seed,
-        "num_nodes": int(num_nodes),
-        "num_classes": min(12, 2 + int(classes * 11)),
-        "homophily": round(between(homophily, 0.05, 0.95), 2),
-        "degree_exponent": round(between(exponent, 2.1, 4.0), 2),
+        "num_nodes": int(round(between(size**1.3, 300, 20_000, log=True), -1)),
+        "num_classes": round(between(classes, 1.6, 20.4, log=True)),
+        "degree_exponent": round(1 + 1 / between(tail, 0.12, 0.92), 2),
         "num_features": max(0, round(features * 72) - 8),  # one graph in nine has none
-        "feature_signal": round(between(signal, 0, 2), 2),
-        "imbalance": round(between(imbalance, 1, 8), 1),
+        "feature_signal": round(between(signal, 0, 6), 2),
+        "imbalance": round(between(imbalance, 1, 60, log=True), 1),
     }
+    sizes = class_sizes(fields["num_nodes"], fields["num_classes"], fields["imbalance"], "")
+    if sizes.min() < SMALLEST:
+        return None
+    if kind is lfr:
+        least = round(between(smallest, 8, 40, log=True))
+        fields |= {
+            "mixing": round(between(mix, 0.02, 0.98), 2),
+            "min_community": least,
+            "max_community": round(least * between(span, 2, 16, log=True)),
+        }
+    else:
+        fields["homophily"] = round(between(mix, 0.02, 0.98), 2)
     mean_degree = between(degree, 2, 40, log=True)
-    while True:
-        config = Config(mean_degree=round(mean_degree, 1), **fields)
-        if fits(config):
+    while mean_degree >= 2:
+        config: DrawnConfig = kind.Config(mean_degree=round(mean_degree, 1), **fields)
+        if kind is not synthetic or fits(config, sizes):
             return config
         mean_degree *= 0.9
+    return None
 
 
-def fits(config: Config) -> bool:
+def fits(config: Any, sizes: np.ndarray) -> bool:
     """Whether the classes have room for the edges, with some to spare."""
-    c = config.num_classes
-    sizes = config.imbalance ** -(np.arange(c) / (c - 1))
-    sizes = sizes / sizes.sum() * config.num_nodes
     within = (sizes**2).sum() / 2
-    between_classes = config.num_nodes**2 / 2 - within
     edges = config.num_nodes * config.mean_degree / 2
     return bool(
         edges * config.homophily <= ROOM * within
-        and edges * (1 - config.homophily) <= ROOM * between_classes
+        and edges * (1 - config.homophily) <= ROOM * (config.num_nodes**2 / 2 - within)
     )
 
 
-def entry(number: int, config: Config) -> str:
-    """The YAML of one entry, with its counts as they come out."""
+def candidates() -> list[Candidate]:
+    """What there is to choose from, drawn, built and measured."""
+    found = []
+    for kind in KINDS:
+        points = qmc.Halton(d=10, scramble=True, seed=3).random(NUM_CANDIDATES)
+        refused = 0
+        for point in points:
+            config = choose(kind, point, seed=len(found) + 1)
+            try:
+                graph = config.build(name="candidate", data=Path()) if config else None
+            except DataError:
+                graph = None
+            place = None if graph is None else measure(graph)
+            if config is None or graph is None or place is None:
+                refused += 1
+                continue
+            found.append(Candidate(config, graph.num_nodes, graph.num_edges, place.scaled))
+        print(f"{kind.__name__}: {refused} of {len(points)} have no room", file=sys.stderr)
+    return found
+
+
+def real_places(catalog: Catalog) -> np.ndarray:
+    """Where the real graphs lie that are here and that no model is judged on: (P, 6).
+
+    Raises:
+        SystemExit: If too few are here.
+    """
+    here = [
+        entry.id
+        for entry in catalog.entries.values()
+        if not entry.synthetic and entry.role == "pretraining" and catalog.is_here(entry.id)
+    ]
+    if len(here) < MIN_REAL:
+        raise SystemExit(
+            f"only {len(here)} real graphs are here, and what they leave empty is nearly all: "
+            f"at least {MIN_REAL} are needed. Set GRAPHFM_DATA to the folder of their raw files."
+        )
+    places = [measure(catalog.load(id)) for id in here]
+    return np.array([place.scaled for place in places if place is not None])
+
+
+def pick(real: np.ndarray, among: list[Candidate], number: int) -> list[Candidate]:
+    """The farthest candidate, again and again, within the budget of nodes and edges."""
+    places = np.array([c.place for c in among])
+    counts = np.array([[c.num_nodes, c.num_edges] for c in among])
+    distance = cKDTree(real).query(places)[0] if len(real) else np.full(len(places), np.inf)
+    chosen: list[int] = []
+    spent = np.zeros(2)
+    for n in range(1, number + 1):
+        budget = np.array([start + n / NUM_GRAPHS * more for start, more in (NODES, EDGES)])
+        within = (spent + counts <= budget).all(axis=1)
+        best = int(np.argmax(np.where(within, distance, -1)))
+        chosen.append(best)
+        spent += counts[best]
+        distance = np.minimum(distance, np.linalg.norm(places - places[best], axis=1))
+    return [among[i] for i in chosen]
+
+
+def coverage(places: np.ndarray, points: np.ndarray) -> tuple[float, float]:
+    """Mean and largest distance from a point to the nearest place: (P, 6), (S, 6)."""
+    distance = cKDTree(places).query(points)[0]
+    return float(distance.mean()), float(distance.max())
+
+
+def entry(number: int, config: DrawnConfig, graph: Graph) -> str:
+    """The YAML of one entry, with its counts as they came out."""
     name = f"synth-{number:03d}"
-    graph = config.build(name=name, data=Path())
     fields = config.model_dump(exclude={"labelled"})
-    pairs = [f"{key}: {value}" for key, value in fields.items()]
-    return f"""\
-- {{id: {name}, title: "Block model, homophily {config.homophily}, {config.num_classes} classes",
-   source: {{{", ".join(pairs[:5])},
-   {", ".join(pairs[5:])}}},
-   num_nodes: {graph.num_nodes}, num_edges: {graph.num_edges}, \
-num_features: {graph.num_features}, num_classes: {graph.num_classes},
-   domain: synthetic, group: {name}, license: CC0-1.0, citation: "GraphWorld, arXiv 2203.00112"}}"""
+    axis = "mixing" if "mixing" in fields else "homophily"
+    title = f"{TITLES[config.kind]}, {axis} {fields[axis]}, {config.num_classes} classes"
+    source = ", ".join(f"{key}:_{value}" for key, value in fields.items())  # never wrapped at _
+    counts = ("num_nodes", "num_edges", "num_features", "num_classes")
+    lines = [
+        f'- {{id: {name}, title: "{title}",',
+        *(s.replace(":_", ": ") for s in textwrap.wrap(f"source: {{{source}}},", width=97)),
+        ", ".join(f"{count}: {getattr(graph, count)}" for count in counts) + ",",
+        f"domain: synthetic, group: {name}, license: CC0-1.0,",
+        f'citation: "{CITATIONS[config.kind]}"}}',
+    ]
+    return "\n   ".join(lines)
 
 
 def main() -> None:
     """Print the whole file."""
-    points = qmc.Halton(d=8, scramble=True, seed=3).random(NUM_GRAPHS)
-    print(HEAD)
-    for number, point in enumerate(points, start=1):
-        print(entry(number, choose(point, seed=number)))
+    torch.set_num_threads(1)
+    real = real_places(Catalog.read())
+    among = candidates()
+    chosen = pick(real, among, NUM_GRAPHS)
+    points = np.random.default_rng(0).random((20_000, len(RANGES)))
+    figures = [
+        ("the real graphs alone", coverage(real, points)),
+        ("with the 72 block models that were here before, measured once", BEFORE),
+        ("with these 72", coverage(np.concatenate([real, [c.place for c in chosen]]), points)),
+        (
+            f"with all {len(among):,} candidates at once",
+            coverage(np.concatenate([real, [c.place for c in among]]), points),
+        ),
+    ]
+    kinds = Counter(c.config.kind for c in chosen)
+    print(
+        HEAD.format(
+            kinds=", ".join(f"{n} {PLURALS[kind]}" for kind, n in sorted(kinds.items())),
+            nodes=sum(c.num_nodes for c in chosen),
+            edges=sum(c.num_edges for c in chosen),
+            candidates=len(among),
+            real=len(real),
+            coverage="\n".join(
+                f"#   mean {mean:.2f}, largest {most:.2f}: {what}" for what, (mean, most) in figures
+            ),
+        )
+    )
+    for number, candidate in enumerate(chosen, start=1):
+        graph = candidate.config.build(name="drawn", data=Path())
+        print(entry(number, candidate.config, graph))
 
 
 if __name__ == "__main__":

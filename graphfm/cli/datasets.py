@@ -1,4 +1,4 @@
-"""``graphfm datasets list | stats | prepare``."""
+"""``graphfm datasets list | show | stats | prepare | verify | landscape | audit``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from graphfm.cli.terminal import next_step, note, show, show_json, table
+from graphfm.cli.landscape import landscape
+from graphfm.cli.terminal import brief, next_step, note, pairs, show, show_json, table
 from graphfm.errors import RecipeError
 
 app = typer.Typer(no_args_is_help=True, help="List, describe and prepare graphs of the catalog.")
@@ -21,6 +22,7 @@ def list_datasets(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """List the graphs of the catalog; nothing is read or fetched."""
+    from graphfm.cli.description import counts
     from graphfm.graphs.catalog import Catalog
 
     catalog = Catalog.read()
@@ -33,28 +35,76 @@ def list_datasets(
         and (domain is None or entry.domain == domain)
     ]
     if as_json:
-        show_json(
-            {
-                "datasets": [entry.model_dump(mode="json") for entry in entries],
-                "mixtures": list(catalog.mixtures),
-            }
-        )
+        show_json([entry.model_dump(mode="json") for entry in entries])
         return
-    rows = [
-        [
-            e.id,
-            f"{e.num_nodes:,}",
-            f"{e.num_edges:,}",
-            f"{e.num_features:,}",
-            f"{e.num_classes:,}",
-            e.domain,
-            e.role,
-        ]
-        for e in entries
-    ]
-    show(table(rows, head=["id", "nodes", "edges", "features", "classes", "domain", "role"]))
+    head = ["id", "nodes", "edges", "features", "classes", "domain", "role"]
+    rows = [[e.id, *counts(e).values(), e.domain, e.role] for e in entries]
+    show(table(rows, head=head))
+    if any(e.counts == "published" for e in entries):
+        note("~ as published, not measured by us")
     note(f"{len(entries)} graphs; mixtures: {', '.join(catalog.mixtures)}")
     next_step(f"graphfm datasets stats {entries[0].id if entries else 'ID'}")
+
+
+@app.command("show")
+def show_entry(
+    name: Annotated[str, typer.Argument(help="An id, or the name of a mixture.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show what the catalog says of one graph or mixture; nothing is read or fetched."""
+    from graphfm.graphs.catalog import Catalog
+
+    catalog = Catalog.read()
+    if name in catalog.mixtures:
+        weights = catalog.mixture(name)
+        facts = {"name": name, **catalog.mixtures[name], "graphs": weights}
+        if not as_json:
+            total = sum(weights.values())
+            rows = [[id, f"{weight / total:.2%}"] for id, weight in weights.items()]
+            show(table(rows, head=["id", "share of visits"]))
+            note(f"{len(weights)} graphs. {catalog.mixtures[name].get('about', '')}")
+    else:
+        entry = catalog.entry(name)
+        facts = {**entry.model_dump(mode="json"), "here": catalog.is_here(entry.id)}
+        facts["files"] = catalog.files(entry.id)
+        if not as_json:
+            show(
+                pairs(
+                    {
+                        key: value if isinstance(value, str) else brief(value)
+                        for key, value in facts.items()
+                        if value not in ("", [], None)
+                    }
+                )
+            )
+    if as_json:
+        show_json(facts)
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Ids; none = all that are here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Check raw files against their known hashes, and cached graphs against what was written.
+
+    Exit 3 if a file is not what it should be. Nothing is fetched.
+    """
+    from graphfm.graphs.catalog import Catalog
+
+    catalog = Catalog.read()
+    ids = [catalog.entry(name).id for name in names or []]
+    found = {id: catalog.verify(id) for id in ids or catalog.entries if ids or catalog.is_here(id)}
+    bad = {id: state for id, state in found.items() if state.startswith("GFM")}
+    if as_json:
+        show_json(found)
+    else:
+        show(table([[id, state] for id, state in found.items()], head=["id", "raw files"]))
+    if bad:
+        note(f"{len(bad)} of {len(found)} graphs are not what they should be")
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -121,3 +171,6 @@ def prepare(
     show(table(rows, head=["id", "nodes", "features"]))
     note(f"{len(prepared)} graphs in {cache_folder()}, {seconds:.1f} s")
     next_step("graphfm recipes list")
+
+
+app.command()(landscape)

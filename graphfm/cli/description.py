@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphfm.cli.terminal import pairs
+
+if TYPE_CHECKING:
+    from graphfm.graphs.spec import DatasetSpec
 
 
 def graph_lines(facts: Mapping[str, Any]) -> str:
@@ -19,17 +22,16 @@ def graph_lines(facts: Mapping[str, Any]) -> str:
         ),
         "components": f"{facts['num_components']:,} (largest {facts['largest_component']:.1%})",
         "degree": (
-            f"median {facts['median_degree']:g}, max {facts['max_degree']:,}, "
-            f"{facts['num_isolated']:,} isolated"
+            ", ".join(f"{name} {value:,.4g}" for name, value in facts["degree"].items())
+            + f", {facts['num_isolated']:,} isolated"
         ),
         "features": f"{facts['num_features']:,}"
-        + (" (sparse)" if facts["sparse_features"] else ""),
+        + (f", {facts['feature_density']:.2%} not zero" if facts["num_features"] else ""),
         "task": _task(facts),
     }
-    if facts["homophily"] is not None:
-        adjusted = facts["adjusted_homophily"]
-        lines["homophily"] = f"{facts['homophily']:.3f}" + (
-            f" (adjusted {adjusted:.3f})" if adjusted is not None else ""
+    if facts["homophily"]:
+        lines["homophily"] = ", ".join(
+            f"{name} {value:.3f}" for name, value in facts["homophily"].items()
         )
     if facts["splits"]:
         lines["splits"] = ", ".join(f"{part} {count:,}" for part, count in facts["splits"].items())
@@ -42,6 +44,19 @@ def _task(facts: Mapping[str, Any]) -> str:
     counts = facts["class_counts"]
     smallest = min(counts, key=lambda name: counts[name]) if counts else ""
     what = "labels a node may have" if facts["task"] == "multilabel" else "classes"
-    return f"{facts['num_classes']} {what}, {facts['num_labelled']:,} nodes labelled" + (
-        f", smallest {smallest!r} with {counts[smallest]:,}" if smallest else ""
+    unlabelled = f", {facts['num_unlabelled']:,} not" if facts["num_unlabelled"] else ""
+    balance = facts["class_balance"]
+    return (
+        f"{facts['num_classes']} {what}, {facts['num_labelled']:,} nodes labelled{unlabelled}"
+        + (f", smallest {smallest!r} with {counts[smallest]:,}" if smallest else "")
+        + (f", balance {balance:.2f}" if balance is not None else "")
     )
+
+
+def counts(entry: DatasetSpec) -> dict[str, str]:
+    """Nodes, edges, features and classes of an entry; ``~`` = as published, ``?`` = not known."""
+    mark = "~" if entry.counts == "published" else ""
+    return {
+        field.removeprefix("num_"): "?" if number is None else f"{mark}{number:,}"
+        for field, number in entry.count.items()
+    }

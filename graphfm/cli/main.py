@@ -38,9 +38,9 @@ class Commands(TyperGroup):
         return list(self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """``--debug`` is understood after the command's name too."""
-        if "--debug" in args:
-            args = ["--debug", *(a for a in args if a != "--debug")]
+        """``--debug`` and ``--offline`` are understood after the command's name too."""
+        first = [flag for flag in ("--debug", "--offline") if flag in args]
+        args = [*first, *(a for a in args if a not in first)]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -101,6 +101,9 @@ def graphfm(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the whole traceback of an error.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Fetch nothing; same as GRAPHFM_OFFLINE=1.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
@@ -111,6 +114,8 @@ def graphfm(
     Begin with `graphfm demo`, or with your own graph:
     `graphfm finetune --graph my.graphml --target label --out runs/mine`
     """
+    if offline:
+        os.environ["GRAPHFM_OFFLINE"] = "1"
     log = logging.getLogger("graphfm")
     log.setLevel(logging.INFO)  # what was left out, merged or filled in is said, never silent
     if not log.handlers:

@@ -10,14 +10,16 @@ from typing import Any, TextIO
 
 from graphfm.errors import GraphFMError
 
+_DIGITS = set("0123456789~?-")
+
 
 def show(text: str) -> None:
     """Write data to stdout, at once: a closed pipe is then met here and not at exit."""
     _write(sys.stdout, text)
 
 
-def show_json(value: Mapping[str, Any]) -> None:
-    """Write the one JSON object of ``--json`` to stdout."""
+def show_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write the one JSON value of ``--json`` to stdout."""
     show(json.dumps(value, indent=2, default=_plain))
 
 
@@ -47,7 +49,7 @@ def table(rows: Sequence[Sequence[str]], *, head: Sequence[str]) -> str:
     """
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    numeric = [bool(rows) and all(row[i][:1].isdigit() for row in rows) for i in range(len(head))]
+    numeric = [bool(rows) and all(row[i][:1] in _DIGITS for row in rows) for i in range(len(head))]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width)

@@ -1,27 +1,94 @@
-"""The cache: folders that are there whole or not at all, each named by the hash of what made it."""
+"""The cache: folders that are there whole or not at all, each named by the hash of what made it.
+
+Tensors lie in safetensors, which maps them: a page is read when it is first touched, and every
+process that maps the same file shares it.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from platformdirs import user_cache_dir
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 
-from graphfm.errors import DataError
+from graphfm.errors import DataError, OutputError
 from graphfm.graphs.graph import MASKS, Graph
+
+log = logging.getLogger(__name__)
+
+Content = TypeVar("Content")
 
 
 def cache_folder() -> Path:
     """Where prepared data lies: ``GRAPHFM_HOME``, or the user's cache folder."""
     return Path(os.environ.get("GRAPHFM_HOME") or user_cache_dir("graphfm"))
+
+
+def from_cache(
+    folder: Path,
+    *,
+    read: Callable[[Path], Content],
+    make: Callable[[], Content],
+    write: Callable[[Content, Path], None],
+    name: str,
+) -> Content:
+    """What lies in a folder of the cache; made and written if it is not there or damaged.
+
+    Of several processes that want the same folder one makes it, and the others wait for it.
+
+    Raises:
+        OutputError: GFM403 if the cache cannot be written.
+    """
+    from filelock import FileLock
+
+    found = _read(folder, read, name)
+    if found is not None:
+        return found
+    lock = cache_folder() / "locks" / f"{folder.name}.lock"
+    with _writing(folder.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    with FileLock(lock):
+        found = _read(folder, read, name)  # another process may have made it meanwhile
+        if found is None:
+            found = make()
+            with _writing(folder.parent):
+                shutil.rmtree(folder, ignore_errors=True)
+                write(found, folder)
+    return found
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            "GFM403",
+            f"the cache cannot be written: {error.strerror or error}",
+            where=str(folder),
+            fix="make room, or set GRAPHFM_HOME to another folder",
+        ) from error
+
+
+def _read(folder: Path, read: Callable[[Path], Content], name: str) -> Content | None:
+    if not folder.is_dir():
+        return None
+    try:
+        return read(folder)
+    except Exception as error:  # whatever is wrong with a cache, it can be made again
+        log.warning("%s: the cache is damaged and is made again: %s", name, error)
+        return None
 
 
 def write_graph(graph: Graph, folder: Path) -> None:

@@ -10,20 +10,19 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from graphfm.config import read_yaml, shipped
 from graphfm.errors import DataError, OfflineError
 from graphfm.graphs.cache import cache_folder as cache_folder
-from graphfm.graphs.cache import read_graph, write_graph
+from graphfm.graphs.cache import from_cache, read_graph, write_graph
+from graphfm.graphs.fetch import fetch, known_hashes, locked_hashes, verify_hash
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.mixture import Mixture, Selector
 from graphfm.graphs.rawfiles import file_sha256
+from graphfm.graphs.source import SourceConfig
 from graphfm.graphs.spec import DatasetSpec
 from graphfm.parts import config_class, did_you_mean, validated
 
@@ -32,36 +31,8 @@ log = logging.getLogger(__name__)
 PARSER_VERSION = 1
 """Raise it when a source gives another graph for the same files, or the cache's layout changes."""
 
-
-class Selector(BaseModel):
-    """Entries of a mixture by what they have in common; every field that is given must match."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str = "*"
-    """A glob."""
-    role: Literal["pretraining", "evaluation"] | None = None
-    domain: str | None = None
-    group: str | None = None
-    source: str | None = None
-    """The source's kind."""
-    personal: bool | None = None
-    max_nodes: int | None = Field(default=None, ge=1)
-    first: int | None = Field(default=None, ge=1)
-    """Keep only this many, in catalog order."""
-
-
-class Mixture(BaseModel):
-    """One entry of ``mixtures:``: which graphs, and how much each weighs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    about: str = ""
-    include: tuple[str | Selector, ...] = Field(min_length=1)
-    """Ids, globs and selectors."""
-    exclude: tuple[str | Selector, ...] = ()
-    weight: str = Field(default="size^0.5", pattern=r"^size\^[0-9.]+$")
-    """``size^p``: a graph weighs the p-th power of its number of nodes."""
+# Where a file comes from changes nothing about what is in it.
+_NOT_IN_KEY = {"url", "files", "max_mb"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,47 +105,105 @@ class Catalog:
         chosen = {id for pick in mixture.include for id in self._matching(pick, name)}
         chosen -= {id for pick in mixture.exclude for id in self._matching(pick, name)}
         self._refuse_evaluation(chosen, name)
-        power = float(mixture.weight.removeprefix("size^"))
-        return {id: e.num_nodes**power for id, e in self.entries.items() if id in chosen}
+        return mixture.weigh({id: e for id, e in self.entries.items() if id in chosen})
+
+    def fetch(self, id: str) -> tuple[SourceConfig, Path]:
+        """The source of an entry and the folder that holds its raw files, fetched if need be.
+
+        Files below the data folder are used as they are, and nothing is ever written there; what is
+        fetched lies in the cache folder.
+
+        Raises:
+            DataError: GFM120 for an unknown id, GFM140 to GFM142 for what must not be used.
+            OfflineError: GFM401 for raw files that are not here and cannot be fetched.
+        """
+        entry = self.entry(id)
+        for source in _sources(entry):
+            for data in (data_folder(), fetched_folder()):
+                if _is_here(source, data):
+                    return source, data
+        for source in _sources(entry):
+            if files := source.downloads():
+                fetch(files, fetched_folder())
+                return source, fetched_folder()
+        source = _sources(entry)[0]
+        source.raw_files(data_folder())  # says which are missing
+        return source, data_folder()
 
     def load(self, id: str) -> Graph:
         """The graph of an entry: from the cache, or from its raw files the first time.
 
         Raises:
-            DataError: GFM120 for an unknown id, GFM103 and GFM138 for raw files that are damaged.
-            OfflineError: GFM401 for raw files that are not here.
+            DataError: as :meth:`fetch`; GFM103 and GFM138 for raw files that are damaged, GFM143
+                for a graph that is not of the size its entry says.
+            OfflineError: as :meth:`fetch`.
         """
         entry = self.entry(id)
-        source, data = _source(entry), data_folder()
-        folder = cache_folder() / "graphs" / _key(entry.id, source, data)
-        if folder.is_dir():
-            try:
-                return read_graph(folder)
-            except Exception as error:  # whatever is wrong with a cache, the raw files are right
-                log.warning("%s: the cache is damaged and is made again: %s", entry.id, error)
-                shutil.rmtree(folder, ignore_errors=True)
-        graph: Graph = source.build(name=entry.id, data=data)
-        write_graph(graph, folder)
+        source, data = self.fetch(id)
+        graph = from_cache(
+            cache_folder() / "graphs" / _key(entry.id, source, data),
+            read=read_graph,
+            make=lambda: source.build(name=entry.id, data=data),
+            write=write_graph,
+            name=entry.id,
+        )
+        _check_counts(entry, graph)
         return graph
 
     def is_here(self, id: str) -> bool:
-        """Whether an entry needs no raw files, or they are below the data folder."""
+        """Whether an entry needs no raw files, or they are on this machine."""
+        folders = (data_folder(), fetched_folder())
+        return any(_is_here(s, data) for s in _sources(self.entry(id)) for data in folders)
+
+    def files(self, id: str) -> list[dict[str, str]]:
+        """The raw files of an entry that can be fetched, with what is known of each."""
+        known, locked = known_hashes(), locked_hashes(fetched_folder())
+        return [
+            {**file.model_dump(), "sha256": known.get(file.path) or locked.get(file.path, "")}
+            for source in _sources(self.entry(id))
+            for file in source.downloads()
+        ]
+
+    def verify(self, id: str) -> str:
+        """What the hashes of an entry's raw files, and its cached graph, are worth.
+
+        Nothing is fetched. A fault is told as a text that begins with its code.
+        """
+        if not self.is_here(id):
+            return "not here"
+        source, data = self.fetch(id)
         try:
-            _source(self.entry(id)).raw_files(data_folder())
-        except OfflineError:
-            return False
-        return True
+            folder = cache_folder() / "graphs" / _key(id, source, data)
+            if folder.is_dir():
+                read_graph(folder)
+        except Exception as error:  # a damaged cache fails in many ways
+            return str(error) if isinstance(error, DataError) else f"GFM139  {error}"
+        paths = {path.relative_to(data).as_posix() for path in source.raw_files(data)}
+        known = len(paths & known_hashes().keys())
+        locked = len(paths & locked_hashes(fetched_folder()).keys()) if data != data_folder() else 0
+        kinds = {
+            "as shipped": known,
+            "as first fetched": locked,
+            "without a known hash": len(paths) - known - locked,
+        }
+        return ", ".join(f"{n} {kind}" for kind, n in kinds.items() if n) or "needs no file"
+
+    @property
+    def judged_groups(self) -> dict[str, str]:
+        """Groups that hold an evaluation graph, and that graph."""
+        return {e.group: e.id for e in self.entries.values() if e.role == "evaluation"}
 
     def _matching(self, pick: str | Selector, name: str) -> list[str]:
         selector = Selector(id=pick) if isinstance(pick, str) else pick
-        found = [id for id, entry in self.entries.items() if _fits(entry, selector)]
+        judged = self.judged_groups
+        found = [id for id, entry in self.entries.items() if selector.fits(entry, judged)]
         if not found:
             hint = did_you_mean(pick, self.entries) if isinstance(pick, str) else ""
             raise DataError("GFM120", f"{pick!r} matches no dataset.{hint}", where=name)
         return found[: selector.first]
 
     def _refuse_evaluation(self, chosen: set[str], name: str) -> None:
-        judged = {e.group: e.id for e in self.entries.values() if e.role == "evaluation"}
+        judged = self.judged_groups
         leaks = [id for id in sorted(chosen) if self.entries[id].group in judged]
         if leaks:
             group = self.entries[leaks[0]].group
@@ -194,33 +223,56 @@ def data_folder() -> Path:
     return Path(given) if given else cache_folder() / "data"
 
 
-def _source(entry: DatasetSpec) -> Any:
-    kind = config_class("graphs.sources", str(entry.source.get("kind")))
-    return validated(kind, entry.source, path=f"{entry.id}.source")
+def fetched_folder() -> Path:
+    """Where raw files that were fetched lie, laid out as the data folder."""
+    return cache_folder() / "data"
 
 
-def _key(id: str, source: Any, data: Path) -> str:
-    raw = [(path.name, file_sha256(path)) for path in source.raw_files(data)]
-    whole = [PARSER_VERSION, id, source.model_dump(mode="json"), raw]
+def _sources(entry: DatasetSpec) -> list[SourceConfig]:
+    """Where an entry can be read from, the first choice first."""
+    found = []
+    for field in ("source", "origin"):
+        if raw := getattr(entry, field):
+            kind = config_class("graphs.sources", str(raw.get("kind")))
+            found.append(validated(kind, raw, path=f"{entry.id}.{field}"))
+    return found
+
+
+def _is_here(source: SourceConfig, data: Path) -> bool:
+    try:
+        source.raw_files(data)
+    except OfflineError:
+        return False
+    return True
+
+
+def _key(id: str, source: SourceConfig, data: Path) -> str:
+    raw = []
+    for path in source.raw_files(data):
+        hashed = file_sha256(path)
+        verify_hash(path.relative_to(data).as_posix(), hashed, where=path)
+        raw.append((path.name, hashed))
+    fields = source.model_dump(mode="json", exclude=_NOT_IN_KEY)
+    whole = [PARSER_VERSION, id, fields, raw]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _fits(entry: DatasetSpec, selector: Selector) -> bool:
-    small = selector.max_nodes is None or entry.num_nodes <= selector.max_nodes
-    return (
-        small
-        and fnmatch(entry.id, selector.id)
-        and all(
-            wanted is None or wanted == have
-            for wanted, have in (
-                (selector.role, entry.role),
-                (selector.domain, entry.domain),
-                (selector.group, entry.group),
-                (selector.source, entry.source.get("kind")),
-                (selector.personal, entry.personal),
-            )
+def _check_counts(entry: DatasetSpec, graph: Graph) -> None:
+    have = {field: getattr(graph, field) for field in entry.count}
+    off = [
+        f"{have[field]:,} {field.removeprefix('num_')} where the catalog says {said:,}"
+        for field, said in entry.count.items()
+        if said is not None and said != have[field]
+    ]
+    if off and entry.counts == "measured":
+        raise DataError(
+            "GFM143",
+            f"{entry.id} has {', '.join(off)}",
+            why="its raw files are not those that the entry was written for",
+            fix="fetch them again, or give the graph an entry of its own",
         )
-    )
+    if off:
+        log.info("%s has %s; that count is as published", entry.id, ", ".join(off))
 
 
 def _add(known: dict[str, Any], name: str, value: Any, path: Path) -> None:

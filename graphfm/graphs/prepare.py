@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import multiprocessing
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -25,13 +23,11 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.graphs import features, position
-from graphfm.graphs.cache import cache_folder, read_folder, write_folder
+from graphfm.graphs.cache import cache_folder, from_cache, read_folder, write_folder
 from graphfm.graphs.catalog import Catalog
 from graphfm.graphs.features import FeatureTransform
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.spec import GraphSpec, TaskSpec
-
-log = logging.getLogger(__name__)
 
 Parts = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and plain values of one cached folder
 
@@ -101,22 +97,20 @@ def prepare(
     folders = cache_folder() / "prepared"
 
     def cached(key: str, make: Callable[[], Parts]) -> Parts:
-        folder = folders / key
-        if cache and folder.is_dir():
-            try:
-                return read_folder(folder, "prepared")
-            except Exception as error:  # it can be made again from the graph
-                log.warning("%s: the cache is damaged and is made again: %s", graph.name, error)
-                shutil.rmtree(folder, ignore_errors=True)
         import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
 
         # One BLAS thread: the same numbers whatever the machine, and on two busy cores local-152
         # takes 27 CPU seconds instead of 200, since threads that wait for each other spin.
         with threadpoolctl.threadpool_limits(1):
-            tensors, config = make()
-        if cache:
-            write_folder(folder, "prepared", tensors, config)
-        return tensors, config
+            if not cache:
+                return make()
+            return from_cache(
+                folders / key,
+                read=lambda folder: read_folder(folder, "prepared"),
+                make=make,
+                write=lambda parts, folder: write_folder(folder, "prepared", *parts),
+                name=graph.name,
+            )
 
     def encode() -> Parts:
         rowptr, col = graph.neighbors
@@ -162,11 +156,13 @@ def prepare_many(ids: Sequence[str], catalog: Catalog, *, jobs: int = 1) -> list
     """
     from tqdm import tqdm
 
+    for id in ids:  # one after the other: a server gives one stream its full speed
+        catalog.fetch(id)
     # disable=None: no bar where stderr is not a terminal
     with tqdm(total=len(ids), desc="preparing", unit="graph", disable=None) as bar:
         if jobs > 1:
             # Largest first, so that no process ends long after the others.
-            order = sorted(set(ids), key=lambda id: -catalog.entry(id).num_edges)
+            order = sorted(set(ids), key=lambda id: -(catalog.entry(id).num_edges or 0))
             context = multiprocessing.get_context("spawn")  # fork and torch's threads do not mix
             with ProcessPoolExecutor(
                 jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)

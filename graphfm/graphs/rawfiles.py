@@ -17,7 +17,7 @@ import numpy as np
 
 from graphfm.errors import DataError, OfflineError
 
-PLAIN = frozenset({".txt", ".csv", ".tsv", ".mat", ".index", ".json", ".md"})
+PLAIN = frozenset({".txt", ".csv", ".tsv", ".edgelist", ".mat", ".index", ".json", ".md"})
 """Suffixes of files that hold text or numbers only, whatever reads them."""
 
 ALLOWED = frozenset(
@@ -85,7 +85,9 @@ def check_raw(path: Path) -> None:
     if path.suffix in PLAIN:
         return
     try:
-        if path.suffix in {".npz", ".npy"}:
+        if path.suffix == ".yaml":  # a tag may ask for an object, whatever the reader grants
+            bad = ["a YAML tag"] if b"!" in path.read_bytes() else []
+        elif path.suffix in {".npz", ".npy"} or _is_npy(path):
             bad = _object_arrays(path)
         else:
             bad = _foreign_names(path)
@@ -101,6 +103,12 @@ def check_raw(path: Path) -> None:
         )
 
 
+def _is_npy(path: Path) -> bool:
+    """Some datasets (MixHop's) save arrays without the suffix."""
+    with path.open("rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
 def _foreign_names(path: Path) -> list[str]:
     bad = set()
     for code, argument, _ in pickletools.genops(path.read_bytes()):
@@ -112,7 +120,7 @@ def _foreign_names(path: Path) -> list[str]:
 
 
 def _object_arrays(path: Path) -> list[str]:
-    if path.suffix == ".npy":
+    if path.suffix != ".npz":
         return [path.name] if np.load(path, mmap_mode="r").dtype.hasobject else []
     bad = []
     with zipfile.ZipFile(path) as archive:

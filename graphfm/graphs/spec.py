@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -47,24 +47,52 @@ class DatasetSpec(_Spec):
 
     id: str
     title: str
+    aliases: tuple[str, ...] = ()
+    """Other names by which the same data is known."""
     source: dict[str, Any]
-    """Where it comes from: ``kind`` names a file of ``graphs/sources``, the rest its arguments."""
+    """How it is read: ``kind`` names a file of ``graphs/sources``, the rest its arguments."""
+    origin: dict[str, Any] | None = None
+    """Another source of the same graph, fetched where the raw files of ``source`` are not here."""
     task: Literal["classify", "multilabel"] = "classify"
+    split: str = "none"
+    """The masks it comes with."""
     domain: str
     group: str
     """Graphs of one group share nodes or a feature space: never on both sides of a split."""
     role: Literal["pretraining", "evaluation"] = "pretraining"
+    size: Literal["regular", "large"] = "regular"
+    """Large: too large to prepare on one machine with 24 GiB."""
     license: str = "unknown"
     citation: str = ""
-    num_nodes: int = Field(ge=1)
-    num_edges: int = Field(ge=0)
-    num_features: int = Field(ge=0)
-    num_classes: int = Field(ge=0)
+    num_nodes: int | None = Field(ge=1)
+    num_edges: int | None = Field(ge=0)
+    """As :attr:`Graph.num_edges` counts them: an undirected edge twice."""
+    num_features: int | None = Field(ge=0)
+    num_classes: int | None = Field(ge=0)
+    counts: Literal["measured", "published"] = "measured"
+    """Published: as a paper or a package says, never loaded by us; None = not said."""
     personal: bool = False
     """Rows are people's attributes."""
     notes: str = ""
 
-    @field_validator("id")
+    @field_validator("id", "group")
     @classmethod
     def _is_id(cls, name: str) -> str:
         return GraphSpec._is_id(name)
+
+    @model_validator(mode="after")
+    def _measured_is_known(self) -> DatasetSpec:
+        if self.counts == "measured" and None in self.count.values():
+            raise ValueError("counts that are measured must be given; else counts: published")
+        return self
+
+    @property
+    def count(self) -> dict[str, int | None]:
+        """Nodes, edges, features and classes."""
+        fields = ("num_nodes", "num_edges", "num_features", "num_classes")
+        return {field: getattr(self, field) for field in fields}
+
+    @property
+    def synthetic(self) -> bool:
+        """Drawn by a generator, not observed."""
+        return self.domain.startswith("synthetic")

@@ -10,14 +10,16 @@ from scipy import sparse
 
 from graphfm.graphs.graph import Graph
 
+QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q99": 0.99, "max": 1.0}
+
 
 def describe(graph: Graph) -> dict[str, Any]:
     """Counts, degrees, components, labels and homophily of a graph.
 
     Degrees and components are those of :attr:`Graph.neighbors`: both directions, no self-loops.
-    ``homophily`` is the share of edges between labelled nodes whose ends agree;
-    ``adjusted_homophily`` is 0 where agreement is what the degrees alone would give
-    (Platonov et al. 2023, arXiv 2209.06177); None for several labels per node or no such edge.
+    ``class_balance`` is the entropy of the classes over that of equal ones: 1 = equal, towards 0 =
+    nearly all nodes in one. Homophily looks at edges between labelled nodes, and is None without
+    one or for several labels a node: see :func:`homophily`.
     """
     rowptr, col = graph.neighbors
     degree = rowptr.diff()
@@ -26,7 +28,8 @@ def describe(graph: Graph) -> dict[str, Any]:
         shape=(graph.num_nodes, graph.num_nodes),
     )
     num_components, component = sparse.csgraph.connected_components(matrix, directed=False)
-    homophily, adjusted = _homophily(graph)
+    counts = _class_counts(graph)
+    num_labelled = int(graph.labelled.sum())
     return {
         "name": graph.name,
         "num_nodes": graph.num_nodes,
@@ -36,17 +39,18 @@ def describe(graph: Graph) -> dict[str, Any]:
         "num_self_loops": graph.num_self_loops,
         "num_components": int(num_components),
         "largest_component": float(np.bincount(component).max() / graph.num_nodes),
-        "median_degree": float(degree.double().median()),
-        "max_degree": int(degree.max()),
+        "degree": dict(zip(QUANTILES, np.quantile(degree, list(QUANTILES.values())), strict=True)),
         "num_isolated": int((degree == 0).sum()),
         "num_features": graph.num_features,
         "sparse_features": isinstance(graph.x, sparse.csr_array),
+        "feature_density": _density(graph),
         "task": graph.task.kind if graph.y is not None else None,
         "num_classes": graph.num_classes,
-        "num_labelled": int(graph.labelled.sum()),
-        "class_counts": _class_counts(graph),
-        "homophily": homophily,
-        "adjusted_homophily": adjusted,
+        "num_labelled": num_labelled,
+        "num_unlabelled": graph.num_nodes - num_labelled,
+        "class_counts": counts,
+        "class_balance": _balance(np.array(list(counts.values()))),
+        "homophily": homophily(graph),
         "splits": {
             part: int(mask.sum())
             for part in ("train", "val", "test")
@@ -54,6 +58,50 @@ def describe(graph: Graph) -> dict[str, Any]:
         },
         "fingerprint": graph.fingerprint,
     }
+
+
+def homophily(graph: Graph) -> dict[str, float] | None:
+    """How much neighbors agree, over edges whose ends are both labelled.
+
+    ``edge``: share of edges whose ends agree. ``node``: mean over nodes of the share of their
+    neighbors that agree. ``adjusted``: 0 where agreement is what degrees and class sizes alone
+    would give, 1 at most; absent where one class holds every end (Platonov et al. 2023, arXiv
+    2209.06177, section 3).
+    """
+    if graph.y is None or graph.y.ndim == 2:
+        return None
+    rowptr, col = graph.neighbors
+    row = torch.repeat_interleave(torch.arange(graph.num_nodes), rowptr.diff())
+    known = (graph.y[row] >= 0) & (graph.y[col] >= 0)
+    row, col = row[known], col[known]  # (E',)
+    if not len(row):
+        return None
+    agrees = (graph.y[row] == graph.y[col]).double()
+    degree = torch.bincount(row, minlength=graph.num_nodes)
+    agreeing = torch.bincount(row, weights=agrees, minlength=graph.num_nodes)
+    edge = float(agrees.mean())
+    found = {"edge": edge, "node": float((agreeing / degree)[degree > 0].mean())}
+    share = torch.bincount(graph.y[row]).double() / len(row)  # of edge ends, by class
+    expected = float((share**2).sum())
+    if expected < 1:
+        found["adjusted"] = (edge - expected) / (1 - expected)
+    return found
+
+
+def _balance(counts: np.ndarray) -> float | None:
+    if len(counts) < 2 or not counts.sum():
+        return None
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum() / np.log(len(counts)))
+
+
+def _density(graph: Graph) -> float | None:
+    """Share of feature values that are not zero."""
+    if not graph.num_features:
+        return None
+    x = graph.x
+    nonzero = x.nnz if isinstance(x, sparse.csr_array) else int(torch.count_nonzero(x))
+    return nonzero / (graph.num_nodes * graph.num_features)
 
 
 def _class_counts(graph: Graph) -> dict[str, int]:
@@ -64,18 +112,3 @@ def _class_counts(graph: Graph) -> dict[str, int]:
     else:
         counts = (graph.y == 1).sum(dim=0)
     return dict(zip(graph.class_names, counts.tolist(), strict=True))
-
-
-def _homophily(graph: Graph) -> tuple[float | None, float | None]:
-    if graph.y is None or graph.y.ndim == 2:
-        return None, None
-    rowptr, col = graph.neighbors
-    row = torch.repeat_interleave(torch.arange(graph.num_nodes), rowptr.diff())
-    ends = torch.stack([graph.y[row], graph.y[col]])  # (2, E)
-    ends = ends[:, (ends >= 0).all(dim=0)]
-    if not ends.shape[1]:
-        return None, None
-    agree = float((ends[0] == ends[1]).double().mean())
-    share = torch.bincount(ends[0]).double() / ends.shape[1]  # of edge ends, by class
-    expected = float((share**2).sum())
-    return agree, (agree - expected) / (1 - expected) if expected < 1 else None

@@ -12,11 +12,11 @@ from graphfm.errors import DataError
 from graphfm.graphs.convert import labels
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.rawfiles import here
-from graphfm.parts import PartConfig
+from graphfm.graphs.source import FetchedConfig
 
 
-class Config(PartConfig):
-    """Where the files are and how they are laid out."""
+class Config(FetchedConfig):
+    """Where the files are and how they are laid out; ``files`` are below the data folder."""
 
     kind: Literal["edgelist"] = "edgelist"
     edges: str

@@ -13,10 +13,10 @@ import torch
 
 from graphfm.graphs.convert import from_networkx
 from graphfm.graphs.graph import Graph, class_names_of
-from graphfm.parts import PartConfig
+from graphfm.graphs.source import SourceConfig
 
 
-class Config(PartConfig):
+class Config(SourceConfig):
     """Which graph, and what to predict on it."""
 
     kind: Literal["networkx"] = "networkx"
@@ -24,10 +24,6 @@ class Config(PartConfig):
     """The generator without its ``_graph``."""
     target: str = "communities"
     """A node attribute, or ``communities``."""
-
-    def raw_files(self, data: Path) -> list[Path]:
-        """None: the graph is part of NetworkX."""
-        return []
 
     def build(self, *, name: str, data: Path) -> Graph:
         """Make the graph."""

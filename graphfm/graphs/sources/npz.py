@@ -16,10 +16,10 @@ from graphfm.errors import DataError
 from graphfm.graphs.convert import features, labels
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.rawfiles import here
-from graphfm.parts import PartConfig
+from graphfm.graphs.source import SourceConfig
 
 
-class Config(PartConfig):
+class Config(SourceConfig):
     """Where the file is, and what its classes are called."""
 
     kind: Literal["npz"] = "npz"

@@ -20,10 +20,10 @@ from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.convert import from_pyg
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.rawfiles import check_raw, missing
-from graphfm.parts import PartConfig
+from graphfm.graphs.source import FetchedConfig, RawFile
 
 
-class Config(PartConfig):
+class Config(FetchedConfig):
     """A class of ``torch_geometric.datasets`` and its arguments."""
 
     kind: Literal["pyg"] = "pyg"
@@ -37,13 +37,34 @@ class Config(PartConfig):
     """Its second argument, where it takes one."""
     args: dict[str, Any] = {}
     """Further arguments."""
+    undirected: bool = False
+    """Each edge goes both ways, though the files may list it once."""
+    unlabelled: tuple[int, ...] = ()
+    """Classes that stand for not known."""
     seed: int = 0
     """For classes that draw a graph at random."""
 
+    @property
+    def folder(self) -> str:
+        """The folder of raw files, below the data folder."""
+        return "".join(f"{part}/" for part in (self.root, self.raw) if part)
+
+    def downloads(self) -> list[RawFile]:
+        """The raw files that can be fetched; ``{pyg}`` in an address is the class's ``url``."""
+        files = super().downloads()
+        if any("{pyg}" in file.url for file in files):
+            import torch_geometric.datasets
+
+            url = getattr(torch_geometric.datasets, self.dataset).url
+            files = [file.model_copy(update={"url": file.url.format(pyg=url)}) for file in files]
+        return files
+
     def raw_files(self, data: Path) -> list[Path]:
-        """Every file of the raw folder, sorted; none for a built-in dataset."""
+        """Those of :attr:`files`, or every file of the raw folder; none for a built-in dataset."""
         if not self.root:
             return []
+        if self.files:
+            return super().raw_files(data)
         folder = data / self.root / self.raw
         files = sorted(p for p in folder.rglob("*") if p.is_file())
         if not files:
@@ -63,15 +84,26 @@ class Config(PartConfig):
         if not self.root:
             with _seeded(self.seed):
                 return from_pyg(kind(*args, **self.args)[0], name=name)
-        for path in self.raw_files(data):
+        paths = self.raw_files(data)
+        for path in paths:
             check_raw(path)
         with tempfile.TemporaryDirectory(prefix="graphfm-") as folder:
-            shutil.copytree(data / self.root / self.raw, Path(folder, self.raw), dirs_exist_ok=True)
+            for path in paths:
+                copy = Path(folder, path.relative_to(data / self.root))
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
             try:
                 dataset = _offline(kind)(folder, *args, **self.args)
-                return from_pyg(_union(dataset), name=name)
-            except (GraphFMError, ImportError, MemoryError):
+                return from_pyg(self._meant(_union(dataset)), name=name)
+            except (GraphFMError, MemoryError):
                 raise
+            except ImportError as error:
+                raise DataError(
+                    "GFM121",
+                    f"PyG's {self.dataset} needs {error.name}, which is not installed",
+                    where=name,
+                    fix=f"pip install {error.name}",
+                ) from error
             except Exception as error:  # a damaged file can fail anywhere in PyG's parsers
                 raise DataError(
                     "GFM103",
@@ -79,6 +111,21 @@ class Config(PartConfig):
                     where=str(data / self.root / self.raw),
                     fix="fetch the raw files again from their origin",
                 ) from error
+
+    def _meant(self, data: Any) -> Any:
+        """What PyG reads, with what its files do not say themselves."""
+        from torch_geometric.utils import to_undirected
+
+        if (
+            data.x is None and data.y is not None
+        ):  # else PyG counts up to the last node with an edge
+            data.num_nodes = len(data.y)
+        if self.undirected:
+            data.edge_index = to_undirected(data.edge_index, num_nodes=data.num_nodes)
+        if self.unlabelled:
+            unknown = torch.isin(data.y, torch.tensor(self.unlabelled))
+            data.y = data.y.masked_fill(unknown, -1)
+        return data
 
 
 def _offline(kind: Any) -> Any:

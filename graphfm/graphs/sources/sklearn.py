@@ -11,10 +11,10 @@ from pydantic import Field
 from scipy.spatial.distance import cdist
 
 from graphfm.graphs.graph import Graph
-from graphfm.parts import PartConfig
+from graphfm.graphs.source import SourceConfig
 
 
-class Config(PartConfig):
+class Config(SourceConfig):
     """Which table, and how its rows are joined."""
 
     kind: Literal["sklearn"] = "sklearn"
@@ -22,10 +22,6 @@ class Config(PartConfig):
     """The loader without its ``load_``."""
     num_neighbors: int = Field(default=10, ge=1)
     """Each row is joined to this many nearest rows, in standardised columns; edges go both ways."""
-
-    def raw_files(self, data: Path) -> list[Path]:
-        """None: the table is part of scikit-learn."""
-        return []
 
     def build(self, *, name: str, data: Path) -> Graph:
         """Make the graph; features are the columns as they are."""

@@ -2,6 +2,7 @@
 
 The same fields give the same graph on every machine: edges are drawn with integers only, and
 features are rounded, since the last bit of a power or a logarithm differs between processors.
+What the generators (this one, ``lfr`` and ``cabam``) have in common is here.
 
 Shapes:
     N  nodes   M  edges, each counted once   F  feature columns   C  classes   R  edges of a round
@@ -10,26 +11,25 @@ Shapes:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.source import SourceConfig
 
 UNIT = 2.0**16  # weight of a node with the smallest expected degree
 GRID = 2.0**-10  # features are multiples of this
 FULL = 0.9  # share of all possible edges beyond which drawing new ones takes too long
+LOSS = 0.05  # share of the edges that may be left out because no pair is left for them
 
 
-class Config(BaseModel):
-    """One synthetic graph."""
+class DrawnConfig(SourceConfig):
+    """What every generator is told; each adds its fields, :meth:`nodes` and :meth:`edges`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["synthetic"] = "synthetic"
     seed: int = Field(ge=0)
     """Another seed is another graph of the same kind."""
     num_nodes: int = Field(ge=1)
@@ -37,11 +37,7 @@ class Config(BaseModel):
     mean_degree: float = Field(ge=0)
     """Mean number of neighbors."""
     num_classes: int = Field(ge=1)
-    """C; the blocks of the model are the classes."""
-    homophily: float = Field(ge=0, le=1)
-    """Share of the edges that stay within a class; 1/C says nothing if classes are equal."""
-    degree_exponent: float | None = Field(default=None, gt=2)
-    """Expected degrees follow d ** -exponent; None or infinity = all the same."""
+    """C."""
     num_features: int = Field(default=0, ge=0)
     """F; 0 = none."""
     feature_signal: float = Field(default=1.0, ge=0)
@@ -51,25 +47,26 @@ class Config(BaseModel):
     labelled: float = Field(default=1.0, ge=0, le=1)
     """Share of nodes whose label is given."""
 
-    def raw_files(self, data: Path) -> list[Path]:
-        """None: nothing is read."""
-        return []
+    def nodes(self, rng: np.random.Generator, name: str) -> tuple[np.ndarray, Any]:
+        """Class of each node, (N,), and what else the edges depend on."""
+        raise NotImplementedError
+
+    def edges(self, y: np.ndarray, wiring: Any, rng: np.random.Generator, name: str) -> np.ndarray:
+        """Distinct edges, each once: (N,) -> (2, M)."""
+        raise NotImplementedError
 
     def build(self, *, name: str, data: Path) -> Graph:
         """Draw the graph.
 
         Raises:
-            DataError: GFM146 for more edges than the classes have room for.
+            DataError: GFM146 for more edges, classes or communities than there is room for.
         """
         rng = np.random.Generator(np.random.PCG64(self.seed))
-        sizes = _class_sizes(self.num_nodes, self.num_classes, self.imbalance, name)
-        y = rng.permutation(np.repeat(np.arange(self.num_classes), sizes))
-        weight = self._weights(rng)
+        y, wiring = self.nodes(rng, name)
         x = self._features(y, rng)
         known = rng.permutation(self.num_nodes) < round(self.labelled * self.num_nodes)
-        edges = self._edges(y, weight, sizes, rng, name)
         return Graph.from_edges(
-            edges,
+            self.edges(y, wiring, rng, name),
             num_nodes=self.num_nodes,
             name=name,
             directed=False,
@@ -78,17 +75,10 @@ class Config(BaseModel):
             class_names=tuple(str(c) for c in range(self.num_classes)),
         )
 
-    def _weights(self, rng: np.random.Generator) -> np.ndarray:
-        """Integer weights in proportion to expected degrees, (N,)."""
-        draw = rng.random(self.num_nodes)
-        if self.degree_exponent is None or np.isinf(self.degree_exponent):
-            return np.full(self.num_nodes, int(UNIT))
-        pareto = (1 - draw) ** (-1 / (self.degree_exponent - 1))  # from 1 upwards
-        # No expected degree above sqrt(N * mean_degree): beyond it, two hubs would be joined
-        # more than once on average, and the repeats that get dropped would distort all degrees.
-        most = max(1.0, np.sqrt(self.num_nodes / max(self.mean_degree, 1.0))) * pareto.mean()
-        weights: np.ndarray = np.rint(np.minimum(pareto, most) * UNIT).astype(np.int64)
-        return weights
+    def shuffled_classes(self, rng: np.random.Generator, name: str) -> np.ndarray:
+        """Class of each node in no order, (N,), with sizes as ``imbalance`` says."""
+        sizes = class_sizes(self.num_nodes, self.num_classes, self.imbalance, name)
+        return rng.permutation(np.repeat(np.arange(self.num_classes), sizes))
 
     def _features(self, y: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """Class means in random directions plus unit noise: (N,) -> (N, F) float32."""
@@ -103,17 +93,32 @@ class Config(BaseModel):
         rounded: np.ndarray = (np.rint(x / GRID) * GRID).astype(np.float32)
         return rounded
 
-    def _edges(
-        self,
-        y: np.ndarray,
-        weight: np.ndarray,
-        sizes: np.ndarray,
-        rng: np.random.Generator,
-        name: str,
+
+class Config(DrawnConfig):
+    """One graph of the block model; the blocks are the classes."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    homophily: float = Field(ge=0, le=1)
+    """Share of the edges that stay within a class; 1/C says nothing if classes are equal."""
+    degree_exponent: float | None = Field(default=None, gt=2)
+    """Expected degrees follow d ** -exponent; None or infinity = all the same."""
+
+    def nodes(self, rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Classes, and integer weights in proportion to expected degrees: (N,), (N,)."""
+        y = self.shuffled_classes(rng, name)
+        draw = pareto(rng, self.num_nodes, self.degree_exponent)
+        # No expected degree above sqrt(N * mean_degree): beyond it, two hubs would be joined
+        # more than once on average, and the repeats that get dropped would distort all degrees.
+        most = max(1.0, np.sqrt(self.num_nodes / max(self.mean_degree, 1.0))) * draw.mean()
+        return y, np.rint(np.minimum(draw, most) * UNIT).astype(np.int64)
+
+    def edges(
+        self, y: np.ndarray, wiring: np.ndarray, rng: np.random.Generator, name: str
     ) -> np.ndarray:
         """Exactly round(N * mean_degree / 2) distinct edges: (2, M)."""
         wanted = round(self.num_nodes * self.mean_degree / 2)
         within = round(wanted * self.homophily)
+        sizes = np.bincount(y)
         room_within = int((sizes * (sizes - 1) // 2).sum())
         room_between = self.num_nodes * (self.num_nodes - 1) // 2 - room_within
         for kind, number, room in (
@@ -128,7 +133,7 @@ class Config(BaseModel):
                     where=name,
                     fix="lower mean_degree, raise num_nodes, or change homophily",
                 )
-        blocks = _Blocks(y, weight)
+        blocks = _Blocks(y, wiring)
         keys = [
             _distinct(blocks, number, same, rng)
             for same, number in ((True, within), (False, wanted - within))
@@ -185,8 +190,12 @@ def _distinct(blocks: _Blocks, wanted: int, same: bool, rng: np.random.Generator
     return keys
 
 
-def _class_sizes(num_nodes: int, num_classes: int, imbalance: float, name: str) -> np.ndarray:
-    """Geometric class sizes, largest first, at least one node each: (C,)."""
+def class_sizes(num_nodes: int, num_classes: int, imbalance: float, name: str) -> np.ndarray:
+    """Geometric class sizes, largest first, at least one node each: (C,).
+
+    Raises:
+        DataError: GFM146 for fewer nodes than classes.
+    """
     if num_nodes < num_classes:
         raise DataError(
             "GFM146",
@@ -200,3 +209,27 @@ def _class_sizes(num_nodes: int, num_classes: int, imbalance: float, name: str) 
     rest = np.argsort(np.floor(exact) - exact, kind="stable")[: num_nodes - sizes.sum()]
     sizes[rest] += 1
     return sizes
+
+
+def pareto(rng: np.random.Generator, number: int, exponent: float | None) -> np.ndarray:
+    """Draws from 1 upwards with density x ** -exponent, (number,); None or infinity = all 1."""
+    draw = rng.random(number)
+    if exponent is None or np.isinf(exponent):
+        return np.ones(number)
+    drawn: np.ndarray = (1 - draw) ** (-1 / (exponent - 1))
+    return drawn
+
+
+def check_loss(wanted: int, found: int, name: str, *, fix: str) -> None:
+    """Accept that a few edges found no place, and no more.
+
+    Raises:
+        DataError: GFM146 for more than :data:`LOSS` of them.
+    """
+    if wanted - found > max(2, LOSS * wanted):
+        raise DataError(
+            "GFM146",
+            f"of {wanted:,} edges asked for, only {found:,} have room",
+            where=name,
+            fix=fix,
+        )

@@ -1,0 +1,95 @@
+"""The cache: made once, whole or absent, mapped and not copied."""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphfm.errors import OutputError
+from graphfm.graphs import cache
+from graphfm.graphs.cache import from_cache, read_folder, read_graph, write_folder, write_graph
+from tests.graphs import synthetic
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRAPHFM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def slowly_made(folder: Path, made: list[int]) -> torch.Tensor:
+    def make() -> torch.Tensor:
+        made.append(1)
+        time.sleep(0.1)
+        return torch.arange(3)
+
+    return from_cache(
+        folder,
+        read=lambda f: read_folder(f, "thing")[0]["t"],
+        make=make,
+        write=lambda t, f: write_folder(f, "thing", {"t": t}, {}),
+        name="thing",
+    )
+
+
+def test_of_many_who_want_the_same_one_makes_it(tmp_path: Path) -> None:
+    """Four at once. Seen to fail (4 makings) without the lock."""
+    made: list[int] = []
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: slowly_made(tmp_path / "folder", made), range(4)))
+    assert len(made) == 1
+    assert all(torch.equal(t, torch.arange(3)) for t in found)
+
+
+def test_a_lock_left_by_the_dead_stops_nobody(home: Path, tmp_path: Path) -> None:
+    """The lock is the system's, held by a process, and not the file's being there."""
+    lock = home / "locks" / "folder.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert len(slowly_made(tmp_path / "folder", [])) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the folder and the way out, and nothing half there."""
+
+    def full_disk(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "replace", full_disk)
+    with pytest.raises(OutputError, match=r"GFM403.*No space left(.|\n)*GRAPHFM_HOME"):
+        slowly_made(tmp_path / "part" / "folder", [])
+    assert not list((tmp_path / "part").iterdir())
+
+
+def test_what_fails_while_it_is_made_is_not_the_caches_fault(tmp_path: Path) -> None:
+    def broken() -> torch.Tensor:
+        raise OSError("the raw file is on fire")
+
+    with pytest.raises(OSError, match="on fire"):
+        from_cache(tmp_path / "f", read=torch.load, make=broken, write=torch.save, name="thing")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_arrays_are_mapped_not_copied(tmp_path: Path) -> None:
+    """The file stands in this process's memory map while a tensor of it lives.
+
+    Seen to fail with the tensors cloned on reading.
+    """
+    write_graph(synthetic("mapped", num_nodes=400), tmp_path / "graph")
+    graph = read_graph(tmp_path / "graph")
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert str(tmp_path / "graph" / "graph.safetensors") in maps
+    start, end = (
+        int(end, 16)
+        for line in maps.splitlines()
+        if str(tmp_path) in line
+        for end in line.split()[0].split("-")
+    )
+    assert start <= graph.col.data_ptr() < end

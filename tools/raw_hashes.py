@@ -1,0 +1,54 @@
+"""Write datasets/sha256.txt: the hashes of the raw files that catalog entries read.
+
+    GRAPHFM_DATA=... python tools/raw_hashes.py > datasets/sha256.txt
+
+Only files that lie below GRAPHFM_DATA can be known. On stderr: how many others there are, by host;
+these are known from their first fetch on (``raw.sha256`` in the cache folder).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from fnmatch import fnmatch
+from functools import partial
+from urllib.parse import urlsplit
+
+from graphfm.graphs.catalog import Catalog, data_folder
+from graphfm.graphs.rawfiles import file_sha256
+
+# Written anew when the bundle was made, with the same arrays but other bytes than at their origin
+# (MANIFEST.csv says so): their hash would refuse the origin's file.
+REWRITTEN = (
+    "Amazon/Computers/raw/*",
+    "Coauthor/Physics/raw/*",
+    "CitationFull/*/raw/*",
+    "PolBlogs/polblogs/raw/*",
+    "WikipediaNetwork/*/out1_node_feature_label.txt",
+)
+
+
+def main() -> None:
+    """Print the whole file."""
+    catalog, data = Catalog.read(), data_folder()
+    paths, unknown = set(), Counter[str]()
+    for id in catalog.entries:
+        if catalog.is_here(id):
+            source, folder = catalog.fetch(id)
+            if folder == data:
+                paths |= {path.relative_to(data).as_posix() for path in source.raw_files(data)}
+        for file in catalog.files(id):
+            if not (data / file["path"]).is_file():
+                unknown[urlsplit(file["url"]).netloc] += 1
+    left_out = {path for path in paths if any(fnmatch(path, pattern) for pattern in REWRITTEN)}
+    for path in sorted(paths - left_out):
+        print(f"{file_sha256(data / path)}  {path}")
+    say = partial(print, file=sys.stderr)
+    say(f"{len(paths) - len(left_out)} files are known")
+    say(f"{len(left_out)} are left out as rewritten: {', '.join(sorted(left_out))}")
+    for host, number in unknown.most_common():
+        say(f"{number} files of {host} are known from their first fetch on")
+
+
+if __name__ == "__main__":
+    main()
