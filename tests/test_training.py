@@ -103,3 +103,105 @@ def test_accuracy_leaves_unlabelled_nodes_out():
     assert accuracy(np.array([0, -1, 1]), probabilities) == 0.5
     labels = np.array([[1, -1], [0, 1], [0, 0]])
     assert accuracy(labels, probabilities) == pytest.approx(4 / 5)
+
+
+def quiet_model(graphs):
+    """Nothing is drawn: adapters without dropout, each graph through its own."""
+    parts = {"adapter": {"kind": "mlp", "dropout": 0.0}, "universal_share": 0.0}
+    return small_model(graphs, **parts)
+
+
+def bins(bank):
+    """Three graphs in three batches, one graph in two of them; and all in one."""
+    own = [torch.arange(40), torch.arange(90), torch.arange(60)]
+    split = [
+        batch_of(bank, [0, 1], targets=[own[0], own[1][:20]]),
+        batch_of(bank, [1], targets=[own[1][20:]]),
+        batch_of(bank, [2], targets=[own[2]]),
+    ]
+    return split, batch_of(bank, [0, 1, 2])
+
+
+@pytest.mark.parametrize("balance", ["target", "sqrt", "graph"])
+def test_several_batches_of_a_step_are_one_with_all_of_them(balance):
+    """In the loss and in every gradient, whatever the balance.
+
+    Seen to fail with each batch's own mean taken: a graph in two batches then counts twice.
+    """
+    graphs = three_graphs()
+    split, whole = bins(GraphBank(graphs))
+    c = TrainConfig(steps=1, warmup_steps=0, max_grad_norm=1e9)
+    results = []
+    for batches in (split, whole):
+        model = quiet_model(graphs)
+        optimizer = make_optimizer([model], c)
+        gradients = {}
+        optimizer.register_step_pre_hook(
+            lambda *_, model=model, kept=gradients: kept.update(
+                {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+            )
+        )
+        objective = Supervised(balance=balance).build()
+        (step,) = train(model, objective, optimizer, lambda _, b=batches: b, c, seed=0)
+        results.append((step, gradients))
+    (many, got), (one, wanted) = results
+    assert len(many.batches) == 3 and one.batch is whole and len(many.per_graph) == 4
+    assert float(many.loss) == pytest.approx(float(one.loss), rel=1e-6)
+    assert got.keys() == wanted.keys()
+    for name in wanted:
+        torch.testing.assert_close(got[name], wanted[name], rtol=1e-4, atol=1e-6)
+
+
+def test_batches_of_a_step_draw_dropout_of_their_own_and_the_first_as_if_alone():
+    """Seen to fail with the same draws for every batch of a step."""
+    graphs = three_graphs()
+    batch = batch_of(GraphBank(graphs), [0])
+    c = TrainConfig(steps=1, warmup_steps=0)
+    losses = []
+
+    def objective(model, batch, totals=None):
+        loss, each = Supervised().build()(model, batch, totals)
+        losses.append(float(each[0]))
+        return loss, each
+
+    for batches in ([batch], [batch, batch]):
+        model = small_model(graphs)
+        next(train(model, objective, make_optimizer([model], c), lambda _, b=batches: b, c, seed=0))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_bf16_keeps_weights_gradients_and_loss_in_float32():
+    """Autocast, here on a CPU; seen to fail with a model that is bf16 itself."""
+    graphs = three_graphs()
+    model = small_model(graphs)
+    batch = batch_of(GraphBank(graphs), [0, 1, 2])
+    c = TrainConfig(steps=1, warmup_steps=0, precision="bf16")
+    seen = []
+    model.decoder.layers[0].ffn.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    optimizer = make_optimizer([model], c)
+    (step,) = train(model, Supervised().build(), optimizer, lambda _: batch, c, seed=0)
+    assert set(seen) == {torch.bfloat16}
+    assert step.loss.dtype == step.per_graph.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert all(s["exp_avg"].dtype == torch.float32 for s in optimizer.state.values())
+
+
+@pytest.mark.gpu
+def test_a_step_on_cuda_waits_for_nothing():
+    """Norms and softmax in float32 under autocast, and no wait from the batch to the optimizer."""
+    graphs = three_graphs()
+    model = small_model(graphs).cuda()
+    batch = batch_of(GraphBank(graphs, device="cuda"), [0, 1, 2])
+    c = TrainConfig(steps=4, warmup_steps=0)
+    norms = []
+    model.decoder.norm.register_forward_hook(lambda *args: norms.append(args[2].dtype))
+    steps = train(
+        model, Supervised().build(), make_optimizer([model], c), lambda _: batch, c, seed=0
+    )
+    next(steps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = [step.loss for step in steps]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert set(norms) == {torch.float32} and all(torch.isfinite(loss) for loss in losses)

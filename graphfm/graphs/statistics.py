@@ -97,9 +97,9 @@ def _balance(counts: np.ndarray) -> float | None:
 
 def _density(graph: Graph) -> float | None:
     """Share of feature values that are not zero."""
-    if not graph.num_features:
-        return None
     x = graph.x
+    if x is None or not graph.num_features:
+        return None
     nonzero = x.nnz if isinstance(x, sparse.csr_array) else int(torch.count_nonzero(x))
     return nonzero / (graph.num_nodes * graph.num_features)
 

@@ -6,6 +6,7 @@ Shapes:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,11 @@ class GraphBatch:
         """Q."""
         return self.query_ptr[-1]
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Targets of each graph, (B,)."""
+        return tuple(b - a for a, b in itertools.pairwise(self.query_ptr))
+
 
 def make_batch(
     bank: GraphBank,
@@ -86,28 +92,35 @@ def make_batch(
     Returns:
         The batch, on the bank's device.
     """
-    offset = [bank.offset[g] for g in graphs]
-    query_ptr = _offsets(targets)
-    context_ptr = _offsets(context)
-    n_id = torch.cat(list(targets)).to(bank.device)
-    owner = _repeat(list(graphs), targets).to(bank.device)
-    rows = n_id + _repeat(offset, targets).to(bank.device)  # numbered through the bank
-    key = row_keys(n_id, bank.graph_key[owner], seed=seed, epoch=epoch)
-    neighbors, mask = sample_neighbors(bank.rowptr, bank.col, rows, key, num_neighbors)
-    read = torch.cat(list(context)).to(bank.device) + _repeat(offset, context).to(bank.device)
-    nodes, place = torch.unique(
-        torch.cat([read, rows, neighbors.flatten()]), return_inverse=True
-    )  # sorted, so in the order of graphs
-    at_context, at_query, at_neighbors = place.split([len(read), len(rows), neighbors.numel()])
-    ends = torch.tensor([bank.offset[g + 1] for g in graphs], device=bank.device)
-    ptr = (0, *torch.searchsorted(nodes, ends).tolist())
+    first = np.array([bank.offset[g] for g in graphs])
+    sizes = np.array([bank.offset[g + 1] for g in graphs]) - first
+    start = np.concatenate([[0], sizes.cumsum()])  # graphs of the batch alone, numbered through
+    query_ptr, context_ptr = _offsets(targets), _offsets(context)
+    owner = np.repeat(np.arange(len(graphs)), np.diff(query_ptr))
+    own = torch.cat(list(targets)).cpu().numpy()
+    rows = own + first[owner]  # numbered through the bank
+    back = (first - start[:-1])[owner]
+    key = np.array([bank.keys[g] for g in graphs])[owner]
+    read = torch.cat(list(context)).cpu().numpy() + start[:-1].repeat(np.diff(context_ptr))
+    n_id, at, shift, graph_key, context_at = _send([own, rows, back, key, read], bank.device)
+    neighbors, mask = sample_neighbors(
+        bank.rowptr, bank.col, at, row_keys(n_id, graph_key, seed=seed, epoch=epoch), num_neighbors
+    )
+    entries = [context_at, at - shift, (neighbors - shift[:, None]).flatten()]
+    nodes, place, ptr = tokens_of(torch.cat(entries), start)
+    at_context, at_query, at_neighbors = place.split([len(e) for e in entries])
+    parts = [slice(ptr[b], ptr[b + 1]) for b in range(len(graphs))]
+    local = [nodes[part] - int(start[b]) for b, part in enumerate(parts)]
+    stored = local
+    if bank.pin:  # the rows are gathered where they lie: one copy of all indices
+        on_host = nodes.cpu()
+        stored = [on_host[part] - int(start[b]) for b, part in enumerate(parts)]
     names = tuple(bank.names[g] for g in graphs)
-    own = [nodes[ptr[b] : ptr[b + 1]] - offset[b] for b in range(len(names))]
-    on_device = [t.to(bank.device) for t in targets]
+    n_ids = n_id.split(np.diff(query_ptr).tolist())
     return GraphBatch(
         names=names,
-        x=tuple(bank.x[name][i] for name, i in zip(names, own, strict=True)),
-        pe=bank.pe[nodes],
+        x=tuple(bank.features(name, i) for name, i in zip(names, stored, strict=True)),
+        pe=torch.cat([bank.encodings(g, i) for g, i in zip(graphs, local, strict=True)]),
         ptr=ptr,
         context=at_context,
         context_ptr=context_ptr,
@@ -116,11 +129,56 @@ def make_batch(
         neighbors=at_neighbors.view_as(neighbors),
         neighbor_mask=mask,
         n_id=n_id,
-        y=tuple(bank.y[n][i] for n, i in zip(names, on_device, strict=True)) if with_labels else (),
+        y=tuple(bank.y[n][i] for n, i in zip(names, n_ids, strict=True)) if with_labels else (),
         raw=tuple(
-            bank.raw[n][i] if n in bank.raw else None for n, i in zip(names, on_device, strict=True)
+            bank.raw[n][i] if n in bank.raw else None for n, i in zip(names, n_ids, strict=True)
         ),
     )
+
+
+def tokens_of(entries: Tensor, start: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Which nodes are named, each once.
+
+    A mark for every node instead of a sort of all entries: 0.13 ms instead of 0.69 for 11,000
+    entries of 40,000 nodes, and 2.4 instead of 9.1 for 180,000 of 900,000, on a CPU.
+
+    Args:
+        entries: (L,) int64, nodes of the graphs of a batch, numbered through them.
+        start: (B + 1,) on the host, graph b owns nodes ``start[b]:start[b + 1]``.
+
+    Returns:
+        The nodes, (N,) ascending; the place of each entry among them, (L,); and ``ptr``, (B + 1,).
+    """
+    on_cpu = entries.device.type == "cpu"
+    return (_marked_on_host if on_cpu else _marked)(entries, start)
+
+
+def _marked_on_host(entries: Tensor, start: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """In numpy, which looks for the marks 8 at a time: 3 times as fast as :func:`_marked`."""
+    named = entries.numpy()
+    mark = np.zeros(start[-1], dtype=bool)
+    mark[named] = True
+    nodes = np.flatnonzero(mark)
+    place = np.empty(start[-1], dtype=np.int64)  # read where written only: no page is cleared
+    place[nodes] = np.arange(len(nodes))
+    ptr = tuple(nodes.searchsorted(start).tolist())
+    return torch.from_numpy(nodes), torch.from_numpy(place[named]), ptr
+
+
+def _marked(entries: Tensor, start: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """On a device, with one wait: ``ptr``, which is the number of tokens of each graph.
+
+    A batch is made one step ahead, on a stream of its own, so that nothing else waits with it.
+    """
+    (ends,) = _send([start], entries.device)
+    mark = torch.zeros(int(start[-1]) + 1, dtype=torch.int32, device=entries.device)
+    mark[entries + 1] = 1
+    before = mark.cumsum(0)  # tokens before each node
+    place = before[entries]
+    ptr = tuple(before[ends].tolist())
+    nodes = entries.new_empty(ptr[-1])
+    nodes[place] = entries  # those that name one node write the same number
+    return nodes, place, ptr
 
 
 def sample_context(num_nodes: int, max_context: int, *, seed: Sequence[int]) -> Tensor:
@@ -142,7 +200,11 @@ def _offsets(parts: Sequence[Tensor]) -> tuple[int, ...]:
     return (0, *np.cumsum([len(p) for p in parts]).tolist())
 
 
-def _repeat(values: Sequence[int], parts: Sequence[Tensor]) -> Tensor:
-    """One value for each entry of each part."""
-    sizes = torch.tensor([len(p) for p in parts])
-    return torch.tensor(values, dtype=torch.int64).repeat_interleave(sizes)
+def _send(parts: Sequence[np.ndarray], device: torch.device) -> Sequence[Tensor]:
+    """Integers of the host to the device, all in one copy that nobody waits for."""
+    if device.type == "cpu":
+        return [torch.from_numpy(part) for part in parts]
+    packed = torch.from_numpy(np.concatenate(parts))
+    if device.type == "cuda":  # from pageable memory the copy would wait for the device
+        packed = packed.pin_memory()
+    return packed.to(device, non_blocking=True).split([len(part) for part in parts])

@@ -6,8 +6,9 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from graphfm.graphs.splits import stratified_split
 from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
-from graphfm.sampling.plan import GraphSize, Plan, targets_of
+from graphfm.sampling.plan import GraphSize, Plan, Visit, targets_of
 
 SPLIT_SEED = 0  # which nodes a corpus holds back does not change with the seed of a run
 NEVER = 1 << 30  # an epoch that training does not reach: evaluation samples neighbors of its own
@@ -62,6 +63,7 @@ class Corpus:
             self.train_nodes.append(parts[0].nonzero().flatten())
             self.val_nodes.append(parts[1].nonzero().flatten())
         self.plan: Plan | None = None
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def make_plan(self, model: GraphFM) -> Plan:
         """The visits of every step; what a graph costs beside its targets is the model's to say."""
@@ -80,19 +82,37 @@ class Corpus:
             max_context=self.sampling.max_context,
             targets_per_step=self.sampling.targets_per_step,
             cost=model.step_cost(self.sampling.num_neighbors),
+            strategy=self.sampling.strategy,
+            bins_per_step=self.sampling.bins_per_step,
         )
         return self.plan
 
     def batch_at(self, step: int) -> GraphBatch:
-        """The batch of a step: a function of (recipe, step) alone."""
+        """All of a step in one batch: a function of (recipe, step) alone."""
+        assert self.plan is not None, "make_plan first"
+        return self._batch(self.plan.step(step), step)
+
+    def batches_at(self, step: int, *, rank: int = 0, world: int = 1) -> Iterator[GraphBatch]:
+        """The same targets, neighbors and contexts, in a batch for each bin of a rank.
+
+        Over the ranks every target of the step comes once. A graph may come in several batches,
+        each with the same context, so a loss that is a mean over a graph is to be divided by the
+        graph's targets in the whole step, ``plan.step(step)``. An empty bin makes no batch: a rank
+        may have fewer than the others, and none.
+        """
+        assert self.plan is not None, "make_plan first"
+        for visits in self.plan.bins(step)[rank::world]:
+            if visits:
+                yield self._batch(visits, step)
+
+    def _batch(self, visits: Sequence[Visit], step: int) -> GraphBatch:
         assert self.plan is not None, "make_plan first"
         seed = self.recipe.seed
-        visits = self.plan.step(step)
         targets = []
         for visit in visits:
             nodes = self.train_nodes[visit.graph]
-            key = int(self.bank.graph_key[visit.graph])
-            places = targets_of(visit, len(nodes), seed=seed, graph_key=key)
+            key = self.bank.keys[visit.graph]
+            places = targets_of(visit, len(nodes), seed=seed, graph_key=key, kept=self._orders)
             targets.append(nodes[torch.from_numpy(places)])
         graphs = [visit.graph for visit in visits]
         return make_batch(
@@ -125,6 +145,6 @@ class Corpus:
 
     def _context(self, graph: int, step: int) -> Tensor:
         num_nodes = self.bank.offset[graph + 1] - self.bank.offset[graph]
-        key = int(self.bank.graph_key[graph]) % 2**64
+        key = self.bank.keys[graph] % 2**64
         seed = [self.recipe.seed, step, key]
         return sample_context(num_nodes, self.sampling.max_context, seed=seed)

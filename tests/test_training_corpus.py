@@ -1,0 +1,84 @@
+"""The corpus: a step in several batches teaches what it teaches in one."""
+
+import pytest
+import torch
+
+from graphfm.sampling.batch import GraphBatch
+from graphfm.training.corpus import Corpus
+from tests.graphs import small_model, three_graphs
+from tests.test_pretrain import recipe_of
+
+
+def corpus_of(*more: str) -> Corpus:
+    graphs = three_graphs()
+    sampling = ["sampling.max_targets=16", "sampling.targets_per_step=400"]
+    recipe = recipe_of(*sampling, *more)
+    corpus = Corpus(graphs, [1.0, 2.0, 5.0], recipe, device=torch.device("cpu"))
+    corpus.make_plan(small_model(graphs))
+    return corpus
+
+
+def tokens_of(corpus: Corpus, batch: GraphBatch, tokens: torch.Tensor, b: int) -> torch.Tensor:
+    """Rows of positional encodings: what a token is, whatever its number in the batch."""
+    assert bool(((tokens >= batch.ptr[b]) & (tokens < batch.ptr[b + 1])).all())
+    return batch.pe[tokens]
+
+
+def learned_from(corpus: Corpus, batches: list[GraphBatch]) -> list[tuple]:
+    """(graph, target, label, its neighbors, the graph's context) of all targets, in order."""
+    rows = []
+    for batch in batches:
+        for b, name in enumerate(batch.names):
+            own = slice(batch.query_ptr[b], batch.query_ptr[b + 1])
+            read = batch.context[batch.context_ptr[b] : batch.context_ptr[b + 1]]
+            context = tokens_of(corpus, batch, read, b).sum().item()
+            for i, label, near, mask in zip(
+                batch.n_id[own],
+                batch.y[b],
+                batch.neighbors[own],
+                batch.neighbor_mask[own],
+                strict=True,
+            ):
+                around = tokens_of(corpus, batch, near[mask], b).flatten().tolist()
+                rows.append((name, int(i), int(label), around, context))
+    return sorted(rows)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_step_in_bins_teaches_what_it_teaches_in_one_batch(world):
+    """Same targets, labels, neighbors and contexts; however many ranks share the bins.
+
+    Seen to fail with contexts drawn for each bin, and with ranks in place of bins as the stride.
+    """
+    whole, parted = corpus_of(), corpus_of("sampling.bins_per_step=3")
+    cut = False
+    for step in range(3):
+        parts = [
+            batch
+            for rank in range(world)
+            for batch in parted.batches_at(step, rank=rank, world=world)
+        ]
+        wanted = learned_from(whole, [whole.batch_at(step)])
+        assert learned_from(parted, parts) == wanted
+        assert learned_from(parted, [parted.batch_at(step)]) == wanted
+        names = [name for batch in parts for name in batch.names]
+        cut |= len(names) > len(set(names))
+    assert cut
+
+
+def test_an_empty_bin_makes_no_batch():
+    """Ranks may have none. Seen to fail without the look at the bin."""
+    corpus = corpus_of("sampling.bins_per_step=50")
+    batches = list(corpus.batches_at(0))
+    assert 0 < len(batches) < 50
+    assert list(corpus.batches_at(0, rank=50, world=51)) == []
+
+
+@pytest.mark.parametrize("strategy", ["snake", "uniform"])
+def test_the_other_strategies_run(strategy):
+    corpus = corpus_of(f"sampling.strategy={strategy}", "sampling.bins_per_step=2")
+    seen = set()
+    for step in range(corpus.plan.steps_per_epoch):
+        for batch in corpus.batches_at(step):
+            seen |= set(batch.names)
+    assert seen == {"alpha", "beta", "gamma"}
