@@ -151,9 +151,8 @@ class GraphFM(nn.Module):
     def predict(self, batch: GraphBatch, states: Tensor) -> list[Tensor]:
         """States (Q, D) -> logits of each graph, B times (Q_b, C_b)."""
         logits = []
-        for b, name in enumerate(batch.names):
-            own = states[batch.query_ptr[b] : batch.query_ptr[b + 1]]
-            raw = batch.raw[b]
+        # split, not slices: the gradient of a slice is as large as all states
+        for name, own, raw in zip(batch.names, states.split(batch.sizes), batch.raw, strict=True):
             logits.append(self.head(name)(own if raw is None else torch.cat([own, raw], dim=1)))
         return logits
 

@@ -11,7 +11,7 @@ from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
 from tests.graphs import batch_of, small_model, three_graphs
 
-DECODERS = ["joint", "prefix"]
+DECODERS = ["prefix", "joint", "self_query"]
 
 
 def logits_of(model, batch):

@@ -12,7 +12,11 @@ from graphfm.nn.position import SignInvariantEncoding
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=5))
 def test_packed_attention_equals_softmax_by_hand(sizes):
-    """Also with graphs that have no query or no key; fails without the guard for no key."""
+    """Also with graphs that have no query or no key.
+
+    Seen to fail with the boundaries of keys used for values of the next graph. (torch 2.13 on a
+    CPU gives 0 without keys by itself; the guard is for what does not.)
+    """
     rng = torch.Generator().manual_seed(0)
     cu_q = [0, *torch.tensor([a for a, _ in sizes]).cumsum(0).tolist()]
     cu_k = [0, *torch.tensor([b for _, b in sizes]).cumsum(0).tolist()]

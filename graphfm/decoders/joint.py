@@ -16,11 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.nn.attention import attention
-from graphfm.nn.block import linear_flops, score_flops
+from graphfm.nn.attention import attention, owners
+from graphfm.nn.block import linear_flops, one_query_flops, score_flops
 from graphfm.nn.readout import DecoderConfig, DecoderWeights
-
-TILE = 128  # targets at once: at D = 512, K = 512 and M = 4 a target keeps about 36 MB for backward
 
 
 class Config(DecoderConfig):
@@ -43,51 +41,33 @@ class Decoder(DecoderWeights):
 
     latents_read_nodes = True
 
-    def forward(
-        self,
-        target: Tensor,
-        neighbors: Tensor,
-        neighbor_mask: Tensor,
-        latents: Tensor,
-        ptr: Sequence[int],
+    def widest(self, num_local: int, num_latents: int) -> int:
+        """The feed-forward layer over all tokens."""
+        return (num_local + num_latents) * 2 * self.ffn_mult * self.dim
+
+    def shared(self, latents: Tensor) -> Sequence[Tensor]:
+        """Nothing but the latents themselves, B times (K, D)."""
+        return latents.unbind()
+
+    def tile(
+        self, local: Tensor, there: Tensor, shared: Sequence[Tensor], cu_q: Sequence[int]
     ) -> Tensor:
-        """States of the targets.
-
-        Args:
-            target: (Q, D) tokens of the targets, packed by graph.
-            neighbors: (Q, T, D) tokens of their sampled neighbors.
-            neighbor_mask: (Q, T) bool, True = a neighbor that is there.
-            latents: (B, K, D).
-            ptr: (B + 1,), graph b owns targets ``ptr[b]:ptr[b + 1]``.
-
-        Returns:
-            (Q, D).
-        """
-        owner = torch.arange(len(ptr) - 1, device=target.device).repeat_interleave(
-            torch.tensor(ptr, device=target.device).diff()
-        )  # (Q,)
-        tiles = [
-            self._tile(target[i], neighbors[i], neighbor_mask[i], latents[owner[i]])
-            for i in (slice(at, at + TILE) for at in range(0, len(target), TILE))
-        ]
-        return self.norm(torch.cat(tiles))
-
-    def _tile(self, target: Tensor, neighbors: Tensor, mask: Tensor, latents: Tensor) -> Tensor:
-        num_local, num_latents = 1 + neighbors.shape[1], latents.shape[1]
-        local = [(target + self.roles[0])[:, None], neighbors + self.roles[1]]
-        x = torch.cat([*local, latents], dim=1)  # (Q, S+K, D)
-        there = F.pad(F.pad(mask, (1, 0), value=True), (0, num_latents), value=True)  # (Q, S+K)
+        """Target, neighbors and latents through all layers."""
+        num_local, num_latents = local.shape[1], len(shared[0])
+        counts = zip(*owners(cu_q), strict=True)
+        latents = torch.cat([shared[b].expand(count, -1, -1) for b, count in counts])  # (Q, K, D)
+        x = torch.cat([local, latents], dim=1)  # (Q, S+K, D)
+        there = F.pad(there, (0, num_latents), value=True)  # (Q, S+K)
         may_read = there[:, None, None, :]  # (Q, 1, 1, S+K)
         if not self.latents_read_nodes:
             blind = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
             blind[num_local:, :num_local] = False
             may_read = may_read & blind
-        for i, layer in enumerate(self.layers):
+        *full, last = self.layers
+        for layer in full:
             k, v = layer.keys_values(x)
-            if i == len(self.layers) - 1:
-                x, may_read = x[:, :1], may_read[:, :, :1]
             x = layer.finish(x, attention(layer.queries(x), k, v, may_read))
-        return x[:, 0]
+        return last.finish_one(x, there)
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:
         """Of the forward pass; graphs cost nothing of their own here."""
@@ -95,5 +75,5 @@ class Decoder(DecoderWeights):
         per_query, per_key = linear_flops(self.dim, self.ffn_mult)
         size = 1 + num_neighbors + num_latents
         full = size * (per_query + per_key) + score_flops(size, size, self.dim)
-        last = per_query + size * per_key + score_flops(1, size, self.dim)
+        last = per_query + one_query_flops(size, self.dim, self.num_heads)
         return num_targets * ((len(self.layers) - 1) * full + last)

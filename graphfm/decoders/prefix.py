@@ -5,6 +5,7 @@ weights are those of ``joint``; only who reads whom differs.
 
 Shapes:
     Q  targets   T  neighbors   S  = 1 + T local tokens   B  graphs   K  latents   D  width
+    H  heads   E  width of a head
 
 Cost: M (S (K + S)) scores a target, and M K^2 a graph.
 """
@@ -14,13 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from graphfm.nn.attention import prefix_attention
-from graphfm.nn.block import linear_flops, score_flops
-from graphfm.nn.readout import DecoderConfig, DecoderWeights
+from graphfm.nn.block import linear_flops, one_query_flops, score_flops
+from graphfm.nn.readout import DecoderConfig, DecoderWeights, KeysValues
 
 
 class Config(DecoderConfig):
@@ -36,35 +35,44 @@ class Config(DecoderConfig):
 class Decoder(DecoderWeights):
     """See the module."""
 
-    def forward(
-        self,
-        target: Tensor,
-        neighbors: Tensor,
-        neighbor_mask: Tensor,
-        latents: Tensor,
-        ptr: Sequence[int],
-    ) -> Tensor:
-        """States of the targets; arguments and result as in ``joint``."""
-        local = [(target + self.roles[0])[:, None], neighbors + self.roles[1]]
-        x = torch.cat(local, dim=1)  # (Q, S, D)
-        there = F.pad(neighbor_mask, (1, 0), value=True)  # (Q, S)
+    def widest(self, num_local: int, num_latents: int) -> int:
+        """The feed-forward layer over the local tokens."""
+        del num_latents
+        return num_local * 2 * self.ffn_mult * self.dim
+
+    def shared(self, latents: Tensor) -> list[KeysValues]:
+        """Keys and values of the latents for every layer; between layers they read each other."""
+        found: list[KeysValues] = []
         for i, layer in enumerate(self.layers):
-            last = i == len(self.layers) - 1
+            k, v = layer.keys_values(latents)
+            found.append((k.unbind(), v.unbind()))
+            if i < len(self.layers) - 1:
+                latents = layer.attend(latents, k, v)
+        return found
+
+    def tile(
+        self,
+        local: Tensor,
+        there: Tensor,
+        shared: list[KeysValues],
+        cu_q: Sequence[int],
+    ) -> Tensor:
+        """Target and neighbors through all layers; after the last, no neighbor is read."""
+        *full, last = self.layers
+        x = local
+        for layer, (latent_k, latent_v) in zip(full, shared[:-1], strict=True):
             k, v = layer.keys_values(x)
-            latent_k, latent_v = layer.keys_values(latents)
-            x = x[:, :1] if last else x  # nothing reads a neighbor after this
-            read = prefix_attention(layer.queries(x), k, v, there, latent_k, latent_v, ptr)
+            read = prefix_attention(layer.queries(x), k, v, there, latent_k, latent_v, cu_q)
             x = layer.finish(x, read)
-            latents = latents if last else layer.attend(latents, latent_k, latent_v)
-        return self.norm(x[:, 0])
+        return last.finish_one(x, there, *shared[-1], cu_q)
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:
         """Of the forward pass."""
         per_query, per_key = linear_flops(self.dim, self.ffn_mult)
         size = 1 + num_neighbors
-        keys = size + num_latents
-        full = size * (per_query + per_key) + score_flops(size, keys, self.dim)
-        last = per_query + size * per_key + score_flops(1, keys, self.dim)
+        full = size * (per_query + per_key) + score_flops(size, size + num_latents, self.dim)
+        last = per_query + one_query_flops(size, self.dim, self.num_heads)
+        last += score_flops(1, num_latents, self.dim)
         num_full = len(self.layers) - 1
         stack = num_latents * (per_query + per_key)
         stack += score_flops(num_latents, num_latents, self.dim)
