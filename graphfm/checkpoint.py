@@ -161,6 +161,16 @@ def load_model(folder: Path | str) -> GraphFM:
     return model.eval()
 
 
+def not_judged_on(folder: Path | str) -> list[str]:
+    """Ids of graphs that the weights of a run or checkpoint folder must not be judged on.
+
+    Those they were trained on and all of the same groups; for a checkpoint of before 0.2, which
+    does not say, only those it was trained on.
+    """
+    config = _read_json(find_checkpoint(Path(folder)) / "config.json")
+    return list(config.get("not_judged_on", config.get("corpus", [])))
+
+
 def load_trainer(folder: Path) -> dict[str, Any]:
     """State to resume from; the folder has been verified."""
     state: dict[str, Any] = torch.load(folder / "trainer.pt", weights_only=True)

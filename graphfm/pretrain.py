@@ -10,6 +10,8 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,11 @@ from graphfm.checkpoint import (
 )
 from graphfm.config import Recipe
 from graphfm.errors import CheckpointError, DataError, DivergedError
+from graphfm.graphs.audit import audit_ids, not_judged_on
 from graphfm.graphs.catalog import Catalog
 from graphfm.graphs.prepare import prepare_many
 from graphfm.model import GraphFM
+from graphfm.training.compiled import compile_rows
 from graphfm.training.corpus import Corpus
 from graphfm.training.loop import Step, pick_device, train
 from graphfm.training.metrics import accuracy
@@ -62,31 +66,59 @@ def pretrain(
         GraphFMError: For a recipe, graph, checkpoint or folder that cannot be used.
     """
     where = pick_device(device)
-    corpus = load_corpus(recipe, where)
+    catalog = Catalog.read()
+    audited = audit_corpus(chosen(recipe, catalog), catalog)
+    corpus = load_corpus(recipe, where, catalog)
     if dry_run:
         return _estimate(recipe, corpus, _fresh(recipe, corpus, where))
     if out is None:
         raise DataError("GFM402", "a run needs a folder to write to", fix="pass out=...")
-    run = Run(recipe, corpus, Path(out), where, resume)
+    run = Run(recipe, corpus, Path(out), where, resume, audited)
     return run.go()
 
 
-def load_corpus(recipe: Recipe, device: torch.device) -> Corpus:
-    """Prepare the graphs of a recipe's mixture.
+def chosen(recipe: Recipe, catalog: Catalog) -> dict[str, float]:
+    """The graphs of a recipe's mixture and their weights.
 
     Raises:
         DataError: GFM123 where nothing is left of the mixture.
     """
-    catalog = Catalog.read()
     weights = catalog.mixture(recipe.data.mixture)
     unknown = set(recipe.data.exclude) - set(weights)
     if unknown or not weights.keys() - set(recipe.data.exclude):
         raise DataError(
             "GFM123", f"data.exclude must name graphs of {recipe.data.mixture}: {sorted(unknown)}"
         )
-    names = [name for name in weights if name not in recipe.data.exclude]
-    graphs = prepare_many(names, catalog, jobs=recipe.data.jobs)
-    return Corpus(graphs, [weights[name] for name in names], recipe, device=device)
+    return {id: weight for id, weight in weights.items() if id not in recipe.data.exclude}
+
+
+def audit_corpus(corpus: Collection[str], catalog: Catalog) -> dict[str, Any]:
+    """Refuse a corpus that overlaps with what models are judged on; what the run keeps of that.
+
+    Raises:
+        DataError: GFM147 for an overlap.
+    """
+    judged = [entry.id for entry in catalog.entries.values() if entry.role == "evaluation"]
+    report = audit_ids(corpus, judged, catalog)
+    report.refuse()
+    return {
+        "not_judged_on": not_judged_on(corpus, catalog),
+        "audit": {
+            "clean": report.clean,
+            "judged": judged,
+            "declared_only": list(report.declared_only),
+            "pairs_compared": report.compared,
+            "seconds": round(report.seconds, 2),
+        },
+    }
+
+
+def load_corpus(recipe: Recipe, device: torch.device, catalog: Catalog | None = None) -> Corpus:
+    """Prepare the graphs of a recipe's mixture; see :func:`chosen`."""
+    catalog = catalog or Catalog.read()
+    weights = chosen(recipe, catalog)
+    graphs = prepare_many(list(weights), catalog, jobs=recipe.data.jobs)
+    return Corpus(graphs, list(weights.values()), recipe, device=device)
 
 
 class Run:
@@ -98,12 +130,20 @@ class Run:
         out: Run folder.
         device: Where the model lies.
         resume: See :func:`pretrain`.
+        audited: What :func:`audit_corpus` gave; kept in every checkpoint and in the receipt.
     """
 
     def __init__(
-        self, recipe: Recipe, corpus: Corpus, out: Path, device: torch.device, resume: str
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        out: Path,
+        device: torch.device,
+        resume: str,
+        audited: Mapping[str, Any] | None = None,
     ):
         self.recipe, self.corpus, self.out, self.device = recipe, corpus, out, device
+        self.audited = dict(audited or {"not_judged_on": list(corpus.bank.names)})
         self.start, self.seconds = 0, 0.0
         self.targets_seen = dict.fromkeys(corpus.bank.names, 0)
         self.flops = 0
@@ -111,6 +151,8 @@ class Run:
         found = self._resume_from(resume)
         self.model = load_model(found) if found else _fresh(recipe, corpus, device)
         self.model.to(device)
+        if recipe.train.compile and device.type == "cuda":
+            compile_rows(self.model)
         corpus.make_plan(self.model)
         self.optimizer = make_optimizer([self.model], recipe.train)
         if found:
@@ -145,14 +187,15 @@ class Run:
             self.model,
             objective,
             self.optimizer,
-            self.corpus.batch_at,
+            self.corpus.batches_at,
             c,
             seed=self.recipe.seed,
             start=self.start,
         )
         for step in steps:
             done = step.number
-            window.append(step)
+            self._count(step)
+            window.append(replace(step, batches=()))  # their memory is the next step's
             bar.update()
             self.seconds = time.monotonic() - began
             out_of_time = c.max_time is not None and self.seconds >= c.max_time
@@ -180,7 +223,7 @@ class Run:
             return None
         if resume == "never":
             raise CheckpointError(
-                "GFM305",
+                "GFM308",
                 f"{self.out} already holds a run",
                 fix="choose another --out, or go on with it: --resume auto",
             )
@@ -198,16 +241,18 @@ class Run:
             )
         return found
 
+    def _count(self, step: Step) -> None:
+        for batch in step.batches:
+            for name, size in zip(batch.names, batch.sizes, strict=True):
+                self.targets_seen[name] += size
+            self.flops += 3 * self.model.flops(batch)  # backward costs two forwards
+
     def _log(self, window: list[Step]) -> float:
         """One line for the steps since the last one; the only place that waits for the device."""
         losses: dict[str, list[float]] = {}
         for step in window:
-            for name, loss in zip(step.batch.names, step.per_graph.tolist(), strict=True):
+            for name, loss in zip(step.names, step.per_graph.tolist(), strict=True):
                 losses.setdefault(name, []).append(loss)
-            sizes = torch.tensor(step.batch.query_ptr).diff().tolist()
-            for name, size in zip(step.batch.names, sizes, strict=True):
-                self.targets_seen[name] += size
-            self.flops += 3 * self.model.flops(step.batch)  # backward costs two forwards
         loss = sum(float(s.loss) for s in window) / len(window)
         if not math.isfinite(loss):
             bad = [n for n, values in losses.items() if not all(map(math.isfinite, values))]
@@ -248,6 +293,7 @@ class Run:
             "step": step,
             "recipe": self.recipe.model_dump(mode="json"),
             "corpus": list(self.corpus.bank.names),
+            **self.audited,
             "environment": self.environment,
         }
         trainer = {
@@ -286,6 +332,7 @@ class Run:
             "never_visited": [n for n, count in self.targets_seen.items() if not count],
             "targets_seen_by_dataset": self.targets_seen,
             "curve": self.curve,
+            **self.audited,
             "environment": self.environment,
         }
         write_json(self.out / "run.json", receipt)

@@ -151,7 +151,7 @@ def test_no_target_is_a_validation_node(tmp_path):
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
     run_of(tmp_path / "run").go()
-    with pytest.raises(CheckpointError, match="GFM305"):
+    with pytest.raises(CheckpointError, match="GFM308"):
         run_of(tmp_path / "run", resume="never")
     with pytest.raises(CheckpointError, match=r"GFM306.*model differ"):
         run_of(tmp_path / "run", "model.dim=64")

@@ -7,6 +7,21 @@ from typing import Annotated
 
 import typer
 
+from graphfm.cli.audit import audit
+from graphfm.cli.inputs import (
+    DestinationOption,
+    DirectedOption,
+    FeaturesOption,
+    GraphArgument,
+    IdOption,
+    NodesOption,
+    ObspOption,
+    SourceOption,
+    StripOption,
+    TargetOption,
+    Unknown,
+    UnknownOption,
+)
 from graphfm.cli.landscape import landscape
 from graphfm.cli.terminal import brief, next_step, note, pairs, show, show_json, table
 from graphfm.errors import RecipeError
@@ -109,23 +124,44 @@ def verify(
 
 @app.command()
 def stats(
-    graph: Annotated[str, typer.Argument(help="An id, or a .graphml, .gml or .gexf file.")],
-    target: Annotated[
-        str | None, typer.Option(help="Node attribute to predict, for a file.")
-    ] = None,
+    graph: GraphArgument,
+    nodes: NodesOption = None,
+    target: TargetOption = None,
+    features: FeaturesOption = None,
+    source: SourceOption = None,
+    destination: DestinationOption = None,
+    id: IdOption = None,
+    directed: DirectedOption = None,
+    unknown_nodes: UnknownOption = Unknown.ERROR,
+    strip_ids: StripOption = False,
+    obsp: ObspOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Describe one graph: size, degrees, labels, homophily."""
     from graphfm.cli.description import graph_lines
-    from graphfm.cli.inputs import read_graph
+    from graphfm.cli.inputs import read_input
     from graphfm.graphs.statistics import describe
 
-    facts = describe(read_graph(graph, target=target))
+    given = read_input(
+        graph,
+        nodes=nodes,
+        target=target,
+        features=features,
+        source=source,
+        destination=destination,
+        id=id,
+        directed=directed,
+        unknown_nodes=unknown_nodes,
+        strip_ids=strip_ids,
+        obsp=obsp,
+    )
+    facts = describe(given.graph)
     if as_json:
         show_json(facts)
         return
     show(graph_lines(facts))
     flag = [] if target is None else ["--target", target]
+    flag += [] if nodes is None else ["--nodes", str(nodes)]
     next_step("graphfm finetune --graph", graph, *flag, "--out", f"runs/{facts['name']}")
 
 
@@ -174,3 +210,4 @@ def prepare(
 
 
 app.command()(landscape)
+app.command()(audit)

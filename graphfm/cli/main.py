@@ -20,12 +20,14 @@ from graphfm.cli import (
     doctor,
     embed,
     evaluate,
+    explain,
     finetune,
     inspect,
     predict,
     pretrain,
     recipes,
 )
+from graphfm.cli import report as report_page
 from graphfm.cli.terminal import note, report, show
 from graphfm.errors import GraphFMError, MemoryLimitError, OutputError
 
@@ -88,6 +90,8 @@ app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
+app.command("report")(report_page.report)
+app.command("explain")(explain.explain)
 
 
 def _version(wanted: bool) -> None:

@@ -155,6 +155,10 @@ class Catalog:
         folders = (data_folder(), fetched_folder())
         return any(_is_here(s, data) for s in _sources(self.entry(id)) for data in folders)
 
+    def is_cached(self, id: str) -> bool:
+        """Whether :meth:`load` has no more to do than to read."""
+        return (cache_folder() / "graphs" / _key(id, *self.fetch(id))).is_dir()
+
     def files(self, id: str) -> list[dict[str, str]]:
         """The raw files of an entry that can be fetched, with what is known of each."""
         known, locked = known_hashes(), locked_hashes(fetched_folder())

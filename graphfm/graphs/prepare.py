@@ -15,6 +15,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,23 +95,17 @@ def prepare(
         transform: None = fit one on this graph's features (all nodes, no labels). Given = apply it.
         cache: Read and write the cache folder.
     """
-    folders = cache_folder() / "prepared"
 
     def cached(key: str, make: Callable[[], Parts]) -> Parts:
-        import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
-
-        # One BLAS thread: the same numbers whatever the machine, and on two busy cores local-152
-        # takes 27 CPU seconds instead of 200, since threads that wait for each other spin.
-        with threadpoolctl.threadpool_limits(1):
-            if not cache:
-                return make()
-            return from_cache(
-                folders / key,
-                read=lambda folder: read_folder(folder, "prepared"),
-                make=make,
-                write=lambda parts, folder: write_folder(folder, "prepared", *parts),
-                name=graph.name,
-            )
+        if not cache:
+            return _one_thread(make)
+        return from_cache(
+            _folder(key),
+            read=lambda folder: read_folder(folder, "prepared"),
+            make=lambda: _one_thread(make),
+            write=lambda parts, folder: write_folder(folder, "prepared", *parts),
+            name=graph.name,
+        )
 
     def encode() -> Parts:
         rowptr, col = graph.neighbors
@@ -156,27 +151,53 @@ def prepare_many(ids: Sequence[str], catalog: Catalog, *, jobs: int = 1) -> list
     """
     from tqdm import tqdm
 
-    for id in ids:  # one after the other: a server gives one stream its full speed
+    wanted = list(dict.fromkeys(ids))
+    for id in wanted:  # one after the other: a server gives one stream its full speed
         catalog.fetch(id)
+    prepared: dict[str, PreparedGraph] = {}
     # disable=None: no bar where stderr is not a terminal
-    with tqdm(total=len(ids), desc="preparing", unit="graph", disable=None) as bar:
-        if jobs > 1:
+    with tqdm(total=len(wanted), desc="preparing", unit="graph", disable=None) as bar:
+        new = []
+        for id in wanted:
+            graph = catalog.load(id) if jobs == 1 or catalog.is_cached(id) else None
+            if graph is not None and (jobs == 1 or _is_cached(graph)):
+                prepared[id] = prepare(graph)
+                bar.update()
+            else:
+                new.append(id)
+        if new:
             # Largest first, so that no process ends long after the others.
-            order = sorted(set(ids), key=lambda id: -(catalog.entry(id).num_edges or 0))
+            new.sort(key=lambda id: -(catalog.entry(id).num_edges or 0))
             context = multiprocessing.get_context("spawn")  # fork and torch's threads do not mix
             with ProcessPoolExecutor(
                 jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
             ) as pool:
-                waiting = [pool.submit(_fill_cache, catalog, id) for id in order]
+                waiting = [pool.submit(_fill_cache, catalog, id) for id in new]
                 for done in as_completed(waiting):
                     done.result()
                     bar.update()
-        prepared = []
-        for id in ids:
-            prepared.append(prepare(catalog.load(id)))
-            if jobs == 1:
-                bar.update()
-    return prepared
+        prepared |= {id: prepare(catalog.load(id)) for id in new}
+    return [prepared[id] for id in ids]
+
+
+def _is_cached(graph: Graph) -> bool:
+    return all(_folder(key).is_dir() for key in (_structure_key(graph), _feature_key(graph)))
+
+
+def _folder(key: str) -> Path:
+    return cache_folder() / "prepared" / key
+
+
+def _one_thread(make: Callable[[], Parts]) -> Parts:
+    """One BLAS thread: the same numbers whatever the machine.
+
+    On two busy cores local-152 takes 27 CPU seconds instead of 200, since threads that wait for
+    each other spin.
+    """
+    import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    with threadpoolctl.threadpool_limits(1):
+        return make()
 
 
 def _fill_cache(catalog: Catalog, id: str) -> None:

@@ -1,4 +1,4 @@
-"""What every source of graphs can do: say which raw files it reads, where each comes from, and read.
+"""What every source of graphs can do: tell its raw files and where each comes from, and read.
 
 An address of a raw file is ``https://...``, or what follows the source's ``url``: a name below a
 folder (the url ends in ``/``), or a member of an archive (it ends in ``.zip``, ``.tar.gz``, ...).

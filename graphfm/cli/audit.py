@@ -1,0 +1,175 @@
+"""``graphfm datasets audit``, and the warning of a model that is judged on what it has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graphfm.cli.terminal import next_step, note, show, show_json, table
+from graphfm.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from graphfm.graphs.audit import AuditReport
+    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.graph import Graph
+
+HEAD = ["corpus", "judged", "evidence", "nodes", "of corpus", "of judged", "edges alike", "is"]
+SHOWN_HINTS = 10
+
+
+def audit(
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            help="What is learned from: a mixture, a role, ids with commas, a run or checkpoint "
+            "folder, or a .graphml, .gml or .gexf file."
+        ),
+    ],
+    evaluation: Annotated[
+        str, typer.Argument(help="What is judged on, named in the same ways.")
+    ] = "evaluation",
+    declared: Annotated[
+        bool,
+        typer.Option(
+            "--declared/--no-declared", help="Whether ids, aliases and groups count as evidence."
+        ),
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Look for what a corpus shares with the graphs that models are judged on.
+
+    Exit code 0 if nothing is shared, 3 with a table of overlaps if something is. Nothing is
+    fetched: of graphs that are not here only the catalog's entry is looked at.
+
+    Example: `graphfm datasets audit runs/small my.graphml`
+    """
+    from graphfm.graphs.audit import Loaded
+    from graphfm.graphs.audit import audit as compare
+    from graphfm.graphs.catalog import Catalog
+
+    catalog = Catalog.read()
+    sides, absent = [], []
+    for text in (corpus, evaluation):
+        ids, given = _named(text, catalog)
+        here = [id for id in ids if id in catalog.entries and catalog.is_here(id)]
+        sides.append(Loaded(catalog, here, given))
+        absent.append([id for id in ids if id not in here])
+    report = compare(
+        sides[0],
+        sides[1],
+        catalog.entries,
+        absent=(absent[0], absent[1]),
+        use_declared=declared,
+        cache=True,
+    )
+    if as_json:
+        show_json(report.to_json())
+    elif report.overlaps:
+        show(table(_rows(report), head=HEAD))
+    else:
+        show("clean")
+    _say(report)
+    if not report.clean:
+        num = len(report.overlaps)
+        one = report.overlaps[0]
+        raise DataError(
+            "GFM147",
+            f"{num} pair{'' if num == 1 else 's'} of graphs overlap{'s' if num == 1 else ''}",
+            where=f"{one.corpus} ~ {one.judged}" + (" and others" if num > 1 else ""),
+            fix="leave one of each out: of the corpus, or of what is judged on",
+        )
+    next_step("graphfm pretrain local-small")
+
+
+def warn_if_seen(graph: Graph, limits: Collection[str]) -> None:
+    """Say on stderr that a score means little, if pretraining saw the graph or one of its group.
+
+    Args:
+        graph: What a model is judged on.
+        limits: Ids it must not be judged on, as its checkpoint says.
+    """
+    from graphfm.graphs.catalog import Catalog
+
+    entries = Catalog.read().entries if limits else {}
+    kin = [id for id in limits if id in entries and graph.name in entries]
+    kin = [id for id in kin if entries[id].group == entries[graph.name].group]
+    if graph.name in limits or kin:
+        group = f" (group {entries[graph.name].group})" if graph.name in entries else ""
+        note(
+            f"warning: the weights must not be judged on {graph.name}: pretraining saw it, or a "
+            f"graph that shares nodes or features with it{group}; this score is no estimate for "
+            "graphs that are new"
+        )
+
+
+def _named(text: str, catalog: Catalog) -> tuple[list[str], dict[str, Graph]]:
+    """Ids and graphs that an argument means.
+
+    Raises:
+        DataError: GFM148 for a name that means none.
+    """
+    from graphfm.cli.inputs import read_graph
+    from graphfm.graphs.files import is_graph_file
+
+    path = Path(text)
+    if not path.is_dir() and is_graph_file(text):
+        graph = read_graph(text, need_target=False)
+        return [], {graph.name: graph}
+    if path.is_dir():
+        from graphfm.checkpoint import find_checkpoint, verify_checkpoint
+
+        config = verify_checkpoint(find_checkpoint(path))
+        return list(config.get("corpus") or config.get("not_judged_on") or []), {}
+    if text in ("pretraining", "evaluation"):
+        return [e.id for e in catalog.entries.values() if e.role == text], {}
+    if text in catalog.mixtures:
+        return list(catalog.mixture(text)), {}
+    try:
+        return [catalog.entry(id.strip()).id for id in text.split(",")], {}
+    except DataError as error:
+        raise DataError(
+            "GFM148",
+            f"{text!r} is no mixture, role, id, checkpoint folder or graph file",
+            why=error.what,
+            fix="`graphfm datasets list` shows ids and mixtures",
+        ) from None
+
+
+def _rows(report: AuditReport) -> list[list[str]]:
+    rows = []
+    for overlap in report.overlaps:
+        data: Any = overlap.data
+        told = bool(data.kinds)
+        jaccard = "-" if data.jaccard is None else f"{data.jaccard:.3f}"
+        rows.append(
+            [
+                overlap.corpus,
+                overlap.judged,
+                ", ".join(overlap.kinds),
+                f"{data.matched:,}" if told else "-",
+                f"{data.shares[0]:.0%}" if told else "-",
+                f"{data.shares[1]:.0%}" if told else "-",
+                jaccard,
+                overlap.relation,
+            ]
+        )
+    return rows
+
+
+def _say(report: AuditReport) -> None:
+    for one, other, why in report.hints[:SHOWN_HINTS]:
+        note(f"look at {one} ~ {other}: {why}")
+    if len(report.hints) > SHOWN_HINTS:
+        note(f"... and {len(report.hints) - SHOWN_HINTS} more hints: --json")
+    if report.declared_only:
+        gone = report.declared_only
+        some = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
+        note(f"{len(gone)} graphs are not here; only their entries were looked at: {some}")
+    note(
+        f"{len(report.corpus)} graphs against {len(report.judged)}, {report.compared:,} pairs of "
+        f"graphs compared node by node, {report.seconds:.1f} s"
+    )
