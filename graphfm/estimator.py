@@ -19,6 +19,7 @@ from torch import Tensor
 from graphfm.checkpoint import (
     find_checkpoint,
     load_model,
+    not_judged_on,
     read_tensors,
     save_checkpoint,
     verify_checkpoint,
@@ -26,6 +27,7 @@ from graphfm.checkpoint import (
 from graphfm.config import ModelConfig
 from graphfm.errors import CheckpointError, DataError
 from graphfm.finetune import SAMPLING, TARGET, bank_of, finetune
+from graphfm.graphs.catalog import Catalog
 from graphfm.graphs.convert import as_graph
 from graphfm.graphs.features import FeatureTransform
 from graphfm.graphs.graph import Graph
@@ -33,9 +35,12 @@ from graphfm.graphs.prepare import prepare
 from graphfm.graphs.splits import stratified_split
 from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
-from graphfm.training.inference import node_logits, node_states
+from graphfm.training.calibration import Answers, Calibration, answer
+from graphfm.training.conformal import check_coverage
+from graphfm.training.inference import node_states
 from graphfm.training.loop import pick_device
 from graphfm.training.metrics import accuracy
+from graphfm.training.novelty import graph_novelty
 from graphfm.training.receipt import environment
 
 VAL_SHARE = 0.2  # of the training nodes, split off where a graph brings no validation nodes
@@ -59,6 +64,11 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
         best_step_: Step that was kept; 0 = the closed-form probe.
         val_score_: Validation accuracy there; None without validation nodes.
         fit_seconds_: Time to fit.
+        temperature_: What logits are divided by, fitted on half of the validation nodes.
+        calibration_: All that was learned from the validation nodes.
+        corpus_novelty_: Where the graph lies among those that the checkpoint was pretrained on, by
+            size, degree, features and classes; empty without a checkpoint that names them.
+        not_judged_on_: Ids of graphs that the pretrained weights have seen, and of their groups.
 
     Example:
         >>> import networkx as nx
@@ -73,6 +83,10 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
     best_step_: int
     val_score_: float | None
     fit_seconds_: float
+    temperature_: float
+    calibration_: Calibration
+    corpus_novelty_: dict[str, dict[str, float]]
+    not_judged_on_: list[str]
 
     def __init__(
         self,
@@ -105,8 +119,8 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
             graph: ``Graph``, PyG ``Data``, NetworkX graph, or a catalog id.
             train_mask: (N,) bool, nodes to learn from. Default: the graph's own; without one, all
                 labelled nodes that are not in its other masks.
-            val_mask: (N,) bool, nodes to stop by. Default: the graph's own; without one, a fifth of
-                the training nodes is split off.
+            val_mask: (N,) bool, nodes to stop by and to calibrate on. Default: the graph's own;
+                without one, a fifth of the training nodes is split off.
             target: Node attribute that holds the label, for a NetworkX graph.
 
         Raises:
@@ -130,6 +144,11 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
         self.history_, self.best_step_ = fitted.history, fitted.best_step
         self.val_score_, self.fit_seconds_ = fitted.val_score, fitted.seconds
         self.model_, self.transform_ = fitted.model, prepared.transform
+        self.calibration_ = fitted.calibration
+        self.temperature_ = fitted.calibration.temperature
+        given = self.checkpoint
+        self.not_judged_on_ = not_judged_on(given) if isinstance(given, str | Path) else []
+        self.corpus_novelty_ = _novelty_beside(given, known)
         self.graph_: Graph | None = known
         self.graph_name_ = known.name
         return self
@@ -147,10 +166,45 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_proba(self, graph: Any = None, mask: Any = None) -> np.ndarray:
-        """Probability of each class for each node, (Q, C); arguments as in :meth:`predict`."""
+        """Calibrated probability of each class for each node, (Q, C); arguments as in `predict`."""
+        return self.answer(graph, mask).proba
+
+    def predict_set(
+        self, graph: Any = None, mask: Any = None, *, coverage: float = 0.9
+    ) -> np.ndarray:
+        """Classes that each node may have: (Q, C) bool, columns as in ``classes_``.
+
+        A set holds the true class with probability ``coverage`` at least, for nodes that are to the
+        validation nodes as those are to each other; not for nodes that the model has learned from.
+        It is never empty. With several labels a node it holds all of them, and may be empty.
+
+        Args:
+            graph: As in :meth:`predict`.
+            mask: As in :meth:`predict`.
+            coverage: Between 0 and 1.
+
+        Raises:
+            DataError: GFM180 for a coverage that is none.
+        """
+        sets = self.answer(graph, mask, coverage=coverage).sets
+        assert sets is not None
+        return sets
+
+    def answer(
+        self, graph: Any = None, mask: Any = None, *, coverage: float | None = None
+    ) -> Answers:
+        """Probabilities, prediction sets and novelty of nodes in one pass.
+
+        Args:
+            graph: As in :meth:`predict`.
+            mask: As in :meth:`predict`.
+            coverage: Of the sets; None = none.
+        """
+        if coverage is not None:
+            check_coverage(coverage)
         bank, nodes = self._ready(graph, mask)
-        logits = node_logits(self.model_, bank, 0, nodes, seed=self.seed, **SAMPLING)
-        return self.model_.head(TARGET).probabilities(logits).cpu().numpy()
+        how: dict[str, Any] = {"seed": self.seed, "coverage": coverage, **SAMPLING}
+        return answer(self.model_, bank, nodes, self.calibration_, **how)
 
     def embed(self, graph: Any = None, mask: Any = None) -> np.ndarray:
         """State of each node, (Q, D); arguments as in :meth:`predict`."""
@@ -194,10 +248,16 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
                 "val_score": self.val_score_,
                 "fit_seconds": self.fit_seconds_,
                 "transform": self.transform_.config(),
+                "calibration": self.calibration_.config(),
+                "corpus_novelty": self.corpus_novelty_,
             },
+            "not_judged_on": self.not_judged_on_,
             "environment": environment(self.seed),
         }
-        extra = {"transform": self.transform_.tensors()}
+        extra = {
+            "transform": self.transform_.tensors(),
+            "calibration": self.calibration_.tensors(),
+        }
         save_checkpoint(Path(folder), self.model_, meta=meta, extra=extra)
 
     @classmethod
@@ -223,7 +283,14 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
         estimator.classes_ = np.array(saved["classes"])
         estimator.graph_, estimator.graph_name_ = None, saved["graph"]
         estimator.history_, estimator.best_step_ = saved["history"], saved["best_step"]
+        estimator.not_judged_on_ = config.get("not_judged_on", [])
         estimator.val_score_, estimator.fit_seconds_ = saved["val_score"], saved["fit_seconds"]
+        estimator.calibration_ = Calibration()  # of a fit before there was one
+        if "calibration" in saved:
+            tensors = read_tensors(path / "calibration.safetensors")
+            estimator.calibration_ = Calibration.from_parts(saved["calibration"], tensors)
+        estimator.temperature_ = estimator.calibration_.temperature
+        estimator.corpus_novelty_ = saved.get("corpus_novelty", {})
         return estimator
 
     def _pretrained(self) -> GraphFM:
@@ -283,6 +350,15 @@ class GraphFMClassifier(ClassifierMixin, BaseEstimator):
         if not len(nodes):
             raise DataError("GFM133", "there is no node to predict", where=known.name)
         return bank, nodes
+
+
+def _novelty_beside(checkpoint: Any, graph: Graph) -> dict[str, dict[str, float]]:
+    """Where a graph lies in the corpus that a checkpoint names, as far as the catalog knows it."""
+    if not isinstance(checkpoint, str | Path):
+        return {}
+    ids = verify_checkpoint(find_checkpoint(Path(checkpoint))).get("corpus", [])
+    entries = Catalog.read().entries
+    return graph_novelty(graph, [entries[i] for i in ids if i in entries])
 
 
 def _mask(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None = None) -> Tensor:

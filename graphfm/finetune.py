@@ -36,6 +36,7 @@ from graphfm.objectives.supervised import Config as Supervised
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
 from graphfm.sampling.plan import Visit, targets_of
+from graphfm.training.calibration import Calibration, calibrate, split_validation
 from graphfm.training.inference import node_logits, node_states
 from graphfm.training.loop import train
 from graphfm.training.metrics import accuracy
@@ -71,6 +72,7 @@ class Fitted:
         val_score: Validation accuracy there; None without validation nodes.
         seconds: Time to fit.
         state_weight: What the closed form chose for the state beside the raw features.
+        calibration: What makes its probabilities honest, and its prediction sets.
     """
 
     model: GraphFM
@@ -79,6 +81,7 @@ class Fitted:
     val_score: float | None = None
     seconds: float = 0.0
     state_weight: float = 0.0
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def bank_of(prepared: PreparedGraph, device: torch.device) -> GraphBank:
@@ -105,7 +108,9 @@ def finetune(
         prepared: The graph.
         model: A pretrained model; it is copied, never changed.
         train_mask: (N,) bool, nodes to learn from.
-        val_mask: (N,) bool, nodes to choose the step by; without them the last step is taken.
+        val_mask: (N,) bool. One half of them chooses the step and fits the temperature, the other
+            fits nothing and bounds the prediction sets (``split_validation``). Without them the
+            last step is taken, and probabilities stay as they are.
         tune: How deep.
         max_steps: Gradient steps; none for ``probe``.
         seed: Of order, neighbors and dropout.
@@ -124,11 +129,15 @@ def finetune(
     own = adopt(model, prepared, bank)
     fitted = Fitted(model=own)
     fitted.state_weight = solve_head(own, bank, nodes, seed=seed)
-    val_nodes = _val_nodes(prepared, val_mask, seed)
+    fit_nodes, held_nodes = _val_nodes(prepared, val_mask, seed)
+    val_nodes = some_of(fit_nodes, MAX_VAL_NODES, seed=seed) if len(fit_nodes) else None
     if tune != "probe" and max_steps > 0:
         _descend(fitted, bank, nodes, val_nodes, tune, max_steps, seed, progress)
     elif val_nodes is not None:
         fitted.val_score = _judge(own, bank, val_nodes, seed)["accuracy"]
+    fitted.calibration = calibrate(
+        own, bank, train=nodes, fit=fit_nodes, held=held_nodes, seed=seed, **SAMPLING
+    )
     own.eval()
     fitted.seconds = time.monotonic() - began
     return fitted
@@ -285,8 +294,13 @@ def _labelled_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
     return nodes
 
 
-def _val_nodes(prepared: PreparedGraph, mask: Tensor | None, seed: int) -> Tensor | None:
+def _val_nodes(prepared: PreparedGraph, mask: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Labelled validation nodes: those to fit with and those held back, each ascending."""
+    none = torch.zeros(0, dtype=torch.int64)
     if mask is None or prepared.y is None:
-        return None
+        return none, none
     nodes = (mask & labelled_nodes(prepared.y)).nonzero().flatten()
-    return some_of(nodes, MAX_VAL_NODES, seed=seed) if len(nodes) else None
+    ids = prepared.node_ids
+    names = [str(i) if ids is None else ids[i] for i in nodes.tolist()]
+    fit, held = split_validation(names, seed=seed)
+    return nodes[torch.from_numpy(fit)], nodes[torch.from_numpy(held)]

@@ -27,22 +27,27 @@ OPTIONS = {
     "": "debug help install-completion offline show-completion version",
     "demo": "help json out overwrite seed",
     "doctor": "help json",
+    "pretrain": "device dry-run help json out overwrite resume seed",
+    "finetune": "destination device directed dry-run features from graph help id json max-steps "
+    "nodes obsp out overwrite seed source split strip-ids target tune unknown-nodes",
+    "predict": "coverage directed graph help json model nodes out overwrite proba target "
+    "unknown-nodes",
+    "embed": "directed graph help json model nodes out overwrite target unknown-nodes",
+    "evaluate": "coverage directed graph help json model nodes on target unknown-nodes",
+    "inspect": "help json target",
+    "report": "graph help json max-time nodes out overwrite seed target tsne",
+    "explain": "help json",
     "datasets list": "domain help json mixture role",
     "datasets show": "help json",
-    "datasets stats": "help json target",
     "datasets verify": "help json",
+    "datasets stats": "destination directed features help id json nodes obsp source strip-ids "
+    "target unknown-nodes",
     "datasets prepare": "all help jobs json mixture",
     "datasets landscape": "help json mixture out overwrite",
+    "datasets audit": "declared help json",
     "recipes list": "help json",
     "recipes show": "help json",
     "recipes validate": "help json",
-    "pretrain": "device dry-run help json out overwrite resume seed",
-    "finetune": "device dry-run from graph help json max-steps out overwrite seed split target"
-    " tune",
-    "predict": "graph help json model out overwrite proba target",
-    "embed": "graph help json model out overwrite target",
-    "evaluate": "graph help json model on target",
-    "inspect": "help json target",
 }
 
 

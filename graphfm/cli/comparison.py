@@ -13,8 +13,8 @@ from graphfm.cli.terminal import note, table
 from graphfm.errors import DataError
 
 if TYPE_CHECKING:
-    from graphfm.estimator import GraphFMClassifier
     from graphfm.graphs.graph import Graph
+    from graphfm.training.calibration import Answers
 
 SPLIT = "split.json"
 PARTS = ("train", "val", "test")
@@ -52,8 +52,8 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
     return with_split(graph, (train, val, test), seed=seed)
 
 
-def compare(model: GraphFMClassifier, graph: Graph, *, seed: int) -> dict[str, Scores]:
-    """Scores on the test nodes: the fitted model's, then those of the baselines.
+def compare(answers: Answers, graph: Graph, *, seed: int) -> dict[str, Scores]:
+    """Scores on the test nodes: the fitted model's answers for all nodes, then the baselines.
 
     A baseline that does not know the task is left out, and a message says so.
     """
@@ -67,7 +67,8 @@ def compare(model: GraphFMClassifier, graph: Graph, *, seed: int) -> dict[str, S
         "features-only logistic regression": logistic,
         "label propagation": label_propagation,
     }
-    result = {"graphfm": scores(model.predict_proba(graph), graph.y, graph.test_mask)}
+    own = scores(answers.proba, graph.y, graph.test_mask, uncalibrated=answers.uncalibrated)
+    result = {"graphfm": own}
     left_out = []
     for name, baseline in baselines.items():
         try:

@@ -8,13 +8,20 @@ from typing import Annotated
 
 import typer
 
+from graphfm.cli.inputs import (
+    DirectedOption,
+    GraphOption,
+    NodesOption,
+    Unknown,
+    UnknownOption,
+)
 from graphfm.cli.terminal import next_step, note, show_json
 from graphfm.errors import OutputError
 
 
 def embed(
     model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
-    graph: Annotated[str, typer.Option(help="A catalog id, or a .graphml, .gml or .gexf file.")],
+    graph: GraphOption,
     out: Annotated[
         Path, typer.Option(help="A .npz (`ids`, `embedding`) or .csv (id, e0, e1 ...).")
     ],
@@ -22,6 +29,9 @@ def embed(
         str | None,
         typer.Option(help="Node attribute that was predicted; default: the one of the fit."),
     ] = None,
+    nodes: NodesOption = None,
+    directed: DirectedOption = None,
+    unknown_nodes: UnknownOption = Unknown.ERROR,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -32,7 +42,9 @@ def embed(
     if out.suffix not in (".npz", ".csv"):
         raise OutputError("GFM402", f"--out must end in .npz or .csv, got {out.name}")
     check_file(out, overwrite=overwrite)
-    fitted, read, _ = open_fitted(model, graph, target)
+    fitted, read, _ = open_fitted(
+        model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
+    )
     import numpy as np
 
     states = np.asarray(fitted.embed(read), dtype=np.float32)  # (N, D)
@@ -50,4 +62,5 @@ def embed(
     if as_json:
         show_json({"out": str(out), "num_nodes": len(states), "dim": states.shape[1]})
     note(f"{states.shape[0]:,} x {states.shape[1]} numbers in {out}")
-    next_step("graphfm evaluate --model", model, "--graph", graph)
+    flags = ["--nodes", nodes] if nodes else []
+    next_step("graphfm evaluate --model", model, "--graph", graph, *flags)

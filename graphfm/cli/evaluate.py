@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graphfm.cli.inputs import (
+    DirectedOption,
+    GraphOption,
+    NodesOption,
+    Unknown,
+    UnknownOption,
+)
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
 from graphfm.errors import DataError
 
@@ -28,25 +35,39 @@ class Part(StrEnum):
 
 def evaluate(
     model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
-    graph: Annotated[str, typer.Option(help="A catalog id, or a .graphml, .gml or .gexf file.")],
+    graph: GraphOption,
     target: Annotated[
         str | None,
         typer.Option(help="Node attribute to compare with; default: the one of the fit."),
     ] = None,
+    nodes: NodesOption = None,
+    directed: DirectedOption = None,
+    unknown_nodes: UnknownOption = Unknown.ERROR,
     on: Annotated[
         Part, typer.Option(help="The nodes of the fit's own split; all = every labelled node.")
     ] = Part.TEST,
+    coverage: Annotated[
+        float, typer.Option(help="Share of prediction sets that shall hold the true class.")
+    ] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Score a fitted model: accuracy with its 95% interval, macro F1, balanced accuracy.
+    """Score a fitted model: accuracy with its 95% interval, calibration, prediction sets.
+
+    The calibration error is the expected one over 15 bins of equal mass, and what it was before
+    temperature scaling.
 
     A graph of OGB is also scored as its leaderboard does it, where ogb is installed.
     """
+    from graphfm.cli.audit import warn_if_seen
     from graphfm.cli.fitted import open_fitted
-    from graphfm.cli.scores import scores
+    from graphfm.cli.scores import scores, set_scores
+    from graphfm.training.conformal import check_coverage
     from graphfm.training.metrics import official_metric
 
-    fitted, read, fit = open_fitted(model, graph, target)
+    check_coverage(coverage)
+    fitted, read, fit = open_fitted(
+        model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
+    )
     if read.y is None:
         raise DataError(
             "GFM131",
@@ -55,12 +76,17 @@ def evaluate(
             fix="--target ATTRIBUTE",
         )
     classes = [str(c) for c in fitted.classes_]
-    mask, y, proba = _nodes(read, fit, on), _in_order_of(read, classes), fitted.predict_proba(read)
-    result = scores(proba, y, mask)
+    mask, y = _nodes(read, fit, on), _in_order_of(read, classes)
+    answers = fitted.answer(read, coverage=coverage)
+    assert answers.sets is not None
+    proba = answers.proba
+    result = scores(proba, y, mask, uncalibrated=answers.uncalibrated)
+    sets = set_scores(answers.sets, y, mask, coverage=coverage)
     official = official_metric(read.name, y[mask].numpy(), proba[mask.numpy()])
     if as_json:
         beside = {} if official is None else {"official": dict([official])}
-        show_json({"graph": graph, "on": on.value, **result.to_json(), **beside})
+        said = {**result.to_json(), "temperature": fitted.temperature_, "sets": sets}
+        show_json({"graph": graph, "on": on.value, **said, **beside})
     else:
         lines = {
             result.metric.replace("_", " "): (
@@ -70,12 +96,22 @@ def evaluate(
         }
         if result.balanced_accuracy is not None:
             lines["balanced accuracy"] = f"{result.balanced_accuracy:.3f}"
+        if result.roc_auc is not None:
+            lines["ROC-AUC"] = f"{result.roc_auc:.3f}"
+        lines["Brier score"] = f"{result.brier:.3f}"
+        lines["calibration error"] = f"{result.ece:.3f}  ({result.ece_uncalibrated:.3f} before)"
+        lines[f"sets at {coverage:.0%}"] = (
+            f"{sets['coverage']:.1%} hold the truth, {sets['mean_size']:.2f} classes on average, "
+            f"{sets['one_class']:.1%} are one class"
+        )
         if official is not None:
             lines["OGB's Evaluator"] = f"{official[0]} {official[1]:.4f}"
         show(f"{read.name}, {result.num_nodes:,} nodes ({on.value})\n{pairs(lines)}")
+    warn_if_seen(read, fitted.not_judged_on_)
     if on is Part.ALL and fit:
         note("of these nodes the model has learned from some: this is no estimate of new ones")
-    next_step("graphfm predict --out preds.csv --model", model, "--graph", graph)
+    flags = ["--nodes", nodes] if nodes else []
+    next_step("graphfm predict --out preds.csv --model", model, "--graph", graph, *flags)
 
 
 def _nodes(graph: Graph, fit: dict[str, Any], on: Part) -> Tensor:

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graphfm.cli.inputs import (
+    DestinationOption,
+    DirectedOption,
+    FeaturesOption,
+    GraphOption,
+    IdOption,
+    NodesOption,
+    ObspOption,
+    SourceOption,
+    StripOption,
+    TargetOption,
+    Unknown,
+    UnknownOption,
+)
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
+
+if TYPE_CHECKING:
+    from graphfm.cli.scores import Scores
+
+
+COVERAGE = 0.9  # of the prediction sets that are reported
+FAR = 3.0  # standard deviations from the corpus from which on a graph is said to be unlike it
 
 
 class Tune(StrEnum):
@@ -22,16 +45,9 @@ class Tune(StrEnum):
 
 
 def finetune(
-    graph: Annotated[
-        str,
-        typer.Option(
-            help="A catalog id, or a .graphml, .gml or .gexf file.", rich_help_panel="Input"
-        ),
-    ],
-    target: Annotated[
-        str | None,
-        typer.Option(help="Node attribute to predict, for a file.", rich_help_panel="Input"),
-    ] = None,
+    graph: GraphOption,
+    nodes: NodesOption = None,
+    target: TargetOption = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -40,6 +56,14 @@ def finetune(
             rich_help_panel="Input",
         ),
     ] = None,
+    features: FeaturesOption = None,
+    source: SourceOption = None,
+    destination: DestinationOption = None,
+    id: IdOption = None,
+    directed: DirectedOption = None,
+    unknown_nodes: UnknownOption = Unknown.ERROR,
+    strip_ids: StripOption = False,
+    obsp: ObspOption = None,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -76,18 +100,31 @@ def finetune(
 ) -> None:
     """Fit a pretrained model to one graph, and compare it with what costs nothing.
 
-    Example: `graphfm finetune --graph my.graphml --target label --from runs/small --out runs/mine`
+    Example: `graphfm finetune --graph edges.csv --nodes nodes.csv --target label --out runs/mine`
     """
     from graphfm.cli.comparison import comparison_table, split_graph
-    from graphfm.cli.inputs import read_graph
+    from graphfm.cli.inputs import read_input
     from graphfm.cli.output import new_folder
 
-    whole = read_graph(graph, target=target)
-    whole = split_graph(whole, split, seed=seed)
+    given = read_input(
+        graph,
+        nodes=nodes,
+        target=target,
+        features=features,
+        source=source,
+        destination=destination,
+        id=id,
+        directed=directed,
+        unknown_nodes=unknown_nodes,
+        strip_ids=strip_ids,
+        obsp=obsp,
+    )
+    whole = split_graph(given.graph, split, seed=seed)
     out = out or Path("runs") / whole.name
     new_folder(out, overwrite=overwrite, dry_run=dry_run)
     asked = {
         "graph": graph,
+        "node_table": str(nodes) if nodes else None,
         "target": target,
         "from": str(start) if start else None,
         "tune": tune.value,
@@ -107,13 +144,17 @@ def finetune(
             show(f"{whole!r}\n{pairs({k: v for k, v in plan.items() if v is not None})}")
         note("Nothing written.")
         return
-    result = fit(whole, out=out, asked=asked, device=device)
+    kept = {**asked, "input": given.to_json(), "command": shlex.join(["graphfm", *sys.argv[1:]])}
+    result = fit(whole, out=out, asked=kept, device=device)
     if as_json:
         show_json({**asked, **result["json"], "out": str(out)})
     else:
         show(comparison_table(result["scores"]))
+        note(honesty(result["scores"]["graphfm"], result["json"]))
+    warn_of_novelty(result["json"]["corpus_novelty"])
     note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved in {out}")
-    next_step("graphfm predict --out preds.csv --model", out, "--graph", graph)
+    beside = ["--nodes", nodes] if nodes else []
+    next_step("graphfm predict --out preds.csv --model", out, "--graph", graph, *beside)
 
 
 def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[str, Any]:
@@ -125,7 +166,9 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
         asked: ``from``, ``tune``, ``max_steps`` and ``seed``; kept beside the model.
         device: Where to compute.
     """
+    from graphfm.cli.audit import warn_if_seen
     from graphfm.cli.comparison import compare, save_split
+    from graphfm.cli.scores import set_scores
     from graphfm.estimator import GraphFMClassifier
     from graphfm.training.receipt import MetricsLog
 
@@ -142,12 +185,55 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
         values = {k: v for k, v in record.items() if k != "step"}
         log.write("train" if "loss" in record else "eval", int(record["step"]), values)
     log.close()
-    results = compare(model, whole, seed=asked["seed"])
+    answers = model.answer(whole, coverage=COVERAGE)
+    assert answers.sets is not None
+    results = compare(answers, whole, seed=asked["seed"])
+    sets = set_scores(answers.sets, whole.y, whole.test_mask, coverage=COVERAGE)
+    warn_if_seen(whole, model.not_judged_on_)
     facts = {
         "fit_seconds": seconds,
         "best_step": model.best_step_,
         "val_score": model.val_score_,
+        "temperature": model.temperature_,
+        "calibration_nodes": len(model.calibration_.scores),
+        "sets": sets,
+        "corpus_novelty": model.corpus_novelty_,
         "test": {name: s.to_json() for name, s in results.items()},
     }
     save_split(out, whole, {**asked, **facts})
     return {"model": model, "scores": results, "json": facts}
+
+
+def honesty(own: Scores, facts: dict[str, Any]) -> str:
+    """Two lines: how well probabilities say what they mean, how prediction sets keep their promise.
+
+    Args:
+        own: Scores of the fitted model.
+        facts: Of the fit, with ``temperature`` and ``sets``.
+    """
+    before = "" if own.ece_uncalibrated is None else f" ({own.ece_uncalibrated:.3f} before)"
+    sets = facts["sets"]
+    return pairs(
+        {
+            "calibration error": (
+                f"{own.ece:.3f}{before}, Brier {own.brier:.3f}, "
+                f"temperature {facts['temperature']:.2f}"
+            ),
+            "prediction sets": (
+                f"{sets['coverage']:.1%} hold the truth where {sets['asked']:.0%} was asked for, "
+                f"{sets['mean_size']:.2f} classes on average"
+            ),
+        },
+        indent="",
+    )
+
+
+def warn_of_novelty(beside: dict[str, dict[str, float]]) -> None:
+    """Say what of a graph is far from every graph that the model was pretrained on."""
+    for name, place in beside.items():
+        if abs(place["z"]) > FAR:
+            note(
+                f"unlike the pretraining corpus: {place['value']:,.4g} {name}, "
+                f"{abs(place['z']):.1f} standard deviations "
+                f"{'above' if place['z'] > 0 else 'below'} its mean"
+            )

@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 
 
 def open_fitted(
-    folder: Path, graph: str, target: str | None
+    folder: Path, graph: str, target: str | None, **options: Any
 ) -> tuple[GraphFMClassifier, Graph, dict[str, Any]]:
     """The model, the graph, and what ``split.json`` keeps of the fit.
 
     The attribute that the model learned to predict is not a feature of a new graph either; it need
     not be there.
+
+    Args:
+        folder: Of the fitted model.
+        graph: File, folder or id.
+        target: Column to compare with; None = the one of the fit.
+        **options: Of :func:`graphfm.cli.inputs.read_input`; what is not given is as in the fit.
 
     Raises:
         CheckpointError: GFM301 for a folder that holds no fitted model.
@@ -31,14 +37,17 @@ def open_fitted(
             fix="graphfm finetune ... --out writes one",
         )
     from graphfm.cli.comparison import read_split
-    from graphfm.cli.inputs import SUFFIXES, read_graph
+    from graphfm.cli.inputs import read_input
     from graphfm.estimator import GraphFMClassifier
+    from graphfm.graphs.files import is_graph_file
 
     fit = read_split(folder)
-    is_file = Path(graph).name.removesuffix(".gz").endswith(SUFFIXES)
-    read = read_graph(
+    is_file = is_graph_file(graph)
+    read = read_input(
         graph,
+        like=fit.get("input"),
         target=target or (fit.get("target") if is_file else None),
         need_target=target is not None,
-    )
+        **options,
+    ).graph
     return GraphFMClassifier.load(folder), read, fit

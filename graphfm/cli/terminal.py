@@ -36,7 +36,7 @@ def next_step(command: str, *words: object) -> None:
 def report(error: GraphFMError) -> None:
     """Write an error in its four parts to stderr."""
     mark = "✗" if _can_write(sys.stderr, "✗") else "x"
-    note(f"{mark} {error}\n  docs    docs/errors.md")
+    note(f"{mark} {error}\n  docs    graphfm explain {error.code}")
 
 
 def table(rows: Sequence[Sequence[str]], *, head: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""PyG ``Data`` and NetworkX graphs to :class:`Graph` and back.
+"""PyG ``Data``, NetworkX graphs and adjacency matrices to :class:`Graph` and back.
 
 Shapes:
     N  nodes   E  edges   F  feature columns   C  classes or labels
@@ -27,7 +27,8 @@ def as_graph(thing: Any, *, target: str | None = None) -> Graph:
     """Read whatever a user has as a graph.
 
     Args:
-        thing: A :class:`Graph`, a PyG ``Data``, a NetworkX graph, or an id of the catalog.
+        thing: A :class:`Graph`, a PyG ``Data``, a NetworkX graph, an adjacency matrix of SciPy or
+            NumPy, or an id of the catalog.
         target: The node attribute to predict, for a NetworkX graph.
 
     Raises:
@@ -39,10 +40,12 @@ def as_graph(thing: Any, *, target: str | None = None) -> Graph:
         from graphfm.graphs.catalog import Catalog
 
         return Catalog.read().load(thing)
-    if hasattr(thing, "edge_index") or hasattr(thing, "adj_t"):
+    if any(hasattr(thing, name) for name in ("edge_index", "adj_t", "edge_types")):
         return from_pyg(thing)
     if hasattr(thing, "is_directed") and hasattr(thing, "nodes"):
         return from_networkx(thing, target=target)
+    if sparse.issparse(thing) or isinstance(thing, np.ndarray):
+        return from_adjacency(thing)
     raise DataError(
         "GFM102",
         f"expected a Graph, a PyG Data, a NetworkX graph or a dataset id, got {type(thing)}",
@@ -53,7 +56,8 @@ def as_graph(thing: Any, *, target: str | None = None) -> Graph:
 def from_pyg(data: Any, *, name: str = "graph") -> Graph:
     """A PyG ``Data`` as a graph.
 
-    Identity-matrix features say nothing and become none; stacks of several splits are left out;
+    Missing features get the mean of their column and a column that marks them. Identity-matrix
+    features say nothing and become none; stacks of several splits are left out;
     classes that no node has are left out, and the others keep their number as their name.
 
     Raises:
@@ -78,16 +82,59 @@ def from_pyg(data: Any, *, name: str = "graph") -> Graph:
         if isinstance(values, Tensor) and values.ndim == 1:
             masks[mask] = values.bool().cpu()
     node_ids = getattr(data, "node_ids", None)
+    edge_index = edge_index.detach().cpu()
+    if edge_index.is_floating_point():
+        if not bool(torch.isfinite(edge_index).all()):
+            raise DataError(
+                "GFM115", "edge_index must hold integers, got one not finite", where=name
+            )
+        log.warning("%s: edge_index holds %s; whole numbers are taken for node numbers", name,
+                    edge_index.dtype)  # fmt: skip
     return Graph.from_edges(
-        edge_index.detach().cpu().long(),
+        edge_index,
         num_nodes=int(data.num_nodes or 0),
         name=name,
-        x=features(getattr(data, "x", None)),
+        x=features(_without_gaps(getattr(data, "x", None), name)),
         y=y,
         class_names=class_names,
         node_ids=tuple(str(i) for i in node_ids) if node_ids is not None else None,
         **masks,
     )
+
+
+def from_adjacency(matrix: Any, *, name: str = "graph") -> Graph:
+    """An adjacency matrix as a graph; values other than 0 are edges, and are not kept.
+
+    Args:
+        matrix: (N, N), of SciPy or NumPy.
+        name: Id of the graph.
+
+    Raises:
+        DataError: GFM115 for a matrix that is not square.
+    """
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise DataError(
+            "GFM115",
+            f"an adjacency matrix must be square, got {tuple(matrix.shape)}",
+            where=name,
+            fix="features belong in x, an edge list in edge_index (2, E)",
+        )
+    if not np.issubdtype(matrix.dtype, np.number) and matrix.dtype != bool:
+        raise DataError("GFM115", f"an adjacency matrix of {matrix.dtype}", where=name)
+    pattern = sparse.coo_array(matrix)
+    bad = int((~np.isfinite(pattern.data)).sum())
+    if bad:
+        raise DataError(
+            "GFM109",
+            f"edge weights must be finite numbers, but {bad:,} of {pattern.nnz:,} are not",
+            where=name,
+        )
+    pattern.eliminate_zeros()
+    if len(np.unique(pattern.data[:100_000])) > 1:
+        log.warning("%s: edge weights are read but not used by the model", name)
+    row, col = pattern.coords
+    edges = np.stack([row, col]).astype(np.int64)
+    return Graph.from_edges(edges, num_nodes=matrix.shape[0], name=name)
 
 
 def to_pyg(graph: Graph) -> Any:
@@ -210,6 +257,21 @@ def labels(y: Any) -> tuple[Tensor | None, tuple[str, ...]]:
     classes, codes = torch.unique(y.clamp(min=-1), return_inverse=True)
     unlabelled = int(len(classes) > 0 and classes[0] == -1)
     return codes - unlabelled, tuple(str(c) for c in classes[unlabelled:].tolist())
+
+
+def _without_gaps(x: Any, name: str) -> Any:
+    """Dense features whose missing values are the mean of their column, marked by a further one."""
+    if not isinstance(x, Tensor) or x.layout != torch.strided or not x.is_floating_point():
+        return x
+    gone = torch.isnan(x)
+    if x.ndim != 2 or not gone.any():
+        return x
+    columns = gone.any(dim=0)
+    log.warning("%s: %.1f%% of the feature values are missing; they get the mean of their column, "
+                "and %d columns say where", name, 100 * float(gone.float().mean()),
+                int(columns.sum()))  # fmt: skip
+    mean = torch.nan_to_num(torch.nanmean(x, dim=0))
+    return torch.cat([torch.where(gone, mean, x), gone[:, columns].to(x.dtype)], dim=1)
 
 
 def _are_numbers(names: tuple[str, ...]) -> bool:

@@ -55,6 +55,81 @@ def official_metric(
     return name, float(value)
 
 
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, num_bins: int = 15) -> float:
+    """Expected calibration error: mean gap between confidence and share correct, over bins.
+
+    Bins hold equally many predictions each (Nguyen and O'Connor 2015, arXiv 1508.05154), as those
+    of equal width are mostly empty. Finitely many never give 0: a bin of n / 15 is off by chance
+    alone. Equal confidences share what they got right: the order of rows does not matter.
+
+    Args:
+        confidence: (n,) probability of the class that was named, or of a label.
+        correct: (n,) whether it was right, or the label there.
+        num_bins: At most; n if there are fewer.
+    """
+    order = np.argsort(confidence, kind="stable")
+    given, right = confidence[order].astype(float), correct[order].astype(float)
+    _, place = np.unique(given, return_inverse=True)
+    right = (np.bincount(place, weights=right) / np.bincount(place))[place]
+    gaps = np.add.reduceat(given - right, _bin_starts(len(given), num_bins))
+    return float(np.abs(gaps).sum() / len(given))
+
+
+def top_confidence(y: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences and whether they were right, for :func:`calibration_error`.
+
+    One class a node: the probability of the likeliest. Several labels: that of each label.
+
+    Args:
+        y: (Q,) classes, or (Q, C) labels of 0 and 1.
+        probabilities: (Q, C).
+    """
+    if y.ndim == 2:
+        return probabilities.ravel(), (y == 1).ravel()
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == y
+
+
+def brier(y: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean squared error of the probabilities (Brier 1950): summed over classes, from 0 to 2.
+
+    For several labels a node the mean over labels, from 0 to 1.
+
+    Args:
+        y: (Q,) classes, or (Q, C) labels of 0 and 1.
+        probabilities: (Q, C).
+    """
+    if y.ndim == 2:
+        return float(np.square(probabilities - y).mean())
+    truth = np.eye(probabilities.shape[1])[y]
+    return float(np.square(probabilities - truth).sum(axis=1).mean())
+
+
+def roc_auc(y: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Mean area under the ROC curve, each class against the rest, of the classes that have both.
+
+    Args:
+        y: (Q,) classes, or (Q, C) labels of 0 and 1.
+        probabilities: (Q, C).
+
+    Returns:
+        None if no class has both.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    truth = y == 1 if y.ndim == 2 else y[:, None] == np.arange(probabilities.shape[1])
+    areas = [
+        roc_auc_score(there, given)
+        for there, given in zip(truth.T, probabilities.T, strict=True)
+        if there.any() and not there.all()
+    ]
+    return float(np.mean(areas)) if areas else None
+
+
+def _bin_starts(count: int, num_bins: int) -> np.ndarray:
+    bins = min(num_bins, count)
+    return np.arange(bins) * count // bins
+
+
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """95% interval of a share of ``count`` independent trials (Wilson 1927).
 

@@ -1,0 +1,101 @@
+"""The first bytes of a file that should be text: what it is, and what cuts its cells apart."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from itertools import islice
+from pathlib import Path
+
+from graphfm.errors import DataError
+
+DELIMITERS = ",\t;| "
+SAMPLE_BYTES = 2**20  # a header of 100,000 columns fits
+SAMPLE_ROWS = 50
+
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "a zip archive (an .xlsx or .npz is one)",
+    b"PAR1": "Parquet",
+    b"\x89HDF": "HDF5",
+    b"\x93NUMPY": "a NumPy array",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x80\x02": "a Python object file",
+    b"\x80\x03": "a Python object file",
+    b"\x80\x04": "a Python object file",
+    b"\x80\x05": "a Python object file",
+}
+
+
+def head(path: Path, gzipped: bool) -> bytes:
+    """The first megabyte, unpacked."""
+    with gzip.open(path) if gzipped else path.open("rb") as file:
+        return bytes(file.read(SAMPLE_BYTES))
+
+
+def decoded(sample: bytes, path: Path) -> str:
+    """The text of a sample.
+
+    Raises:
+        DataError: GFM101 for no bytes at all, GFM108 for what is no UTF-8 text, saying what it is.
+    """
+    if not sample:
+        raise DataError("GFM101", "the file is empty", where=str(path))
+    for magic, what in MAGIC.items():
+        if sample.startswith(magic):
+            fixes = {
+                "gzip": f"rename it to {path.name}.gz",
+                "UTF-16 text": "save it as UTF-8 (iconv -f utf-16 -t utf-8)",
+            }
+            fix = fixes.get(what, "save it as CSV in UTF-8, or as Parquet")
+            raise DataError("GFM108", f"expected text, but it is {what}", where=str(path), fix=fix)
+    if b"\0" in sample:
+        raise DataError(
+            "GFM108", "expected text, but it is binary (or UTF-16)", where=str(path),
+            fix="save it as CSV in UTF-8",
+        )  # fmt: skip
+    try:
+        return sample.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start > len(sample) - 4 and len(sample) == SAMPLE_BYTES:
+            return sample[: error.start].decode("utf-8-sig")
+        raise not_utf8(path, sample[: error.start].count(b"\n") + 1, sample[error.start]) from None
+
+
+def not_utf8(path: Path, line: int, byte: int) -> DataError:
+    """The error for a byte that UTF-8 does not have there."""
+    return DataError(
+        "GFM108",
+        f"expected UTF-8 text, got the byte 0x{byte:02x}",
+        where=f"{path}, line {line}",
+        why="it looks like Latin-1 or Windows-1252",
+        fix="save it as UTF-8 (iconv -f latin1 -t utf-8)",
+    )
+
+
+def sniff(lines: list[str]) -> str:
+    """The delimiter that cuts most lines like the first one; of several, that of most cells."""
+    best, delimiter = (0.0, 0), DELIMITERS[0]
+    for candidate in DELIMITERS:
+        try:
+            rows = islice(csv.reader(lines[: 2 * SAMPLE_ROWS], delimiter=candidate), SAMPLE_ROWS)
+            counts = [len(row) for row in rows]
+        except csv.Error:
+            continue
+        share = counts.count(counts[0]) / len(counts)
+        if counts[0] > 1 and (share, counts[0]) > best:
+            best, delimiter = (share, counts[0]), candidate
+    return delimiter
+
+
+def is_number(text: str) -> bool:
+    """Whether this is a finite number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.lower().lstrip("+-") not in ("nan", "inf", "infinity")

@@ -1,0 +1,76 @@
+"""Graphs written out as a person would have them: edges.csv and nodes.csv, or Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import torch
+from scipy import sparse
+
+from graphfm.graphs.graph import MASKS, Graph
+
+LABELS = "label"
+ROWS = 4096  # of dense features at a time
+
+
+def write_tables(graph: Graph, folder: Path, *, suffix: str = "csv") -> None:
+    """Write a graph to a folder: both directions of an undirected edge, features as columns.
+
+    Classes that are not in the order of their names are written as their numbers: the reader orders
+    classes by name, and a graph's hash holds the numbers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = pa.array(graph.ids())
+    source, target = graph.edge_index.numpy()
+    edges = pa.table({"source": ids.take(source), "target": ids.take(target)})
+    columns: dict[str, pa.Array] = {"id": ids}
+    if graph.y is not None and graph.y.ndim == 1:
+        names = list(graph.class_names)
+        if names != sorted(names):
+            names = [str(i) for i in range(len(names))]
+        y = graph.y.numpy()
+        columns[LABELS] = pa.array(np.array([*names, ""], dtype=object)[y], pa.string())
+    elif graph.y is not None:
+        for i in range(graph.num_classes):
+            columns[f"{LABELS}_{i}"] = pa.array(graph.y[:, i].numpy())
+    if graph.train_mask is not None:
+        parts = np.full(graph.num_nodes, "", dtype=object)
+        for mask in MASKS:
+            if getattr(graph, mask) is not None:
+                parts[getattr(graph, mask).numpy()] = mask.removesuffix("_mask")
+        columns["split"] = pa.array(parts, pa.string())
+    names = [f"x{i}" for i in range(graph.num_features)]
+    schema = pa.schema(
+        [(name, values.type) for name, values in columns.items()]
+        + [(name, pa.float32()) for name in names]
+    )
+    path = folder / f"nodes.{suffix}"
+    if suffix == "csv":
+        pa.csv.write_csv(edges, folder / "edges.csv")
+        writer = pa.csv.CSVWriter(path, schema)
+    else:
+        pa.parquet.write_table(edges, folder / "edges.parquet")
+        writer = pa.parquet.ParquetWriter(path, schema)
+    with writer:
+        for start in range(0, graph.num_nodes, ROWS):
+            part = slice(start, start + ROWS)
+            own = [values[part] for values in columns.values()]
+            writer.write_table(pa.table([*own, *_features(graph, part)], schema=schema))
+
+
+def _features(graph: Graph, rows: slice) -> list[pa.Array]:
+    if graph.x is None:
+        return []
+    block = graph.x[rows]
+    dense = block.toarray() if sparse.issparse(block) else torch.as_tensor(block).numpy()
+    return [pa.array(np.ascontiguousarray(column)) for column in dense.T]
+
+
+def target_of(graph: Graph) -> str | None:
+    if graph.y is None:
+        return None
+    return LABELS if graph.y.ndim == 1 else f"{LABELS}_*"

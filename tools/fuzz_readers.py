@@ -1,0 +1,113 @@
+"""Throw bytes at every reader for a while: ``python tools/fuzz_readers.py --seconds 60``.
+
+Each reader runs in a process of its own whose memory is limited. A file must give a graph or a
+GraphFMError within a few seconds; anything else is printed with the bytes that did it, exit 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+GIB = 2**30
+HEADROOM = 3 * GIB  # of address space beyond what importing takes; numpy and torch reserve some
+SLOW_S = 5.0  # for one file of at most a few kB
+
+
+def fuzz(name: str, seconds: float, seed: int) -> dict[str, object]:
+    """Read mutations of one seed until the time is over."""
+    from tests.fuzzing import read_bytes, seeds
+
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    start = seeds()[name]
+    with tempfile.TemporaryDirectory() as folder:
+        read_bytes(Path(folder), name, start)  # imports what it needs
+        status = Path("/proc/self/statm").read_text().split()
+        limit = int(status[0]) * resource.getpagesize() + HEADROOM
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        rng = random.Random(seed)
+        counts: dict[str, int] = {}
+        slowest, began = 0.0, time.monotonic()
+        corpus = [start]
+        while time.monotonic() - began < seconds:
+            content = mutate(rng.choice(corpus), rng)
+            at = time.monotonic()
+            try:
+                result = read_bytes(Path(folder), name, content)
+            except BaseException as error:
+                return {"reader": name, "fault": repr(error), "bytes": content.hex()}
+            took = time.monotonic() - at
+            slowest = max(slowest, took)
+            if took > SLOW_S:
+                return {"reader": name, "fault": f"{took:.1f} s", "bytes": content.hex()}
+            kind = getattr(result, "code", "graph")
+            if kind not in counts and len(corpus) < 50:
+                corpus.append(content)  # a new kind of answer: go on from there too
+            counts[kind] = counts.get(kind, 0) + 1
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "reader": name, "files": sum(counts.values()), "answers": counts,
+        "slowest_s": round(slowest, 2), "peak_gib": round(peak, 2),
+    }  # fmt: skip
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Up to six cuts, copies, bits flipped or odd pieces put in; now and then only noise."""
+    if rng.random() < 0.02:
+        return rng.randbytes(rng.randrange(300))
+    pieces = [b"", b",", b"\n", b'"', b"\0", b"-1", b"nan", b"1e999", b"9" * 400, b"\xff",
+              b"\xef\xbb\xbf",
+              b"2147483648", b"9223372036854775807", b"<", b"&", b"[", b"{", b";"]  # fmt: skip
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(len(content) + 1)
+        way = rng.randrange(4)
+        if way == 0:
+            content = content[:at] + rng.choice(pieces) + content[at + rng.randrange(10) :]
+        elif way == 1 and at < len(content):
+            content = (
+                content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
+            )
+        elif way == 2:
+            content = content[:at] + content[at : at + rng.randrange(40)] + content[at:]
+        else:
+            content = content[:at] + rng.randbytes(rng.randrange(6)) + content[at:]
+    return content[:20_000]
+
+
+def main() -> None:
+    """Fuzz each reader in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each reader")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reader", help="only this one, in this process")
+    asked = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    if asked.reader:
+        print(json.dumps(fuzz(asked.reader, asked.seconds, asked.seed)))
+        return
+    from tests.fuzzing import seeds
+
+    failed = False
+    for name in seeds():
+        command = [sys.executable, __file__, "--reader", name]
+        command += ["--seconds", str(asked.seconds), "--seed", str(asked.seed)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        line = done.stdout.strip() or f"{name}: exit {done.returncode}\n{done.stderr[-2000:]}"
+        print(line, flush=True)
+        failed |= done.returncode != 0 or '"fault"' in line
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
