@@ -55,29 +55,30 @@ def from_cache(
     if found is not None:
         return found
     lock = cache_folder() / "locks" / f"{folder.name}.lock"
-    with _writing(folder.parent):
+    with writing(folder.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
     with FileLock(lock):
         found = _read(folder, read, name)  # another process may have made it meanwhile
         if found is None:
             found = make()
-            with _writing(folder.parent):
+            with writing(folder.parent):
                 shutil.rmtree(folder, ignore_errors=True)
                 write(found, folder)
     return found
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Say of whatever the system refuses that the cache cannot be written: GFM403."""
     try:
         yield
     except OSError as error:
         raise OutputError(
             "GFM403",
             f"the cache cannot be written: {error.strerror or error}",
-            where=str(folder),
-            fix="make room, or set GRAPHFM_HOME to another folder",
+            where=str(error.filename or folder),
+            fix="make room, or set GRAPHFM_HOME to a folder that can be written",
         ) from error
 
 

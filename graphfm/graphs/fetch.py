@@ -19,8 +19,9 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from graphfm.config import shipped
-from graphfm.errors import DataError, GraphFMError, OfflineError, OutputError
+from graphfm.errors import DataError, GraphFMError, OfflineError
 from graphfm.graphs.archives import unpacked
+from graphfm.graphs.cache import writing
 from graphfm.graphs.download import Download
 from graphfm.graphs.rawfiles import file_sha256
 from graphfm.graphs.source import WHOLE, RawFile
@@ -78,7 +79,7 @@ def fetch(files: Sequence[RawFile], folder: Path, *, offline: bool | None = None
     if offline is None:
         offline = os.environ.get("GRAPHFM_OFFLINE", "").lower() not in {"", "0", "false", "no"}
     wanted: dict[str, list[RawFile]] = {}  # by address: an archive is fetched once
-    with _writing(folder):
+    with writing(folder):
         for file in dict.fromkeys(files):
             if not _lies_there(file, folder, keep=offline):
                 wanted.setdefault(file.url, []).append(file)
@@ -257,16 +258,3 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            "GFM403",
-            f"the cache cannot be written: {error.strerror or error}",
-            where=str(error.filename or folder),
-            fix="make room, or set GRAPHFM_HOME to a folder that can be written",
-        ) from error
