@@ -164,8 +164,8 @@ def load_model(folder: Path | str) -> GraphFM:
 def not_judged_on(folder: Path | str) -> list[str]:
     """Ids of graphs that the weights of a run or checkpoint folder must not be judged on.
 
-    Those they were trained on and all of the same groups; for a checkpoint of before 0.2, which
-    does not say, only those it was trained on.
+    Those they were trained on and all of the same groups; for an older checkpoint, which does not
+    say, only those it was trained on.
     """
     config = _read_json(find_checkpoint(Path(folder)) / "config.json")
     return list(config.get("not_judged_on", config.get("corpus", [])))

@@ -11,16 +11,16 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from graphfm.errors import DataError
-from graphfm.graphs.cache import cache_folder
+from graphfm.graphs.cache import cache_folder, writing
 from graphfm.graphs.catalog import Catalog
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.overlap import Comparison, compare
@@ -283,18 +283,18 @@ def _size(id: str, specs: Mapping[str, DatasetSpec], graph_of: Any) -> int:
     return said if said is not None else int(graph_of(id).num_nodes)
 
 
-def _known_path(graph: Graph) -> str:
-    return str(cache_folder() / "audit" / f"{graph.fingerprint}-{VERSION}.json")
+def _known_path(graph: Graph) -> Path:
+    return cache_folder() / "audit" / f"{graph.fingerprint}-{VERSION}.json"
 
 
 def _read_known(graph: Graph) -> dict[str, Comparison]:
     """Comparisons of a graph that were made before, by the fingerprint of the other."""
     try:
-        with open(_known_path(graph), encoding="utf-8") as file:
-            return {
-                key: Comparison(**raw | {f: tuple(raw[f]) for f in ("kinds", "shares")})
-                for key, raw in json.load(file).items()
-            }
+        content = json.loads(_known_path(graph).read_text(encoding="utf-8"))
+        return {
+            key: Comparison(**raw | {f: tuple(raw[f]) for f in ("kinds", "shares")})
+            for key, raw in content.items()
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -304,11 +304,14 @@ def _read_known(graph: Graph) -> dict[str, Comparison]:
 
 def _write_known(graph: Graph, known: Mapping[str, Comparison]) -> None:
     path = _known_path(graph)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, half = tempfile.mkstemp(dir=os.path.dirname(path))
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump({key: asdict(data) for key, data in known.items()}, file)
-    os.replace(half, path)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            half.write_text(json.dumps({k: asdict(data) for k, data in known.items()}))
+            os.replace(half, path)
+        finally:
+            half.unlink(missing_ok=True)
 
 
 class _Names:

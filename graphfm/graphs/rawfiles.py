@@ -64,7 +64,7 @@ def missing(where: str, *, what: str = "") -> OfflineError:
     """What a source says of raw files that are not there; arguments as in :func:`here`."""
     return OfflineError(
         "GFM401",
-        "raw files are not here, and graphfm does not fetch them",
+        "raw files are not here, and no address is known to fetch them from",
         where=where,
         fix="set GRAPHFM_DATA to the folder that holds them" + (what and f": {what}"),
     )
