@@ -88,9 +88,16 @@ class TrainConfig(StrictConfig):
     warmup_steps: int = Field(default=100, ge=0)
     """Steps over which it rises from 0."""
     final_lr: float = Field(default=0.05, ge=0, le=1)
-    """Share of the peak that the cosine ends at."""
+    """Share of the peak that the schedule ends at."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """cosine, or warm-up, stable, decay: up to its decay a run does not depend on its length, so
+    one long run gives the shorter ones too (``--resume`` of its checkpoint with fewer steps)."""
+    decay_share: float = Field(default=0.2, gt=0, le=1)
+    """Share of the steps, at the end, in which ``wsd`` decays."""
+    optimizer: Literal["adamw", "muon", "lamb"] = "adamw"
+    """muon = on the trunk's matrices, AdamW on the rest; lamb = the paper's."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's, on matrices only."""
+    """On matrices only."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """The gradient's norm is clipped to this."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

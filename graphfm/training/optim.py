@@ -1,41 +1,124 @@
-"""Optimizer and schedule."""
+"""Optimizers and schedules.
+
+A parameter without a gradient in a step is left alone by all of them: it neither moves nor decays,
+and its step count stands still. So a dataset that was not visited does not change.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from graphfm.config import TrainConfig
+from graphfm.model import PREFIX
+from graphfm.training.lamb import Lamb
+
+BETAS = (0.9, 0.98)  # 0.98: a dataset is visited once in many steps, 0.999 would outlive the run
+OF_DATASET = re.compile(rf"(.*\b|^){PREFIX}[^.]+\.")
 
 
 def lr_at(step: int, c: TrainConfig) -> float:
-    """Learning rate of a step: linear warm-up, then a cosine down to ``final_lr`` of the peak.
+    """Learning rate of a step.
+
+    Linear warm-up, then ``cosine``: down to ``final_lr`` of the peak; or ``wsd``: the peak, and in
+    the last ``decay_share`` of all steps down by 1 - sqrt (Hägele et al. 2024, arXiv 2405.18392,
+    section 3). Up to there a ``wsd`` run does not depend on its length, so one of its checkpoints
+    may be resumed under fewer ``steps``: the straight run of that length, bit for bit.
 
     >>> c = TrainConfig(steps=100, warmup_steps=10, lr=1.0, final_lr=0.1)
     >>> [round(lr_at(s, c), 3) for s in (0, 9, 10, 55, 99)]
     [0.1, 1.0, 1.0, 0.55, 0.1]
+    >>> c = TrainConfig(steps=100, warmup_steps=10, lr=1.0, final_lr=0.0, schedule="wsd")
+    >>> [round(lr_at(s, c), 3) for s in (0, 9, 50, 80, 85, 99)]
+    [0.1, 1.0, 1.0, 1.0, 0.5, 0.025]
     """
     if step < c.warmup_steps:
         return c.lr * (step + 1) / c.warmup_steps
-    done = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
     low = c.final_lr
-    return c.lr * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+    if c.schedule == "cosine":
+        done = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
+        return c.lr * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+    begin = decay_begin(c)
+    done = max(0.0, (step - begin) / max(1, c.steps - begin))
+    return c.lr * (low + (1 - low) * (1 - math.sqrt(done)))
 
 
-def make_optimizer(modules: Iterable[nn.Module], c: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over some modules; weight decay on matrices only.
+def decay_begin(c: TrainConfig) -> int:
+    """The step at which the decay of a ``wsd`` schedule begins."""
+    return max(c.warmup_steps, c.steps - math.ceil(c.decay_share * c.steps))
 
-    A parameter without a gradient in a step is left alone: it neither moves nor decays, and its
-    own step count stands still. So a dataset that was not visited does not change.
+
+def make_optimizer(modules: Sequence[nn.Module], c: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of a recipe over some modules; weight decay on matrices only.
+
+    ``adamw``; ``lamb``, the paper's; ``muon``: Muon (Jordan et al. 2024), with the step size of
+    arXiv 2502.16982 that takes AdamW's learning rate, on the matrices of the trunk, and AdamW on
+    everything else, what belongs to one dataset among it.
     """
-    params = [p for module in modules for p in module.parameters() if p.requires_grad]
+    named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
+    params = [p for _, p in named]
+    if c.optimizer == "adamw":
+        return _adamw(params, c)
+    if c.optimizer == "lamb":
+        return Lamb(_by_decay(params, c), lr=c.lr)
+    matrices = [p for n, p in named if _is_trunk_matrix(n, p)]
+    chosen = {id(p) for p in matrices}
+    muon = torch.optim.Muon(
+        matrices, lr=c.lr, weight_decay=c.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return Together([muon, _adamw([p for _, p in named if id(p) not in chosen], c)])
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers, each of its own parameters, as one.
+
+    Args:
+        parts: They. Their parameter groups are shared, not copied.
+    """
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]):
+        self.parts = list(parts)
+        super().__init__([p for part in parts for p in part.param_groups], {})
+        self.param_groups = [group for part in parts for group in part.param_groups]
+
+    def step(self, closure: Any = None) -> Any:
+        """One step of each."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Those of the parts, by their place."""
+        return {str(i): part.state_dict() for i, part in enumerate(self.parts)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What :meth:`state_dict` gave."""
+        for i, part in enumerate(self.parts):
+            part.load_state_dict(state_dict[str(i)])
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
+def _adamw(params: Sequence[Tensor], c: TrainConfig) -> torch.optim.AdamW:
+    groups = _by_decay(params, c)
+    return torch.optim.AdamW(groups, lr=c.lr, betas=BETAS, fused=True)
+
+
+def _by_decay(params: Sequence[Tensor], c: TrainConfig) -> list[dict[str, Any]]:
+    """Groups of matrices, which decay, and of vectors, which do not; empty ones are left out."""
     matrices = [p for p in params if p.ndim >= 2]
     vectors = [p for p in params if p.ndim < 2]
     groups = [
         {"params": matrices, "weight_decay": c.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=c.lr, betas=(0.9, 0.98), fused=True)
+    return [group for group in groups if group["params"]]
+
+
+def _is_trunk_matrix(name: str, param: Tensor) -> bool:
+    """Whether it is a map from one space to another (latents and roles are not), for all graphs."""
+    of_all = not OF_DATASET.match(name) and "universal." not in name
+    return param.ndim == 2 and name.endswith(".weight") and of_all
