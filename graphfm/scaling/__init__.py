@@ -1,0 +1,1 @@
+"""Scaling laws: what a larger model or more data is worth, with intervals."""

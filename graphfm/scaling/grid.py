@@ -1,0 +1,304 @@
+"""A grid of pretraining runs: sizes x shares of the data x seeds, each stopped at several lengths.
+
+What grows is named apart: parameters, the share of every graph's training nodes, and the share of
+the graphs. A grid in which they grow together cannot say which of them helped.
+
+A cell is one (size, nodes, graphs, seed). Its runs have a warm-up-stable-decay schedule: each
+longer one goes on from the checkpoint at which the shorter one began to decay, so that all lengths
+cost little more than the longest, and each is the straight run of its length, bit for bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import multiprocessing
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+from tqdm import tqdm
+
+from graphfm.config import Recipe, load_recipe, read_yaml
+from graphfm.errors import GraphFMError
+from graphfm.parts import StrictConfig, validated
+
+log = logging.getLogger(__name__)
+
+SPLIT = (0.5, 0.25, 0.25)  # of a graph that the model has never seen
+
+
+class GridConfig(StrictConfig):
+    """A grid, as its YAML has it."""
+
+    name: str
+    about: str = ""
+    recipe: str
+    """What all runs share: a recipe of pretraining."""
+    changes: dict[str, Any] = {}
+    """``key: value`` in the recipe's keys, for all runs."""
+    sizes: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Changes of each size, by its name."""
+    nodes: tuple[float, ...] = (1.0,)
+    """Shares of every graph's training nodes; all graphs."""
+    graphs: tuple[float, ...] = ()
+    """Shares of the graphs; all of their nodes."""
+    steps: tuple[int, ...] = Field(min_length=1)
+    """Lengths of a run, ascending."""
+    seeds: tuple[int, ...] = (0,)
+    unseen: tuple[str, ...] = ()
+    """Graphs that no run has seen, to which the longest run of each cell is fitted."""
+    unseen_steps: int = Field(default=20, ge=0)
+    """Gradient steps of that fit, at depth ``decoder``."""
+
+    @model_validator(mode="after")
+    def _check(self) -> GridConfig:
+        if list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"steps must ascend, got {list(self.steps)}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model on one part of the data: its runs differ in length only."""
+
+    size: str
+    nodes: float
+    graphs: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As its folder is called."""
+        return f"{self.size}-nodes{self.nodes:g}-graphs{self.graphs:g}-seed{self.seed}"
+
+
+def read_grid(path: str | Path) -> GridConfig:
+    """Read and check a grid.
+
+    Raises:
+        RecipeError: GFM201 to GFM205 for one that is wrong, GFM205 for a file that is not YAML.
+    """
+    config: GridConfig = validated(GridConfig, read_yaml(Path(path)))
+    for cell in cells(config):
+        recipe_of(config, cell, config.steps[-1])
+    return config
+
+
+def cells(config: GridConfig) -> list[Cell]:
+    """All cells, cheap sizes first; a share of nodes comes with all graphs, and the reverse."""
+    parts = [(share, 1.0) for share in config.nodes] + [(1.0, share) for share in config.graphs]
+    return [
+        Cell(size=size, nodes=nodes, graphs=graphs, seed=seed)
+        for seed, size, (nodes, graphs) in itertools.product(
+            config.seeds, config.sizes, dict.fromkeys(parts)
+        )
+    ]
+
+
+def recipe_of(config: GridConfig, cell: Cell, steps: int) -> Recipe:
+    """The recipe of one run."""
+    changes = {
+        **config.changes,
+        **config.sizes[cell.size],
+        "name": config.name,
+        "seed": cell.seed,
+        "data.node_share": cell.nodes,
+        "data.graph_share": cell.graphs,
+        "train.schedule": "wsd",
+        "train.steps": steps,
+        "train.max_time": None,
+        "train.eval_every": steps,
+        "train.save_every": config.steps[-1],
+    }
+    return load_recipe(config.recipe, [f"{k}={json.dumps(v)}" for k, v in changes.items()])
+
+
+def run_grid(config: GridConfig, out: Path, *, jobs: int = 1, device: str = "auto") -> list[Path]:
+    """Do what is missing of a grid, several cells side by side.
+
+    Args:
+        config: The grid.
+        out: Its folder; a cell has one of its own in it, a run one in that, with ``run.json``.
+        jobs: Processes.
+        device: As :func:`graphfm.pretrain.pretrain` takes it.
+
+    Returns:
+        The receipts of all runs that finished.
+
+    Raises:
+        GraphFMError: The first of a cell that failed, when all others are done.
+    """
+    failed: list[tuple[Cell, GraphFMError]] = []
+    todo = [cell for cell in cells(config) if not _done(config, out, cell)]
+    count = len(cells(config))
+    bar = tqdm(total=count, initial=count - len(todo), unit="cell", desc=config.name, disable=None)
+    # Spawned: torch does not survive a fork. A cell is done in one process from end to end.
+    context = multiprocessing.get_context("spawn")
+    with bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        coming = {pool.submit(run_cell, config, cell, out, device): cell for cell in todo}
+        for done in as_completed(coming):
+            try:
+                done.result()
+            except GraphFMError as error:
+                failed.append((coming[done], error))
+                log.warning("%s failed: %s", coming[done].name, error.what)
+            bar.update()
+    if failed:
+        raise failed[0][1]
+    return receipts(config, out)
+
+
+def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") -> None:
+    """All runs of a cell, the shortest first; then the graphs it has never seen."""
+    import torch
+
+    from graphfm.pretrain import pretrain
+    from graphfm.training.optim import decay_begin
+    from graphfm.training.run_folder import checkpoint_path
+
+    torch.set_num_threads(1)  # jobs share the machine; results do not depend on its cores
+    before: Path | None = None
+    for steps in config.steps:
+        folder = out / cell.name / f"steps{steps}"
+        recipe = recipe_of(config, cell, steps)
+        if not _finished(folder):
+            resume = "auto" if before is None else str(before)
+            pretrain(recipe, out=folder, resume=resume, device=device)
+        before = checkpoint_path(folder, decay_begin(recipe.train))
+    last = out / cell.name / f"steps{config.steps[-1]}"
+    if config.unseen and not (last / "unseen.json").exists():
+        _write(last / "unseen.json", list(_unseen(config, cell, last, device)))
+    for steps in config.steps:  # receipts stay, weights do not
+        shutil.rmtree(out / cell.name / f"steps{steps}" / "checkpoints", ignore_errors=True)
+
+
+def receipts(config: GridConfig, out: Path) -> list[Path]:
+    """``run.json`` of every run of a grid that finished."""
+    return [
+        out / cell.name / f"steps{steps}" / "run.json"
+        for cell in cells(config)
+        for steps in config.steps
+        if _finished(out / cell.name / f"steps{steps}")
+    ]
+
+
+def table(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
+    """A row for every finished run: what it had, what it reached.
+
+    ``loss`` and ``accuracy`` are of validation nodes, of all graphs that it learned from;
+    ``loss_common`` of the graphs that every run of the same seed has, so that runs on fewer graphs
+    compare; ``loss_unseen`` and ``accuracy_unseen`` of the test nodes of graphs it has never seen.
+    """
+    fewest = min((*config.graphs, 1.0))
+    for cell in cells(config):
+        for steps in config.steps:
+            folder = out / cell.name / f"steps{steps}"
+            if not _finished(folder):
+                continue
+            receipt = _read(folder / "run.json")
+            common = out / Cell(size=cell.size, nodes=1.0, graphs=fewest, seed=cell.seed).name
+            names = _corpus(common / f"steps{config.steps[0]}" / "run.json")
+            losses = _last_losses(folder / "metrics.jsonl")
+            shared = [losses[name] for name in names if name in losses] or list(losses.values())
+            row: dict[str, Any] = {
+                "run": cell.name,
+                "size": cell.size,
+                "seed": cell.seed,
+                "steps": steps,
+                "node_share": cell.nodes,
+                "graph_share": cell.graphs,
+                "params": receipt["params"]["trunk"],
+                "targets": receipt["targets_seen"],
+                "unique": receipt["unique_targets"],
+                "datasets": receipt["datasets"],
+                "flops": receipt["flops"],
+                "seconds": receipt["seconds"],
+                "loss": receipt["loss_end"],
+                "accuracy": receipt["accuracy_end"],
+                "loss_common": sum(shared) / len(shared),
+            }
+            unseen = folder / "unseen.json"
+            if unseen.exists():
+                found = _read(unseen)
+                for key in ("loss", "accuracy"):
+                    row[f"{key}_unseen"] = sum(graph[key] for graph in found) / len(found)
+            yield row
+
+
+def _unseen(
+    config: GridConfig, cell: Cell, folder: Path, device: str
+) -> Iterator[dict[str, float | str]]:
+    """Loss / log C and accuracy on the test nodes of each graph, after a short fit."""
+    import numpy as np
+    import torch
+
+    from graphfm.checkpoint import load_model
+    from graphfm.finetune import SAMPLING, TARGET, bank_of, finetune
+    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.prepare import prepare_many
+    from graphfm.graphs.splits import stratified_split
+    from graphfm.training.inference import node_logits
+    from graphfm.training.loop import pick_device
+
+    where = pick_device(device)
+    model = load_model(folder).to(where)
+    for prepared in prepare_many(list(config.unseen), Catalog.read()):
+        assert prepared.y is not None
+        parts = stratified_split(prepared.y, SPLIT, seed=cell.seed, ids=prepared.node_ids)
+        fitted = finetune(
+            prepared,
+            model,
+            train_mask=parts[0],
+            val_mask=parts[1],
+            tune="decoder",
+            max_steps=config.unseen_steps,
+            seed=cell.seed,
+        )
+        test = (parts[2] & (prepared.y >= 0)).nonzero().flatten()
+        bank = bank_of(prepared, where)
+        logits = node_logits(fitted.model, bank, 0, test, seed=cell.seed, **SAMPLING)
+        logits, y = logits.cpu().float(), prepared.y[test]
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        classes = fitted.model.specs[TARGET].task.num_classes
+        hits = logits.argmax(dim=1) == y
+        yield {
+            "graph": prepared.name,
+            "loss": float(loss) / float(np.log(classes)),
+            "accuracy": float(hits.float().mean()),
+        }
+
+
+def _done(config: GridConfig, out: Path, cell: Cell) -> bool:
+    folders = [out / cell.name / f"steps{steps}" for steps in config.steps]
+    judged = not config.unseen or (folders[-1] / "unseen.json").exists()
+    return judged and all(_finished(folder) for folder in folders)
+
+
+def _finished(folder: Path) -> bool:
+    path = folder / "run.json"
+    return path.exists() and bool(_read(path).get("finished"))
+
+
+def _corpus(path: Path) -> Sequence[str]:
+    return list(_read(path)["targets_seen_by_dataset"]) if path.exists() else []
+
+
+def _last_losses(path: Path) -> dict[str, float]:
+    """Validation loss of each graph at the end of a run."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    last: Mapping[str, Any] = [line for line in lines if line["kind"] == "eval"][-1]["graphs"]
+    return {name: graph["loss"] for name, graph in last.items()}
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
