@@ -4,6 +4,7 @@ config.json         format, versions, shape of the model, what it learned from
 specs.json          the datasets it has adapters and heads for
 model.safetensors   weights
 trainer.pt          optimizer and cursor (pretraining only; read with weights_only=True)
+sharded/            weights and optimizer in parts (pretraining of very large trunks only)
 manifest.json       sha256 and size of every other file, written last
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from graphfm.errors import CheckpointError, OutputError
+from graphfm.errors import CheckpointError, DivergedError, OutputError
 from graphfm.graphs.rawfiles import file_sha256
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model import GraphFM
 
 FORMAT = 1
 LATEST = "LATEST"
+SHARDED = "sharded"
+_PLACE = re.compile(r"checkpoints/step_\d+")  # what LATEST may name: nothing outside the run
 
 
 def save_checkpoint(
@@ -36,6 +40,8 @@ def save_checkpoint(
     meta: dict[str, Any],
     trainer: dict[str, Any] | None = None,
     extra: dict[str, dict[str, Tensor]] | None = None,
+    weights: dict[str, Tensor] | None = None,
+    shards: Path | None = None,
 ) -> None:
     """Write a checkpoint: to a temporary folder first, which is renamed when all of it is on disk.
 
@@ -45,14 +51,27 @@ def save_checkpoint(
         meta: Plain data for ``config.json``: name, step, corpus, ...
         trainer: State to resume from.
         extra: Further tensors by file stem, such as a feature transform.
+        weights: All of them, where the model holds a part only; None = the model's.
+        shards: A folder that is moved into the checkpoint, as ``sharded``.
 
     Raises:
         OutputError: GFM801 if it cannot be written; what was there before is intact.
+        DivergedError: GFM602 for weights that are not finite; nothing is written.
     """
+    given = model.state_dict() if weights is None else weights
+    weights = {k: v.detach().cpu().contiguous() for k, v in given.items()}
+    bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise DivergedError(
+            "GFM602",
+            f"{len(bad)} weights are not finite, so they are not saved",
+            where=", ".join(bad[:5]),
+            fix="lower the learning rate; earlier checkpoints are intact",
+        )
     temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    before = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-before")
     try:
         temporary.mkdir(parents=True)
-        weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         save_file(weights, temporary / "model.safetensors")
         for stem, tensors in (extra or {}).items():
             save_file(
@@ -63,16 +82,25 @@ def save_checkpoint(
         write_json(temporary / "specs.json", [s.model_dump() for s in model.specs.values()])
         if trainer is not None:
             torch.save(trainer, temporary / "trainer.pt")
-        files = sorted(p for p in temporary.iterdir())
-        manifest = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in files}
+        if shards is not None:
+            shards.rename(temporary / SHARDED)
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        manifest = {
+            p.relative_to(temporary).as_posix(): {
+                "sha256": file_sha256(p),
+                "bytes": p.stat().st_size,
+            }
+            for p in files
+        }
         write_json(temporary / "manifest.json", manifest)
-        for path in (*temporary.iterdir(), temporary):
+        for path in (*temporary.rglob("*"), temporary):
             _flush(path)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(before)
         temporary.rename(folder)
         _flush(folder.parent)
-    except OSError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # A full disk is an OSError of Python's, a SafetensorError, a RuntimeError of torch.save.
         raise OutputError(
             "GFM801",
             f"the checkpoint could not be written: {error}",
@@ -81,16 +109,24 @@ def save_checkpoint(
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # gone already, if all went well
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def point_latest(run: Path, checkpoint: Path) -> None:
     """Name the newest complete checkpoint of a run."""
-    text = str(checkpoint.relative_to(run))
-    temporary = run / f"{LATEST}.tmp-{os.getpid()}"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    _flush(temporary)
-    os.replace(temporary, run / LATEST)
-    _flush(run)
+    replace_text(run / LATEST, checkpoint.relative_to(run).as_posix() + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file that is there whole, the old one or the new one, whenever the power fails."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush(path.parent)
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -102,7 +138,16 @@ def find_checkpoint(folder: Path) -> Path:
     if (folder / "manifest.json").is_file():
         return folder
     if (folder / LATEST).is_file():
-        return folder / (folder / LATEST).read_text(encoding="utf-8").strip()
+        name = (folder / LATEST).read_bytes().decode("utf-8", "replace").strip()
+        named = folder / name
+        if _PLACE.fullmatch(name) and (named / "manifest.json").is_file():
+            return named
+        raise CheckpointError(
+            "GFM301",
+            f"{LATEST} names {name[:80]!r}, where no checkpoint is",
+            where=str(folder / LATEST),
+            fix="give the folder of a checkpoint itself, below " + str(folder / "checkpoints"),
+        )
     raise CheckpointError(
         "GFM301",
         f"no checkpoint in {folder}",
@@ -118,13 +163,17 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
             format from the future.
     """
     manifest = _read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or not manifest.keys() >= {"config.json", "specs.json"}:
+        raise CheckpointError("GFM302", "not a manifest", where=str(folder / "manifest.json"))
     for name, wanted in manifest.items():
         path = folder / name
-        came = file_sha256(path) if path.is_file() else "no file"
-        if came != wanted["sha256"]:
+        inside = ".." not in path.parts and not Path(name).is_absolute()
+        came = file_sha256(path) if inside and path.is_file() else "no file"
+        sha256 = str(wanted.get("sha256")) if isinstance(wanted, dict) else "none"
+        if came != sha256:
             raise CheckpointError(
                 "GFM302",
-                f"{name} is damaged: expected sha256 {wanted['sha256'][:16]}…, got {came[:16]}…",
+                f"{name} is damaged: expected sha256 {sha256[:16]}…, got {came[:16]}…",
                 where=str(path),
                 fix="delete this checkpoint and use an earlier one",
             )
@@ -149,16 +198,29 @@ def load_model(folder: Path | str) -> GraphFM:
     config = verify_checkpoint(path)
     model = _fresh_model(path, config)
     weights = read_tensors(path / "model.safetensors")
-    missing = set(model.state_dict()) ^ set(weights)
-    if missing:
-        raise CheckpointError(
-            "GFM304",
-            f"{len(missing)} weights do not match the shape in config.json",
-            where=str(path),
-            why=", ".join(sorted(missing)[:5]),
-        )
+    _check_shapes(model.state_dict(), weights, path)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _check_shapes(wanted: dict[str, Tensor], found: dict[str, Tensor], folder: Path) -> None:
+    """The weights that config.json describes, against those in the file: at most five lines."""
+    lines = []
+    for name in sorted(wanted.keys() | found.keys()):
+        one, other = (tuple(w[name].shape) if name in w else None for w in (wanted, found))
+        if one != other:
+            lines.append(
+                f"{name}: config.json says {one or 'none'}, the file holds {other or 'none'}"
+            )
+    if lines:
+        shown = lines if len(lines) <= 5 else [*lines[:4], f"and {len(lines) - 4} more"]
+        raise CheckpointError(
+            "GFM304",
+            f"{len(lines)} weights do not match the shape in config.json",
+            where=str(folder),
+            why="\n          ".join(shown),
+            fix="copy the checkpoint again, whole: both files belong together",
+        )
 
 
 def not_judged_on(folder: Path | str) -> list[str]:
@@ -172,8 +234,20 @@ def not_judged_on(folder: Path | str) -> list[str]:
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:
-    """State to resume from; the folder has been verified."""
-    state: dict[str, Any] = torch.load(folder / "trainer.pt", weights_only=True)
+    """State to resume from; the folder has been verified.
+
+    Raises:
+        CheckpointError: GFM310 where there is none, as in a checkpoint of ``graphfm finetune``.
+    """
+    path = folder / "trainer.pt"
+    if not path.is_file():
+        raise CheckpointError(
+            "GFM310",
+            "the checkpoint holds weights, but no state of a run to go on from",
+            where=str(folder),
+            fix="give a folder that `graphfm pretrain` wrote",
+        )
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     return state
 
 
@@ -211,13 +285,13 @@ def _fresh_model(path: Path, config: dict[str, Any]) -> GraphFM:
 
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON, one line at the end."""
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError("GFM302", f"not readable: {error}", where=str(path)) from None
 
 

@@ -39,6 +39,12 @@ class DataConfig(StrictConfig):
     """Ids to leave out of it."""
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
     """Share of a graph's labelled nodes that never enter a loss."""
+    graph_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the mixture's graphs that teach; with the same seed, a smaller share is part of a
+    larger one. For scaling laws."""
+    node_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of each graph's training nodes that teach, at least two, nested in the same way; the
+    graph itself stays whole, and so do its validation nodes."""
     jobs: int = Field(default=1, ge=1)
     """Processes that prepare graphs."""
 
@@ -152,7 +158,8 @@ def shipped(folder: str) -> Path:
 def recipe_names() -> list[str]:
     """Recipes that come with the package, as ``load_recipe`` takes them."""
     root = shipped("recipes")
-    return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+    files = [p for p in root.rglob("*.yaml") if p.parent.name != "scaling"]  # those are grids
+    return sorted(str(p.relative_to(root).with_suffix("")) for p in files)
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -253,6 +260,10 @@ def _line_of(path: Path, keys: Sequence[str]) -> int | None:
     node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     line = None
     for key in keys:
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+            continue
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         found = [(k, v) for k, v in pairs if k.value == key]
         if not found:

@@ -11,7 +11,7 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,24 @@ from graphfm.sampling.plan import StepCost
 
 PREFIX = "graph_"  # nn.ModuleDict refuses names such as "train" or "type"
 UNIVERSAL_FEATURES = 256  # columns of the shared adapter: the most that a feature transform gives
+
+
+class Trunk(nn.Module):
+    """What all graphs share, as one module: the part of a step that many processes wrap.
+
+    Args:
+        model: Whose trunk. Its weights stay the model's own, under the model's names.
+    """
+
+    def __init__(self, model: GraphFM):
+        super().__init__()
+        for name, part in model.trunk.items():
+            self.add_module(name, part)
+        self._states = model.states
+
+    def forward(self, adapted: Tensor, batch: GraphBatch) -> Tensor:
+        """Adapted features of the batch (N, D) -> states of its targets (Q, D)."""
+        return self._states(adapted, batch)
 
 
 class GraphFM(nn.Module):
@@ -59,6 +77,7 @@ class GraphFM(nn.Module):
         self.specs: dict[str, GraphSpec] = {}
         self.adapters = nn.ModuleDict()
         self.heads = nn.ModuleDict()
+        self._wrapped: tuple[nn.Module, ...] = ()  # in a tuple: not a second owner of its weights
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.position = SignInvariantEncoding(config.dim, config.num_eigenvectors)
@@ -114,15 +133,30 @@ class GraphFM(nn.Module):
 
     def forward(self, batch: GraphBatch) -> list[Tensor]:
         """Logits of each graph's targets, B times (Q_b, C_b)."""
-        tokens = self.embed(batch)
-        latents = self.encode(batch, tokens)
-        states = self.decode(batch, tokens, latents)
-        return self.predict(batch, states)
+        return self.predict(batch, self.states_of(batch))
+
+    def states_of(self, batch: GraphBatch) -> Tensor:
+        """States of the batch's targets (Q, D), through the wrapped trunk where it is wrapped."""
+        through = self._wrapped[0] if self._wrapped else self.states
+        return through(self.adapted(batch), batch)
+
+    def wrap_trunk(self, wrap: Callable[[Trunk], nn.Module]) -> nn.Module:
+        """From now on :meth:`forward` goes through ``wrap(trunk)``, which is given back."""
+        self._wrapped = (wrap(Trunk(self)),)
+        return self._wrapped[0]
+
+    def states(self, adapted: Tensor, batch: GraphBatch) -> Tensor:
+        """Adapted features of the batch (N, D) -> states of its targets (Q, D)."""
+        tokens = adapted + self.position(batch.pe)
+        return self.decode(batch, tokens, self.encode(batch, tokens))
 
     def embed(self, batch: GraphBatch) -> Tensor:
         """Tokens of the batch (N, D)."""
-        adapted = [self.adapt(name, x) for name, x in zip(batch.names, batch.x, strict=True)]
-        return torch.cat(adapted) + self.position(batch.pe)  # already in packed order
+        return self.adapted(batch) + self.position(batch.pe)
+
+    def adapted(self, batch: GraphBatch) -> Tensor:
+        """Features of the batch's tokens at the trunk's width (N, D), already in packed order."""
+        return torch.cat([self.adapt(n, x) for n, x in zip(batch.names, batch.x, strict=True)])
 
     def adapt(self, name: str, x: Tensor) -> Tensor:
         """Transformed features of one graph (N, F) -> (N, D), without their positions.

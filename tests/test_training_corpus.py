@@ -56,7 +56,7 @@ def test_a_step_in_bins_teaches_what_it_teaches_in_one_batch(world):
         parts = [
             batch
             for rank in range(world)
-            for batch in parted.batches_at(step, rank=rank, world=world)
+            for batch in parted.share_at(step, rank=rank, size=world).batches
         ]
         wanted = learned_from(whole, [whole.batch_at(step)])
         assert learned_from(parted, parts) == wanted
@@ -69,9 +69,9 @@ def test_a_step_in_bins_teaches_what_it_teaches_in_one_batch(world):
 def test_an_empty_bin_makes_no_batch():
     """Ranks may have none. Seen to fail without the look at the bin."""
     corpus = corpus_of("sampling.bins_per_step=50")
-    batches = list(corpus.batches_at(0))
+    batches = corpus.share_at(0).batches
     assert 0 < len(batches) < 50
-    assert list(corpus.batches_at(0, rank=50, world=51)) == []
+    assert corpus.share_at(0, rank=50, size=51).batches == ()
 
 
 @pytest.mark.parametrize("strategy", ["snake", "uniform"])
@@ -79,6 +79,6 @@ def test_the_other_strategies_run(strategy):
     corpus = corpus_of(f"sampling.strategy={strategy}", "sampling.bins_per_step=2")
     seen = set()
     for step in range(corpus.plan.steps_per_epoch):
-        for batch in corpus.batches_at(step):
+        for batch in corpus.share_at(step).batches:
             seen |= set(batch.names)
     assert seen == {"alpha", "beta", "gamma"}

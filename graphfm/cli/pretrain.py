@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +31,26 @@ def pretrain(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run.", rich_help_panel="Output")
     ] = False,
+    skip_broken: Annotated[
+        bool,
+        typer.Option(
+            "--skip-broken",
+            help="Leave out graphs that cannot be read; run.json names them.",
+            rich_help_panel="Data",
+        ),
+    ] = False,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="30m|6h",
+            help="Save and stop after so long, exit 75; the same command goes on.",
+            rich_help_panel="Runtime",
+        ),
+    ] = None,
+    nproc: Annotated[
+        int | None,
+        typer.Option(help="Processes on this machine, as torchrun has.", rich_help_panel="Runtime"),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The recipe's seed.", rich_help_panel="Runtime")
     ] = None,
@@ -42,22 +65,60 @@ def pretrain(
     """Pretrain one model on a mixture of graphs.
 
     The run folder holds checkpoints, metrics.jsonl, run.json and TensorBoard events; the same
-    command again goes on where it stopped.
+    command again goes on where it stopped. SIGTERM, SIGUSR1 and Ctrl-C save first: exit 75, 130.
 
     Example: `graphfm pretrain demo train.steps=200 --out runs/mine`
     """
     from graphfm.cli.output import new_folder
-    from graphfm.config import load_recipe
+    from graphfm.config import load_recipe, seconds
+    from graphfm.errors import RecipeError
+    from graphfm.training.run_folder import LOCK, hold
 
+    limit = seconds(max_time)
+    if not (limit is None or (isinstance(limit, float) and limit > 0)):
+        raise RecipeError(
+            "GFM212", f"--max-time must be a duration, got {max_time!r}", fix="such as 90s, 30m, 6h"
+        )
+    rank = int(os.environ.get("RANK", "0"))
+    launched = "WORLD_SIZE" in os.environ  # by torchrun, or by --nproc below
+    if rank:
+        logging.getLogger("graphfm").setLevel(logging.ERROR)  # the first process speaks for all
     changes = list(overrides or []) + ([f"seed={seed}"] if seed is not None else [])
     read = load_recipe(recipe, changes)
     out = out or Path("runs") / read.name
+    words: list[object] = [recipe, *changes, "--out", out, "--device", device]
+    words += ["--max-time", max_time] if max_time is not None else []
+    words += ["--skip-broken"] if skip_broken else []
+    words += ["--json"] if as_json else []
     # `--resume auto` is only for a run: in a folder that holds something else it is refused too.
-    if overwrite or resume == "never" or not (out / "config.resolved.yaml").exists():
+    ours = any((out / name).exists() for name in ("config.resolved.yaml", LOCK))
+    if not launched and (overwrite or resume == "never" or not ours):
+        with hold(out) if ours and not dry_run else nullcontext():  # never under a run that writes
+            pass
         new_folder(out, overwrite=overwrite, dry_run=dry_run)
-    from graphfm.pretrain import pretrain as run
+    if nproc is not None and not launched and not dry_run:
+        from graphfm.training.launch import launch
 
-    receipt = run(read, out=out, resume=resume, device=device, dry_run=dry_run)
+        started = "auto" if resume == "never" else resume  # a process that is restarted goes on
+        raise typer.Exit(launch(nproc, ["pretrain", *map(str, words), "--resume", started]))
+    from graphfm.pretrain import pretrain as run
+    from graphfm.training.stops import Interrupted, exit_code
+
+    try:
+        receipt = run(
+            read,
+            out=out,
+            resume=resume,
+            device=device,
+            dry_run=dry_run,
+            max_time=limit,
+            skip_broken=skip_broken,
+        )
+    except Interrupted as signal:
+        note(f"stopped by {signal.reason} before the first step; nothing to save")
+        raise typer.Exit(exit_code(signal.reason)) from None
+    if rank:
+        raise typer.Exit(exit_code(receipt["stopped"]))
     if as_json:
         show_json(receipt)
     else:
@@ -67,6 +128,10 @@ def pretrain(
             if k == "params" or not isinstance(v, (dict, list))
         }
         show(f"{read.name}\n{pairs(shown)}")
+    if not dry_run and receipt["stopped"] is not None:
+        note(f"stopped by {receipt['stopped']}, saved at step {receipt['steps']:,}.")
+        next_step("graphfm pretrain", *words)
+        raise typer.Exit(exit_code(receipt["stopped"]))
     if dry_run:
         note("Nothing written.")
         next_step("graphfm pretrain", recipe, *changes, "--out", out)

@@ -35,6 +35,7 @@ class GraphBank:
     Args:
         graphs: Prepared graphs with names that differ.
         raw: Raw multi-hop features by name, (n, R), of the graphs whose head reads them.
+        scaling: How the raw columns were scaled, for a fitted model to keep.
         device: Where everything lies.
         dtype: Of features and encodings as stored; what is read of them is float32. float16 halves
             them. It fits: features are clipped at 8 and encodings stay below 150, so that it rounds
@@ -52,6 +53,7 @@ class GraphBank:
         graphs: Sequence[PreparedGraph],
         *,
         raw: Mapping[str, Tensor] | None = None,
+        scaling: dict[str, Tensor] | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         pin: bool = False,
@@ -70,7 +72,13 @@ class GraphBank:
             num_edges, dtype=torch.int32 if small else torch.int64, device=device
         )
         columns = graphs[0].pe.shape[1]
-        self.pe = torch.empty(self.num_nodes, columns, dtype=dtype, device=device)
+        # Of a single graph they stay where the cache maps them: 1.4 GB of 10 million nodes.
+        stays = len(graphs) == 1 and self.device.type == "cpu" and dtype == graphs[0].pe.dtype
+        self.pe = (
+            graphs[0].pe
+            if stays
+            else torch.empty(self.num_nodes, columns, dtype=dtype, device=device)
+        )
         self.x: dict[str, Tensor] = {}
         self.y: dict[str, Tensor] = {}
         edges = 0
@@ -78,7 +86,8 @@ class GraphBank:
             # Shifted in place: a sum of its own would be a second copy, and of 64-bit integers.
             self.rowptr[first + 1 : last + 1].copy_(graph.rowptr[1:]).add_(edges)
             self.col[edges : edges + len(graph.col)].copy_(graph.col).add_(first)
-            self.pe[first:last].copy_(graph.pe)
+            if not stays:
+                self.pe[first:last].copy_(graph.pe)
             _check_range(self.pe[first:last], graph.pe, graph.name)
             x = graph.x.to(dtype)
             _check_range(x, graph.x, graph.name)
@@ -86,6 +95,7 @@ class GraphBank:
             if graph.y is not None:
                 self.y[graph.name] = graph.y.to(device)
             edges += len(graph.col)
+        self.scaling = scaling
         self.raw = {name: values.to(device) for name, values in (raw or {}).items()}
         self.keys = [stable_key(name) for name in self.names]  # on the host: reading is no wait
         self.graph_key = torch.tensor(self.keys, device=device)

@@ -154,6 +154,26 @@ class Plan:
         turn = step % self.bins_per_step
         return bins[turn:] + bins[:turn]
 
+    def halves(self, visits: Sequence[Visit]) -> list[list[Visit]]:
+        """A bin as two, with half of its targets each; of one target the second has none.
+
+        The graph in the middle is in both, and encoded twice.
+        """
+        first: list[Visit] = []
+        second: list[Visit] = []
+        left = -(-sum(visit.num_targets for visit in visits) // 2)
+        for visit in visits:
+            taken = min(left, visit.num_targets)
+            left -= taken
+            pieces = (
+                (first, visit.start, taken),
+                (second, visit.start + taken, visit.num_targets - taken),
+            )
+            for half, start, num_targets in pieces:
+                if num_targets:
+                    half.append(Visit(graph=visit.graph, start=start, num_targets=num_targets))
+        return [first, second]
+
     def cost(self, visits: Sequence[Visit]) -> float:
         """Of visits done in one bin, in targets."""
         return sum(visit.num_targets + self.encoding[visit.graph] for visit in visits)

@@ -6,7 +6,7 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
 from graphfm.sampling.plan import GraphSize, Plan, Visit, targets_of
+from graphfm.training.share import Share
 
 SPLIT_SEED = 0  # which nodes a corpus holds back does not change with the seed of a run
 NEVER = 1 << 30  # an epoch that training does not reach: evaluation samples neighbors of its own
@@ -60,7 +61,10 @@ class Corpus:
             parts = stratified_split(
                 graph.y, (1 - share, share, 0.0), seed=SPLIT_SEED, ids=graph.node_ids
             )
-            self.train_nodes.append(parts[0].nonzero().flatten())
+            train = parts[0].nonzero().flatten()
+            most = max(2, round(recipe.data.node_share * len(train)))
+            key = self.bank.keys[len(self.train_nodes)] % 2**64
+            self.train_nodes.append(some_of(train, most, seed=[recipe.seed, key]))
             self.val_nodes.append(parts[1].nonzero().flatten())
         self.plan: Plan | None = None
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
@@ -92,18 +96,28 @@ class Corpus:
         assert self.plan is not None, "make_plan first"
         return self._batch(self.plan.step(step), step)
 
-    def batches_at(self, step: int, *, rank: int = 0, world: int = 1) -> Iterator[GraphBatch]:
+    def share_at(self, step: int, *, rank: int = 0, size: int = 1, halvings: int = 0) -> Share:
         """The same targets, neighbors and contexts, in a batch for each bin of a rank.
 
         Over the ranks every target of the step comes once. A graph may come in several batches,
         each with the same context, so a loss that is a mean over a graph is to be divided by the
-        graph's targets in the whole step, ``plan.step(step)``. An empty bin makes no batch: a rank
-        may have fewer than the others, and none.
+        graph's targets in the whole step, ``totals``. An empty bin makes no batch: a rank may have
+        fewer than the others, and none. Each bin can be cut in half, several times, where its batch
+        is too large for memory: on all ranks alike.
         """
         assert self.plan is not None, "make_plan first"
-        for visits in self.plan.bins(step)[rank::world]:
-            if visits:
-                yield self._batch(visits, step)
+        bins = self.plan.bins(step)
+        for _ in range(halvings):
+            bins = [half for bin_ in bins for half in self.plan.halves(bin_)]
+        costs = [sum(map(self.plan.cost, bins[r::size])) for r in range(size)]
+        mine = [place for place in range(rank, len(bins), size) if bins[place]]
+        return Share(
+            batches=tuple(self._batch(bins[place], step) for place in mine),
+            places=tuple(mine),
+            totals={self.bank.names[v.graph]: v.num_targets for v in self.plan.step(step)},
+            rounds=max(1, *(sum(map(bool, bins[r::size])) for r in range(size))),
+            balance=max(costs) * size / sum(costs),
+        )
 
     def _batch(self, visits: Sequence[Visit], step: int) -> GraphBatch:
         assert self.plan is not None, "make_plan first"
@@ -130,9 +144,15 @@ class Corpus:
         having = [g for g, nodes in enumerate(self.val_nodes) if len(nodes)]
         return [having[i : i + size] for i in range(0, len(having), size)]
 
-    def val_batch(self, graphs: Sequence[int], num_targets: int) -> GraphBatch:
-        """At most so many validation nodes of each graph, the same at every evaluation."""
-        targets = [some_of(self.val_nodes[g], num_targets, seed=[SPLIT_SEED, g]) for g in graphs]
+    def val_batch(
+        self, graphs: Sequence[int], num_targets: int, *, taught: bool = False
+    ) -> GraphBatch:
+        """At most so many validation nodes of each graph, the same at every evaluation.
+
+        With ``taught``, of the nodes that teach.
+        """
+        nodes = self.train_nodes if taught else self.val_nodes
+        targets = [some_of(nodes[g], num_targets, seed=[SPLIT_SEED, g]) for g in graphs]
         return make_batch(
             self.bank,
             list(graphs),

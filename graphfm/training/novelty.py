@@ -16,8 +16,11 @@ from torch import Tensor
 
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.spec import DatasetSpec
+from graphfm.model import GraphFM
+from graphfm.training.corpus import Corpus
 
 SHRINKAGE = 0.1  # share of the mean variance added to each: states fill few of their D dimensions
+MAX_CLOUD = 4096  # nodes, over all graphs, that a pretraining corpus is described by
 MIN_CORPUS = 5  # graphs from which on a spread means something
 
 
@@ -55,6 +58,10 @@ class StateCloud:
         distances = cloud.distance(held_out).sort().values
         return cls(mean=mean, whiten=whiten, held_out=distances)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps; ``StateCloud(**tensors)`` is the same cloud."""
+        return {"mean": self.mean, "whiten": self.whiten, "held_out": self.held_out}
+
     def distance(self, states: Tensor) -> Tensor:
         """(Q, D) -> (Q,) float64."""
         distances: Tensor = ((states.double().cpu() - self.mean) @ self.whiten).norm(dim=1)
@@ -70,6 +77,22 @@ class StateCloud:
         if n == 0:
             return torch.full_like(distance, torch.nan)
         return torch.searchsorted(self.held_out, distance) / (n + 1)
+
+
+@torch.no_grad()
+def corpus_cloud(model: GraphFM, corpus: Corpus) -> StateCloud:
+    """Where the states of a pretraining corpus lie.
+
+    Of at most 2048 nodes that taught, over all graphs alike, and as many that did not.
+    """
+    model.eval()
+    each = max(1, MAX_CLOUD // 2 // max(1, len(corpus.bank)))
+    states: dict[bool, list[Tensor]] = {True: [], False: []}
+    for taught, kept in states.items():
+        for group in corpus.val_groups():
+            batch = corpus.val_batch(group, each, taught=taught)
+            kept.append(model.states_of(batch).cpu())
+    return StateCloud.of(torch.cat(states[True]), torch.cat(states[False]))
 
 
 def graph_novelty(graph: Graph, corpus: Iterable[DatasetSpec]) -> dict[str, dict[str, float]]:

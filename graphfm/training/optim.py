@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import ChainMap
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,7 +85,7 @@ class Together(torch.optim.Optimizer):
     def __init__(self, parts: Sequence[torch.optim.Optimizer]):
         self.parts = list(parts)
         super().__init__([p for part in parts for p in part.param_groups], {})
-        self.param_groups = [group for part in parts for group in part.param_groups]
+        self._share()
 
     def step(self, closure: Any = None) -> Any:
         """One step of each."""
@@ -99,7 +100,12 @@ class Together(torch.optim.Optimizer):
         """What :meth:`state_dict` gave."""
         for i, part in enumerate(self.parts):
             part.load_state_dict(state_dict[str(i)])
+        self._share()
+
+    def _share(self) -> None:
+        """What the parts have is what this has."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.state = ChainMap(*(part.state for part in self.parts))  # type: ignore
 
 
 def _adamw(params: Sequence[Tensor], c: TrainConfig) -> torch.optim.AdamW:
@@ -108,13 +114,19 @@ def _adamw(params: Sequence[Tensor], c: TrainConfig) -> torch.optim.AdamW:
 
 
 def _by_decay(params: Sequence[Tensor], c: TrainConfig) -> list[dict[str, Any]]:
-    """Groups of matrices, which decay, and of vectors, which do not; empty ones are left out."""
-    matrices = [p for p in params if p.ndim >= 2]
-    vectors = [p for p in params if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": c.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    """Groups of matrices, which decay, and of vectors, which do not; empty ones are left out.
+
+    A group holds whole weights or, of a trunk in parts, parts: one fused step cannot mix them.
+    """
+    groups = []
+    for in_parts in (False, True):
+        some = [p for p in params if hasattr(p, "full_tensor") is in_parts]
+        matrices = [p for p in some if p.ndim >= 2]
+        vectors = [p for p in some if p.ndim < 2]
+        groups += [
+            {"params": matrices, "weight_decay": c.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
     return [group for group in groups if group["params"]]
 
 

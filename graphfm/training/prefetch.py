@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from graphfm.sampling.batch import GraphBatch
-
-Batches = tuple[GraphBatch, ...]  # of one step
+Made = TypeVar("Made")  # what a step needs: dataclasses and tuples of them, with tensors in them
 
 
 def ahead(
-    make: Callable[[int], Batches], steps: range, device: torch.device
-) -> Generator[Batches, None, None]:
+    make: Callable[[int], Made], steps: range, device: torch.device
+) -> Generator[Made, None, None]:
     """``make(step)`` for every step, each made in a thread while the one before is used.
 
     The same batches in the same order, one step ahead and never more. An error of ``make`` comes
@@ -32,7 +31,7 @@ def ahead(
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def made(step: int) -> tuple[Batches, torch.cuda.Event | None]:
+    def made(step: int) -> tuple[Made, torch.cuda.Event | None]:
         if stream is None:
             return make(step), None
         with torch.cuda.stream(stream):
@@ -52,12 +51,20 @@ def ahead(
             yield batches
 
 
-def _take_over(batches: Batches, done: torch.cuda.Event, stream: torch.cuda.Stream) -> None:
-    """The step's stream waits for the batches, and their memory lives until it is through."""
+def _take_over(made: object, done: torch.cuda.Event, stream: torch.cuda.Stream) -> None:
+    """The step's stream waits for what was made, and its memory lives until the step is through."""
     stream.wait_event(done)
-    for batch in batches:
-        for field in dataclasses.fields(batch):
-            value = getattr(batch, field.name)
-            for part in value if isinstance(value, tuple) else (value,):
-                if isinstance(part, Tensor):
-                    part.record_stream(stream)
+    for tensor in _tensors(made):
+        tensor.record_stream(stream)
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """All tensors in dataclasses and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _tensors(part)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _tensors(getattr(value, field.name))

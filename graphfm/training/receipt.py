@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from graphfm.checkpoint import replace_text
 
 PACKAGES = ("graphfm", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
 
@@ -60,7 +63,7 @@ class MetricsLog:
         self.path = run / "metrics.jsonl"
         kept = [r for r in read_metrics(run) if r["step"] <= start]
         text = "".join(json.dumps(r) + "\n" for r in kept)
-        self.path.write_text(text, encoding="utf-8")
+        replace_text(self.path, text)
         self.board = SummaryWriter(str(run / "tb"), purge_step=start + 1)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
@@ -70,6 +73,11 @@ class MetricsLog:
         for name, value in values.items():
             if isinstance(value, float | int):
                 self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Force all lines so far onto the disk."""
+        with self.path.open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Flush TensorBoard."""

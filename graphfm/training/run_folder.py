@@ -1,0 +1,145 @@
+"""The folder of a run: who writes to it, which checkpoints it holds, which of them is good."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from graphfm.checkpoint import verify_checkpoint
+from graphfm.errors import CheckpointError, OutputError
+from graphfm.graphs.cache import locked
+
+log = logging.getLogger(__name__)
+
+LOCK = ".graphfm.lock"  # beside it, who holds it: .graphfm.json
+_STEP = re.compile(r"step_(\d{6,})")
+
+
+@contextmanager
+def hold(out: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone; a killed process holds nothing.
+
+    Raises:
+        OutputError: GFM802 where another run writes to it, GFM403 where it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / LOCK).touch()
+    except OSError as error:
+        raise OutputError(
+            "GFM403", f"cannot make the folder: {error.strerror or error}", where=str(out)
+        ) from None
+    with locked(out / LOCK, wait=False, what=str(out)):
+        yield
+
+
+@contextmanager
+def written(out: Path) -> Iterator[None]:
+    """Say of whatever the system refuses that the run folder cannot be written: GFM801."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            "GFM801",
+            f"the run folder cannot be written: {error.strerror or error}",
+            where=str(error.filename or out),
+            fix="make room, then the same command goes on; checkpoints so far are intact",
+        ) from None
+
+
+def checkpoint_path(out: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return out / "checkpoints" / f"step_{step:06d}"
+
+
+def checkpoints(out: Path) -> dict[int, Path]:
+    """Checkpoint folders of a run by step, ascending; not what is half written or half removed."""
+    found = {}
+    for path in (out / "checkpoints").glob("step_*"):
+        match = _STEP.fullmatch(path.name)
+        if match and path.is_dir():
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def newest_good(out: Path) -> Path | None:
+    """The newest checkpoint that verifies; those that do not are named in the log.
+
+    Raises:
+        CheckpointError: GFM309 where there are checkpoints and none verifies; GFM303.
+    """
+    found = checkpoints(out)
+    for path in reversed(found.values()):
+        try:
+            verify_checkpoint(path)
+        except CheckpointError as error:
+            if error.code == "GFM303":
+                raise  # it is good, but not for this version
+            log.warning("%s is left out: %s", path, error.what)
+        else:
+            return path
+    if found:
+        raise CheckpointError(
+            "GFM309",
+            f"none of the {len(found)} checkpoints is whole",
+            where=str(out / "checkpoints"),
+            fix="put back a copy of one, or begin anew: --overwrite",
+        )
+    return None
+
+
+def tidy(out: Path) -> None:
+    """Remove what a killed run left half written; only for who holds the folder."""
+    for path in (*out.glob("*.tmp-*"), *(out / "checkpoints").glob("*.tmp-*")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def prune(
+    out: Path, *, keep: int, losses: Mapping[int, float], lasting: Collection[int] = ()
+) -> None:
+    """Remove all checkpoints but the newest ``keep`` and the one of the least validation loss.
+
+    Args:
+        out: Run folder.
+        keep: At least 1, so that the one just written, which is whole, stays.
+        losses: Validation loss by step.
+        lasting: Steps whose checkpoint always stays.
+    """
+    found = checkpoints(out)
+    judged = [step for step in found if step in losses]
+    best = {min(judged, key=lambda step: losses[step])} if judged else set()
+    for step in list(found)[:-keep]:
+        if step not in best and step not in lasting:
+            # Renamed first: a removal that is cut short leaves no half checkpoint to be met.
+            doomed = found[step].with_name(f"{found[step].name}.tmp-{os.getpid()}")
+            found[step].rename(doomed)
+            shutil.rmtree(doomed)
+
+
+def make_sure_of_room(out: Path, params: int) -> None:
+    """Reserve, and give back, what one checkpoint takes: better now than after hours of training.
+
+    Args:
+        out: Run folder.
+        params: Parameters; float32, and two averages for each in the trainer state.
+
+    Raises:
+        OutputError: GFM801 where it does not fit.
+    """
+    if not hasattr(os, "posix_fallocate"):  # Windows, macOS
+        return
+    sizes = {"weights": 4 * params, "trainer": 8 * params}
+    paths = [out / f"{name}.tmp-{os.getpid()}" for name in sizes]
+    try:
+        with written(out):
+            for path, size in zip(paths, sizes.values(), strict=True):
+                with path.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, size)
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)

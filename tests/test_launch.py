@@ -1,0 +1,77 @@
+"""``--nproc``: processes that die are started again, those that end for a reason are not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphfm.checkpoint import load_model
+from graphfm.errors import RecipeError
+from graphfm.training.launch import launch, own_code
+
+LAUNCH = "import sys; from graphfm.training.launch import launch; sys.exit(launch(2, sys.argv[1:]))"
+RUN = [
+    *("pretrain", "demo", "--nproc", "2", "sampling.bins_per_step=2"),
+    *("train.steps=40", "train.warmup_steps=2", "train.save_every=10", "train.eval_every=40"),
+]
+
+
+def started(*command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_code_that_a_process_chose_is_the_codes_of_all():
+    """Others were told to end (-15) or lost their peer (1). Seen to fail with the first code."""
+    assert own_code([-15, 8, 1]) == 8 and own_code([1, 75]) == 75
+    assert own_code([-9, -15]) is None and own_code([1, -15]) is None
+
+
+def test_no_process_is_refused():
+    with pytest.raises(RecipeError, match="GFM412"):
+        launch(0, ["pretrain", "demo"])
+
+
+def test_a_reason_of_its_own_is_passed_on_and_not_tried_again():
+    """A recipe that is not there: exit 4. Seen to fail where every end is a death."""
+    process = started("-c", LAUNCH, "pretrain", "no-such-recipe")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 4, said
+    assert "restart" not in said and "GFM200" in said
+
+
+@pytest.mark.slow
+def test_a_killed_process_does_not_end_the_run(tmp_path):
+    """SIGKILL to one of two, after a checkpoint: exit 0, and the weights of an undisturbed run.
+
+    Seen to fail without a restart: exit 1 after 10 of 40 steps.
+    """
+    straight = started("-m", "graphfm", *RUN, "--out", str(tmp_path / "straight"))
+    said, _ = straight.communicate(timeout=200)
+    assert straight.returncode == 0, said
+    process = started("-m", "graphfm", *RUN, "--out", str(tmp_path / "killed"))
+    until = time.monotonic() + 100
+    while not (tmp_path / "killed" / "LATEST").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert "restart 1 of 3" in said
+    assert json.loads((tmp_path / "killed" / "run.json").read_text())["finished"]
+    wanted = load_model(tmp_path / "straight").state_dict()
+    for name, got in load_model(tmp_path / "killed").state_dict().items():
+        assert torch.equal(got, wanted[name]), name

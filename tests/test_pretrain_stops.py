@@ -1,0 +1,139 @@
+"""Being told to stop, and being killed: what is on the disk is whole, and the run goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from graphfm.errors import OutputError
+from graphfm.pretrain import pretrain
+from graphfm.training.receipt import read_metrics
+from graphfm.training.run_folder import LOCK, checkpoints, hold
+from graphfm.training.stops import Interrupted, Stops, exit_code
+from tests.test_pretrain import recipe_of, run_of, what_a_run_left
+from tools.crash_test import SMALL, begin, crash, half_written, outcome
+
+
+def test_a_signal_is_noted_and_nothing_more():
+    """Before the first step it stops at once; then a second Ctrl-C does, and no other signal."""
+    kept = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    with Stops() as stops:
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+    with Stops() as stops:
+        stops.step_by_step()
+        assert stops.reason is None
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+            assert stops.reason == signal.Signals(number).name
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert kept == [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    codes = {why: exit_code(why) for why in (None, "SIGTERM", "SIGUSR1", "max-time", "SIGINT")}
+    assert list(codes.values()) == [0, 75, 75, 75, 130]
+
+
+def test_time_is_up(tmp_path):
+    """After one step, which is saved; the same call goes on to the end."""
+    with Stops(max_time=0.0) as stops:
+        receipt = run_of(tmp_path).go(stops)
+    assert (receipt["stopped"], receipt["steps"], receipt["finished"]) == ("max-time", 1, False)
+    assert list(checkpoints(tmp_path)) == [1]
+    assert run_of(tmp_path).go()["finished"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_during_a_save_or_a_step_changes_nothing(tmp_path, name):
+    """It comes in the middle of whatever runs at that moment, at every 0.05 s; bit-equal.
+
+    The timer of the system sends it, in this very process, at moments that nobody chose.
+    """
+    run_of(tmp_path / "straight").go()
+    out, stopped = tmp_path / "parts", []
+    handler = signal.getsignal(signal.SIGALRM)
+    try:
+        while not stopped or stopped[-1] is not None:
+            with Stops() as stops:
+                run = run_of(out)
+                signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.Signals[name]))
+                stops.step_by_step()
+                signal.setitimer(signal.ITIMER_REAL, 0.02 + 0.03 * len(stopped))
+                stopped.append(run.go(stops)["stopped"])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert len(stopped) > 1 and set(stopped) == {name, None}
+    assert what_a_run_left(out) == what_a_run_left(tmp_path / "straight")
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    end = time.monotonic() + 60
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_command_stops_with_75_and_130_and_goes_on(tmp_path):
+    """SIGTERM in the middle of a save, Ctrl-C in a step; then the end, bit-equal."""
+    straight, out = tmp_path / "straight", tmp_path / "run"
+    begin(straight, "demo", SMALL).communicate()
+    process = begin(out, "demo", SMALL)
+    wait_for(lambda: half_written(out, process.pid), process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and "stopped by SIGTERM, saved at step" in errors
+    at = max(checkpoints(out))
+    process = begin(out, "demo", SMALL)
+    wait_for(lambda: max(checkpoints(out)) > at, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "stopped by SIGINT, saved at step" in errors
+    process = begin(out, "demo", SMALL)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert outcome(out) == outcome(straight)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_that_is_killed_six_times_ends_as_the_straight_one(tmp_path):
+    """SIGKILL at random moments, two of them during a save. 60 of them: tools/crash_test.py."""
+    begin(tmp_path / "straight", "demo", SMALL).communicate()
+    ends = crash(tmp_path / "killed", 6, "demo", SMALL, seed=0)
+    assert len(ends) == 6 and sum(end.during_save for end in ends) >= 2
+    assert {end.code for end in ends} == {-signal.SIGKILL}
+    for run in tmp_path.glob("killed*"):
+        assert outcome(run) == outcome(tmp_path / "straight")
+
+
+def test_two_runs_on_one_folder(tmp_path):
+    """The second is told who holds it, in a process of its own, and replaces nothing.
+
+    Seen to fail with --overwrite looking at the folder before the lock.
+    """
+    out = tmp_path / "run"
+    run_of(out).go()
+    command = [sys.executable, "-m", "graphfm", "pretrain", "demo", "--out", str(out)]
+    with hold(out):
+        with pytest.raises(OutputError, match="GFM802"):
+            pretrain(recipe_of(), out=out)
+        done = subprocess.run([*command, "--overwrite"], capture_output=True, text=True)
+    assert done.returncode == 8 and "GFM802" in done.stderr, done.stderr
+    assert f"process {os.getpid()} on " in done.stderr
+    assert (out / LOCK).exists() and max(checkpoints(out)) == 12
+
+
+def test_lines_after_the_checkpoint_are_dropped(tmp_path):
+    """A power cut loses the steps since the last checkpoint; their lines are written once more."""
+    run_of(tmp_path).go()
+    lines = read_metrics(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "train", "step": 13, "loss": 0.0}) + '\n{"kind": "tr')
+    run_of(tmp_path, "train.steps=13")
+    assert read_metrics(tmp_path) == lines
