@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from graphfm.config import load_recipe as load_recipe
     from graphfm.errors import GraphFMError as GraphFMError
     from graphfm.estimator import GraphFMClassifier as GraphFMClassifier
+    from graphfm.estimator import GraphFMRegressor as GraphFMRegressor
     from graphfm.finetune import finetune as finetune
     from graphfm.graphs.catalog import Catalog as Catalog
     from graphfm.graphs.convert import as_graph as as_graph
@@ -32,6 +33,7 @@ _HOMES = {
     "GraphFM": "model",
     "GraphFMClassifier": "estimator",
     "GraphFMError": "errors",
+    "GraphFMRegressor": "estimator",
     "GraphSpec": "graphs.spec",
     "Recipe": "config",
     "as_graph": "graphs.convert",

@@ -1,64 +1,65 @@
-"""Fit a pretrained model to one graph, at four depths.
+"""Fit a pretrained model to one graph, at four depths or at the one that validation chooses.
 
     probe     trunk frozen; the head is solved in closed form, no gradient step
     adapter   then the adapter and the head learn (the paper's MFT)
     decoder   then the node decoder too (the paper's NFT)
     full      then everything
+    auto      probe, then adapter and decoder as labels and time allow (``training.depth``)
 
 Every depth begins at the probe: a ridge on the states and the raw multi-hop features. In a
 prototype it beat twenty gradient steps from a random head almost everywhere, in seconds.
 
+What an estimator calls: ``finetune(prepared, model, ..., tune=, max_steps=, budget=, ensemble=)``
+gives a :class:`Fitted`, whose ``model`` is a ``GraphFM`` or, of several members, an ``Ensemble``:
+both go into ``calibrate``, ``answer``, ``node_states`` and ``node_logits``. To save it,
+``first, more = parted(fitted.model)``: ``first`` is what ``save_checkpoint`` takes, ``more`` joins
+its ``extra``. To load it, ``with_members(load_model(path), path)``.
+
 Shapes:
-    N  nodes   R  raw columns   D  width   C  classes
+    N  nodes   V  validation nodes
 """
 
 from __future__ import annotations
 
 import copy
-import sys
-import time
+import logging
 from dataclasses import dataclass, field
-from typing import Literal
 
-import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from graphfm.config import TrainConfig
 from graphfm.errors import DataError
 from graphfm.graphs.graph import labelled_nodes
 from graphfm.graphs.prepare import PreparedGraph
-from graphfm.graphs.spec import GraphSpec
 from graphfm.model import GraphFM
-from graphfm.objectives.supervised import Config as Supervised
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
-from graphfm.sampling.plan import Visit, targets_of
+from graphfm.sampling.batch import some_of
+from graphfm.training.budget import Budget
 from graphfm.training.calibration import Calibration, calibrate, split_validation
-from graphfm.training.inference import node_logits, node_states
-from graphfm.training.loop import train
-from graphfm.training.metrics import accuracy
-from graphfm.training.multihop import multihop
-from graphfm.training.optim import make_optimizer
-from graphfm.training.ridge import fit_ridge
+from graphfm.training.depth import AUTO, Try, Tune, chosen, depths_to_try
+from graphfm.training.descent import DEPTHS, Depth, Descent, Judgement, descend, judge
+from graphfm.training.ensemble import Ensemble, joined, member_seed, members_of
+from graphfm.training.fit_cost import Sizes, calibration_share, check_memory, sizes_of
+from graphfm.training.intervals import calibrate_values
+from graphfm.training.multihop import Scaling
+from graphfm.training.probe import SAMPLING, TARGET, adopt, bank_of, solve_head
 
-Depth = Literal["probe", "adapter", "decoder", "full"]
-DEPTHS: tuple[Depth, ...] = ("probe", "adapter", "decoder", "full")
-TARGET = "target"  # the name that a fitted model gives to its graph
+__all__ = [
+    "DEPTHS",
+    "SAMPLING",
+    "TARGET",
+    "Depth",
+    "Fitted",
+    "Tune",
+    "adopt",
+    "bank_of",
+    "finetune",
+]
 
-# One set of hyperparameters for every graph.
-NUM_NEIGHBORS = 16
-MAX_CONTEXT = 4096
-TARGETS_PER_STEP = 512
-STATE_WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of the state beside raw features, chosen by leave-one-out
-LR = 3e-4  # 1e-3 and 1e-4 were worse on validation nodes of eight pretraining graphs
-WARMUP_STEPS = 5
-EVAL_EVERY = 5
+log = logging.getLogger(__name__)
+
+MAX_STEPS = 20
 MAX_VAL_NODES = 2048  # of the validation part, for early stopping: an error of about 1 point
-MAX_RIDGE_NODES = 20_000  # the closed form costs nodes x columns^2: 15 s at 20,000 x 900
-SAMPLING = {"num_neighbors": NUM_NEIGHBORS, "max_context": MAX_CONTEXT}
 
 
 @dataclass(kw_only=True)
@@ -66,29 +67,35 @@ class Fitted:
     """A model that knows one graph.
 
     Args:
-        model: Trunk with one adapter and one head, both named :data:`TARGET`.
-        history: Loss of each step, validation accuracy and loss of each evaluation.
+        model: Trunk with one adapter and one head, both named :data:`TARGET`; or several of them.
+        tune: Depth of the fit.
+        tune_reason: Why this one.
+        tried: What was tried, the probe first: depth, validation score, steps, seconds.
+        history: Loss of each step, validation accuracy and loss of each evaluation; of the first
+            member, at the depth that was chosen.
         best_step: Gradient steps taken at the best validation score; 0 = the probe.
         val_score: Validation accuracy there; None without validation nodes.
         seconds: Time to fit.
         state_weight: What the closed form chose for the state beside the raw features.
         calibration: What makes its probabilities honest, and its prediction sets.
+        scaling: How raw columns were scaled; those of a further graph are scaled alike.
+        members: How many models the answer is the mean of.
+        cut_short: What the budget left out, a line each.
     """
 
-    model: GraphFM
+    model: GraphFM | Ensemble
+    tune: Depth = "probe"
+    tune_reason: str = ""
+    tried: list[Try] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
     val_score: float | None = None
     seconds: float = 0.0
     state_weight: float = 0.0
     calibration: Calibration = field(default_factory=Calibration)
-
-
-def bank_of(prepared: PreparedGraph, device: torch.device) -> GraphBank:
-    """A bank of one graph, under the name :data:`TARGET`, with the raw features its head reads."""
-    renamed = copy.copy(prepared)
-    object.__setattr__(renamed, "name", TARGET)
-    return GraphBank([renamed], raw={TARGET: multihop(prepared)}, device=device)
+    scaling: Scaling | None = None
+    members: int = 1
+    cut_short: list[str] = field(default_factory=list)
 
 
 def finetune(
@@ -97,8 +104,10 @@ def finetune(
     *,
     train_mask: Tensor,
     val_mask: Tensor | None = None,
-    tune: Depth = "decoder",
-    max_steps: int = 20,
+    tune: Tune = "auto",
+    max_steps: int = MAX_STEPS,
+    budget: Budget | None = None,
+    ensemble: int = 1,
     seed: int = 0,
     progress: bool = False,
 ) -> Fitted:
@@ -108,174 +117,203 @@ def finetune(
         prepared: The graph.
         model: A pretrained model; it is copied, never changed.
         train_mask: (N,) bool, nodes to learn from.
-        val_mask: (N,) bool. One half of them chooses the step and fits the temperature, the other
-            fits nothing and bounds the prediction sets (``split_validation``). Without them the
-            last step is taken, and probabilities stay as they are.
+        val_mask: (N,) bool. One half of them chooses depth and step and fits the temperature, the
+            other fits nothing and bounds the prediction sets (``split_validation``). Without them
+            ``auto`` is the probe, other depths take the last step, and probabilities stay as they
+            are.
         tune: How deep.
         max_steps: Gradient steps; none for ``probe``.
+        budget: Time, which runs already. The probe and the calibration are always done; depths,
+            steps and members that do not fit are left out, and a warning says which. Without it a
+            fit does the same on every machine.
+        ensemble: Members, fitted at the depth that the first has chosen.
         seed: Of order, neighbors and dropout.
         progress: Show a bar.
 
     Raises:
-        DataError: GFM131 without a labelled training node, GFM132 with only one class among them.
+        DataError: GFM131 without a labelled training node, GFM132 with only one class among them,
+            GFM149 if it needs more memory than there is, GFM209 for arguments that are none.
         GraphFMError: As the model and its parts.
     """
-    began = time.monotonic()
-    if tune not in DEPTHS:
-        raise DataError("GFM209", f"tune must be one of {', '.join(DEPTHS)}, got {tune!r}")
+    budget = budget or Budget(None)
+    if tune not in (AUTO, *DEPTHS):
+        raise DataError("GFM209", f"tune must be one of {', '.join((AUTO, *DEPTHS))}, got {tune!r}")
+    if ensemble < 1:
+        raise DataError("GFM209", f"ensemble must be at least 1 member, got {ensemble}")
     nodes = _labelled_nodes(prepared, train_mask)
     device = model.encoder.latents.device
-    bank = bank_of(prepared, device)
-    own = adopt(model, prepared, bank)
-    fitted = Fitted(model=own)
-    fitted.state_weight = solve_head(own, bank, nodes, seed=seed)
     fit_nodes, held_nodes = _val_nodes(prepared, val_mask, seed)
-    val_nodes = some_of(fit_nodes, MAX_VAL_NODES, seed=seed) if len(fit_nodes) else None
-    if tune != "probe" and max_steps > 0:
-        _descend(fitted, bank, nodes, val_nodes, tune, max_steps, seed, progress)
-    elif val_nodes is not None:
-        fitted.val_score = _judge(own, bank, val_nodes, seed)["accuracy"]
-    fitted.calibration = calibrate(
-        own, bank, train=nodes, fit=fit_nodes, held=held_nodes, seed=seed, **SAMPLING
+    num_val = len(fit_nodes) + len(held_nodes)
+    sizes = sizes_of(prepared, model, num_train=len(nodes), num_val=num_val)
+    check_memory(sizes, model, device, ensemble=ensemble, where=prepared.name)
+    fit = _Fit(
+        prepared=prepared,
+        trunk=model,
+        bank=bank_of(prepared, device),
+        nodes=nodes,
+        val_nodes=some_of(fit_nodes, MAX_VAL_NODES, seed=seed) if len(fit_nodes) else None,
+        sizes=sizes,
+        max_steps=max_steps,
+        ensemble=ensemble,
+        budget=budget,
+        seed=seed,
+        progress=progress,
     )
-    own.eval()
-    fitted.seconds = time.monotonic() - began
+    fitted = fit.first(tune)
+    members = [*members_of(fitted.model), *fit.others(fitted)]
+    fitted.model, fitted.members = joined(members), len(members)
+    if len(members) > 1 and fit.val_nodes is not None:
+        fitted.val_score = judge(fitted.model, fit.bank, fit.val_nodes, seed).score
+    for line in fitted.cut_short:
+        log.warning("out of time: %s", line)
+    learn = calibrate_values if prepared.task.kind == "regress" else calibrate
+    fitted.calibration = learn(
+        fitted.model, fit.bank, train=nodes, fit=fit_nodes, held=held_nodes, seed=seed, **SAMPLING
+    )
+    fitted.scaling = fit.bank.scaling
+    fitted.model.eval()
+    fitted.seconds = budget.spent
     return fitted
 
 
-def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> float:
-    """Set the head to the ridge on [state, raw features], scaled so that its logits are honest.
+@dataclass(kw_only=True)
+class _Fit:
+    """One graph and what it is fitted with.
 
-    How much the state counts beside the raw features, and the ridge's strength, are chosen by
-    leave-one-out, and the scale by the cross-entropy of the leave-one-out predictions, so that no
-    validation label is needed.
-
-    Returns:
-        The weight of the state; 0 = it says nothing that the raw features do not.
+    Args:
+        prepared: The graph.
+        trunk: Pretrained.
+        bank: Holds the graph.
+        nodes: To learn from.
+        val_nodes: (V,) to choose by; None = none.
+        sizes: What its cost depends on.
+        max_steps: Gradient steps of a try.
+        ensemble: Members that were asked for.
+        budget: Time.
+        seed: Of the first member.
+        progress: Show bars.
+        member_seconds: What a member took at the depth that was chosen.
+        judge_seconds: What the validation nodes took.
     """
-    nodes = some_of(nodes, MAX_RIDGE_NODES, seed=seed)
-    head = model.head(TARGET)
-    states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
-    on_device = nodes.to(bank.device)
-    raw = bank.raw[TARGET][on_device]
-    y = bank.y[TARGET][on_device]
-    targets = head.targets(y, model.specs[TARGET].task.num_classes)
-    fits = {w: fit_ridge(torch.cat([w * states, raw], dim=1), targets) for w in STATE_WEIGHTS}
-    weight = min(fits, key=lambda w: fits[w].error)
-    fit = fits[weight]
-    held_out = (fit.held_out - fit.held_out.mean()).double()
 
-    def loss(log_scale: float) -> float:
-        return float(head.loss(held_out * float(np.exp(log_scale)), y).mean())
+    prepared: PreparedGraph
+    trunk: GraphFM
+    bank: GraphBank
+    nodes: Tensor
+    val_nodes: Tensor | None
+    sizes: Sizes
+    max_steps: int
+    ensemble: int
+    budget: Budget
+    seed: int
+    progress: bool
+    member_seconds: float = 0.0
+    judge_seconds: float = 0.0
 
-    scale = float(np.exp(minimize_scalar(loss, bounds=(-2.0, 5.0), method="bounded").x))
-    with torch.no_grad():
-        head.score.weight.copy_(scale * fit.weight.t())
-        head.score.weight[:, : states.shape[1]] *= weight
-        head.score.bias.copy_(scale * (fit.bias - fit.held_out.mean()))
-    return weight
+    def first(self, tune: Tune) -> Fitted:
+        """The first member: the probe, then what is deeper."""
+        began = self.budget.spent
+        own, weight = self._probe(0)
+        before = self.budget.spent
+        judged = self._judge(own)
+        self._keep_time(self.budget.spent - before, members=1)
+        tries = [Try(depth="probe", judged=judged, seconds=self.budget.spent - began)]
+        fitted = Fitted(model=own, state_weight=weight, tried=tries)
+        results: dict[Depth, tuple[GraphFM, Descent]] = {}
+        depths, why_not = self._depths(tune)
+        a_step = 0.0
+        for depth in depths:
+            if self.budget.lacks(a_step):
+                fitted.cut_short.append(f"{depth} was not tried")
+                continue
+            model = copy.deepcopy(own)
+            done = self._descend(model, depth, self.seed, judged)
+            a_step = max(a_step, done.seconds / done.steps)
+            if done.late:
+                fitted.cut_short.append(f"{depth} took {done.steps} of {self.max_steps} steps")
+            results[depth] = model, done
+            tries.append(Try.of(depth, done))
+        best, reasons = tries[-1], [why_not]
+        if tune == AUTO:
+            best, why = chosen(tries)
+            reasons = [why, why_not, *fitted.cut_short]
+        fitted.tune, fitted.val_score, fitted.best_step = best.depth, best.score, best.best_step
+        fitted.tune_reason = "; ".join(reason for reason in reasons if reason)
+        if best.depth in results:
+            fitted.model, done = results[best.depth]
+            fitted.history = done.history
+        elif judged is not None:
+            fitted.history = [judged.record(0)]
+        self.member_seconds = tries[0].seconds + best.seconds * (best is not tries[0])
+        return fitted
 
+    def others(self, fitted: Fitted) -> list[GraphFM]:
+        """The other members, at the depth of the first, as far as time allows."""
+        members: list[GraphFM] = []
+        if self.ensemble > 1 and fitted.tune == "probe" and fitted.state_weight == 0:
+            # Learning from 80% of the labels makes them differ: 0.6 points worse on digits.
+            log.warning(
+                "one member in place of %d: the closed form leaves states out, and at depth probe "
+                "nothing else is random, so that all would say the same", self.ensemble,
+            )  # fmt: skip
+            return members
+        for member in range(1, self.ensemble):
+            self._keep_time(self.judge_seconds, members=member + 1)
+            if self.budget.lacks(self.member_seconds):
+                fitted.cut_short.append(f"{member} of {self.ensemble} members were fitted")
+                break
+            own, _ = self._probe(member)
+            if fitted.tune != "probe":
+                self._descend(own, fitted.tune, member_seed(self.seed, member), None)
+            members.append(own)
+        return members
 
-def _descend(
-    fitted: Fitted,
-    bank: GraphBank,
-    nodes: Tensor,
-    val_nodes: Tensor | None,
-    tune: Depth,
-    max_steps: int,
-    seed: int,
-    progress: bool,
-) -> None:
-    """Gradient steps from the probe on; the weights of the best validation score stay."""
-    model = fitted.model
-    warmup = min(WARMUP_STEPS, max_steps - 1)
-    c = TrainConfig(steps=max_steps, lr=LR, warmup_steps=warmup, final_lr=0.1)
-    modules: list[nn.Module] = [model.adapters, model.heads]
-    if tune in ("decoder", "full"):
-        modules.append(model.decoder)
-    if tune == "full":
-        modules += [model.encoder, model.position]
-    for param in model.parameters():
-        param.requires_grad_(False)
-    for module in modules:
-        module.requires_grad_(True)
-    optimizer = make_optimizer(modules, c)
-    best = (-1.0, 0.0)
-    weights: dict[str, Tensor] = {}
+    def _probe(self, member: int) -> tuple[GraphFM, float]:
+        """A member with its head solved, and the weight of its state."""
+        own = adopt(self.trunk, self.prepared, self.bank)
+        seed = member_seed(self.seed, member)
+        if member:
+            rng = torch.Generator().manual_seed(seed)
+            signs = torch.randint(0, 2, (self.prepared.num_features,), generator=rng) * 2.0 - 1
+            own.adapter(TARGET).flip(signs.to(self.bank.device))
+        return own, solve_head(own, self.bank, self.nodes, seed=seed)
 
-    def judge(step: int) -> None:
-        nonlocal best, weights
-        if val_nodes is None:
-            return
-        score = _judge(model, bank, val_nodes, seed)
-        fitted.history.append({"step": step, **score})
-        if (score["accuracy"], -score["val_loss"]) > best:
-            best = (score["accuracy"], -score["val_loss"])
-            weights = {k: v.clone() for k, v in model.state_dict().items()}
-            fitted.best_step, fitted.val_score = step, score["accuracy"]
+    def _judge(self, model: GraphFM) -> Judgement | None:
+        if self.val_nodes is None:
+            return None
+        return judge(model, self.bank, self.val_nodes, self.seed)
 
-    judge(0)
-    steps = train(
-        model,
-        Supervised().build(),
-        optimizer,
-        lambda step: _batch_at(bank, nodes, step, seed),
-        c,
-        seed=seed,
-    )
-    bar = tqdm(steps, total=c.steps, unit="step", disable=not (progress and sys.stderr.isatty()))
-    for step in bar:
-        fitted.history.append({"step": step.number, "loss": float(step.loss)})
-        if step.number % EVAL_EVERY == 0 or step.number == c.steps:
-            judge(step.number)
-    if weights:
-        model.load_state_dict(weights)
-    else:
-        fitted.best_step = c.steps
+    def _depths(self, tune: Tune) -> tuple[tuple[Depth, ...], str]:
+        """What to try beyond the probe, and why not more."""
+        if tune != AUTO:
+            deeper = tune != "probe" and self.max_steps > 0
+            return ((tune,) if deeper else ()), f"{tune} was asked for"
+        if self.max_steps == 0:
+            return (), "no gradient step may be taken"
+        num_val = 0 if self.val_nodes is None else len(self.val_nodes)
+        return depths_to_try(len(self.nodes), num_val)
 
-
-def _batch_at(bank: GraphBank, nodes: Tensor, step: int, seed: int) -> GraphBatch:
-    """The batch of a step: the next training nodes in an order that is shuffled every turn."""
-    size = min(TARGETS_PER_STEP, len(nodes))
-    visit = Visit(graph=0, start=step * size, num_targets=size)
-    places = targets_of(visit, len(nodes), seed=seed, graph_key=0)
-    context = sample_context(bank.num_nodes, MAX_CONTEXT // 4, seed=[seed, step])
-    return make_batch(
-        bank,
-        [0],
-        [nodes[torch.from_numpy(places)]],
-        [context],
-        num_neighbors=NUM_NEIGHBORS,
-        seed=seed,
-        epoch=1 + step,
-    )
-
-
-def _judge(model: GraphFM, bank: GraphBank, nodes: Tensor, seed: int) -> dict[str, float]:
-    logits = node_logits(model, bank, 0, nodes, seed=seed, **SAMPLING)
-    head, y = model.head(TARGET), bank.y[TARGET][nodes.to(bank.device)]
-    with torch.no_grad():
-        loss = float(head.loss(logits, y).mean())
-        probabilities = head.probabilities(logits)
-    return {"val_loss": loss, "accuracy": accuracy(y.cpu().numpy(), probabilities.cpu().numpy())}
-
-
-def adopt(model: GraphFM, prepared: PreparedGraph, bank: GraphBank) -> GraphFM:
-    """A copy of the trunk with one new adapter, begun as the universal one, and one new head."""
-    shape = model.shape.model_copy(update={"universal_share": 0.0})  # from here on its own only
-    own = GraphFM(shape, seed=0)
-    for name, module in own.trunk.items():
-        module.load_state_dict(model.trunk[name].state_dict())
-    own.universal.load_state_dict(model.universal.state_dict())
-    own.add_graph(
-        GraphSpec(
-            name=TARGET,
-            num_features=prepared.num_features,
-            task=prepared.task,
-            num_raw=bank.raw[TARGET].shape[1],
+    def _descend(
+        self, model: GraphFM, depth: Depth, seed: int, judged: Judgement | None
+    ) -> Descent:
+        return descend(
+            model,
+            self.bank,
+            self.nodes,
+            self.val_nodes,
+            depth,
+            max_steps=self.max_steps,
+            seed=seed,
+            begin=judged,
+            out_of_time=self.budget.lacks,
+            progress=self.progress,
         )
-    )
-    return own.to(bank.device)
+
+    def _keep_time(self, judge_seconds: float, *, members: int) -> None:
+        """Set aside what the calibration of so many members will take, by the pace of the probe."""
+        self.judge_seconds = judge_seconds
+        if self.val_nodes is not None:
+            self.budget.keep(members * judge_seconds * calibration_share(self.sizes, self.trunk))
 
 
 def _labelled_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
@@ -290,7 +328,8 @@ def _labelled_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
             where=prepared.name,
         )
     if y.ndim == 1 and len(y[nodes].unique()) < 2:
-        raise DataError("GFM132", "all training nodes have the same class", where=prepared.name)
+        same = "number to predict" if y.is_floating_point() else "class"
+        raise DataError("GFM132", f"all training nodes have the same {same}", where=prepared.name)
     return nodes
 
 

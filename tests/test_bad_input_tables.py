@@ -1,7 +1,8 @@
 """Bad input, the rows about tables and files: each gives its error or its documented handling.
 
-The numbers are those of the table in the notes on reliability; the other rows are in
-test_bad_input_models.py. Seen to fail: see the comment of each row that has one.
+The numbers are those of the table in the notes on reliability. The other rows are in
+test_bad_input_{labels,models,machine}.py; test_bad_input_rows.py knows where each is. Seen to fail:
+see the comment of each row that has one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch_geometric.data import Data, HeteroData
 from graphfm.errors import DataError
 from graphfm.graphs.convert import as_graph, from_networkx, from_pyg
 from graphfm.graphs.files import ReadOptions, read_file
-from tests.bad_input import Case, Row, rows_of
+from tests.bad_input import Case, Row, refused, rows_of
 
 EDGES = "source,target\na,b\nb,c\nc,a\n"
 NODES = "id,size,label\na,1,x\nb,2,y\nc,4,x\n"
@@ -100,9 +101,20 @@ def row_12_repeated_edges(case: Case) -> None:
 
 
 def row_13_repeated_edges_of_other_weights(case: Case) -> None:
-    """The model reads no weights, so no rule is needed: they are counted, and said not to count."""
-    case.read("source,target,weight\na,b,1\na,b,2\nb,c,1\nb,c,1\n")
-    case.said("edge weights are read but not used", "1 differ from those of the same edge")
+    """The model reads no weights; they are merged by a rule all the same, and said not to count.
+
+    Seen to fail with the rule not passed on.
+    """
+    edges = "source,target,weight\na,b,1\nb,c,1\na,b,-1\nb,c,1\na,b,-3\n"
+    for rule, negative in (("sum", 1), ("mean", 1), ("first", 0)):
+        case.log.clear()
+        assert case.read(edges, duplicate_weights=rule).num_edges == 2
+        case.said("edge weights are read but not used", "1 edges were listed with several weights")
+        assert ("1 are negative" in case.log.text) == bool(negative)
+    case.refused("GFM128", "1 edges", "lines 4, 6", "'a' to 'b'", edges=edges,
+                 duplicate_weights="error")  # fmt: skip
+    same = "source,target,weight\na,b,1\na,b,1\n"
+    assert case.read(same, duplicate_weights="error").num_duplicates == 1
 
 
 def row_14_direction_is_looked_at_and_said(case: Case) -> None:
@@ -197,69 +209,12 @@ def row_26_columns_of_every_kind(case: Case) -> None:
     case.said("3 feature columns (1 truth values, 1 dates, 1 categories) give 4 features")
 
 
-def row_29_a_target_that_is_not_there(case: Case) -> None:
-    case.refused("GFM104", "Did you mean 'label'?", "id, size, label", edges=EDGES, nodes=NODES,
-                 target="lable")  # fmt: skip
-    case.refused("GFM104", "--nodes", edges=EDGES, target="label")
-
-
-def row_31_some_labels_are_missing(case: Case) -> None:
-    nodes = "id,s,label\na,1,3\nb,2,\nc,4,-1\nd,5,NA\ne,7,4\n"
-    graph = case.read(EDGES, nodes, target="label")
-    assert graph.y.tolist() == [0, -1, -1, -1, 1] and graph.class_names == ("3", "4")
-    case.said("3 of 5 nodes have no label in 'label' (2 empty or NA, 1 with -1)")
-
-
-def row_34_labels_of_any_kind(case: Case) -> None:
-    def names(*labels: str) -> tuple[str, ...]:
-        rows = [f"{i},{label}" for i, label in zip("abc", labels, strict=True)]
-        return case.read(EDGES, "\n".join(["id,label", *rows]), target="label").class_names
-
-    assert names("12", "3", "12") == ("3", "12")
-    assert names("1.0", "2.0", "1.0") == ("1", "2")
-    assert names("True", "False", "True") == ("False", "True")
-    assert names("b", "10", "b") == ("10", "b")
-    case.refused("GFM118", "regression is not supported", "line 2", edges=EDGES, target="label",
-                 nodes="id,label\na,0.5\nb,1.25\nc,2\n")  # fmt: skip
-
-
 def row_36_lengths_that_differ(case: Case) -> None:
     with pytest.raises(DataError) as caught:
         from_pyg(
             Data(x=torch.rand(3, 2), y=torch.tensor([0, 1]), edge_index=torch.tensor([[0], [1]]))
         )
     case.is_error(caught.value, "GFM116", "num_nodes=3", "2")
-
-
-def row_38_overlapping_splits(case: Case) -> None:
-    nodes = "id,s,train_mask,val_mask\na,1,true,true\nb,2,true,false\nc,4,false,false\n"
-    case.refused("GFM135", "1 nodes", "a", edges=EDGES, nodes=nodes)
-    case.refused("GFM135", "'trian'", "line 2", edges=EDGES, nodes="id,split\na,trian\nb,val\nc,\n")
-
-
-def row_39_a_feature_that_tells_the_label(case: Case) -> None:
-    """Seen to fail with the target left among the features, and with SURE at 1.1."""
-    rng = np.random.default_rng(0)
-    y = np.arange(60) % 2
-    rows = [f"{i},{y[i]},{rng.normal():.3f},{y[i] * 3 + rng.random():.3f}" for i in range(60)]
-    nodes = "\n".join(["id,label,noise,total", *rows])
-    graph = case.read("source,target\n0,1\n", nodes, target="label")
-    assert graph.num_features == 2
-    case.said("possible leakage: column 'total'")
-    assert "'noise'" not in case.log.text
-
-
-def row_40_twins_across_splits(case: Case) -> None:
-    """Seen to fail with the keys of all rows equal, and with those of no rows."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(6, 20)).round(3)
-    x[4] = x[0]
-    split = ["train", "train", "train", "val", "test", "test"]
-    rows = [f"{i},{split[i]}," + ",".join(map(str, x[i])) for i in range(6)]
-    nodes = "\n".join(["id,split," + ",".join(f"x{i}" for i in range(20)), *rows])
-    case.read("source,target\n0,1\n", nodes)
-    case.said("1 test nodes have exactly the features of a training node")
-    assert "val nodes" not in case.log.text
 
 
 def row_43_multigraph_and_heterogeneous(case: Case) -> None:
@@ -280,6 +235,30 @@ def row_44_networkx_ids_and_gaps(case: Case) -> None:
     case.said("1 of 2 nodes lack 'size'")
 
 
+def row_44_attributes_of_a_file(case: Case) -> None:
+    """They keep their names, and a further file is read by the plan of the first.
+
+    Seen to fail with a plan made anew.
+    """
+    graph = nx.path_graph(["a", "b", "c", "d"])
+    for i, (_, record) in enumerate(graph.nodes(data=True)):
+        record |= {"size": float(i), "side": "ns"[i % 2], "title": f"t{i}", "split": "train"}
+    del graph.nodes["d"]["size"]
+    nx.write_graphml(graph, case.folder / "g.graphml")
+    read = read_file(case.folder / "g.graphml")
+    assert [(c.name, c.kind) for c in read.plan] == [("size", "number"), ("side", "category")]
+    assert read.graph.x.tolist()[3] == [1, 1, 0, 1] and read.graph.train_mask.all()
+    case.said("1 attributes are a name of each node and are no features: title", "size 25.0%")
+    other = nx.path_graph(["q", "r"])
+    other.nodes["q"]["side"], other.nodes["r"]["size"] = "s", 7.0
+    nx.write_gml(other, case.folder / "h.gml")
+    again = read_file(case.folder / "h.gml", plan=read.plan).graph
+    assert again.x.tolist() == [[1, 1, 0, 1], [7, 0, 0, 0]]
+    del other.nodes["q"]["side"]
+    nx.write_gml(other, case.folder / "h.gml")
+    refused("GFM130", "side", call=lambda: read_file(case.folder / "h.gml", plan=read.plan))
+
+
 def row_45_adjacency_matrices(case: Case) -> None:
     dense = np.array([[0, 1], [0, 0]])
     assert as_graph(dense).edge_index.tolist() == [[0], [1]]
@@ -292,9 +271,11 @@ def row_45_adjacency_matrices(case: Case) -> None:
 
 def row_46_h5ad(case: Case) -> None:
     anndata = pytest.importorskip("anndata")
+    import pandas as pd
+
     anndata.settings.allow_write_nullable_strings = True
     cells = anndata.AnnData(np.eye(3, 2, dtype=np.float32))
-    cells.obs["kind"] = ["x", None, "y"]
+    cells.obs["kind"] = pd.array(["x", pd.NA, "y"], dtype="string")
     for key in ("connectivities", "distances"):
         cells.obsp[key] = sparse.csr_matrix(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0.0]]))
     path = case.folder / "cells.h5ad"

@@ -267,7 +267,8 @@ def test_one_validation_node(model, graph, caplog: pytest.LogCaptureFixture) -> 
     """The temperature stays near 1, sets hold every class, and both are said."""
     one = torch.zeros(240, dtype=torch.bool)
     one[int(graph.val_mask.nonzero()[0])] = True
-    estimator = GraphFMClassifier(model, tune="probe").fit(graph, graph.train_mask, one)
+    estimator = GraphFMClassifier(model, tune="probe")
+    estimator.fit(graph, train_mask=graph.train_mask, val_mask=one)
     assert estimator.temperature_ == pytest.approx(1, abs=0.2)
     assert "only 1 validation node" in caplog.text and "no node is left" in caplog.text
     caplog.clear()
@@ -284,7 +285,9 @@ def test_no_validation_node(model, graph, caplog: pytest.LogCaptureFixture) -> N
 def test_one_class_among_the_calibration_nodes(model, graph) -> None:
     """The promise is then one about that class; sets are there and are not empty."""
     only = graph.val_mask & (graph.y == 1)
-    estimator = GraphFMClassifier(model, tune="probe").fit(graph, graph.train_mask, only)
+    estimator = GraphFMClassifier(model, tune="probe").fit(
+        graph, train_mask=graph.train_mask, val_mask=only
+    )
     assert 18 <= int(only.sum())
     sets = estimator.predict_set(coverage=0.8)
     assert sets.any(axis=1).all() and not sets.all()
@@ -369,7 +372,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         assert row["abstain"] == ("false" if mine.sum() == 1 else "true")
         assert row["label"] in row["set"].split(";") and 0 <= float(row["novelty"]) < 1
     other = tmp_path / "other.graphml"
-    nx.write_graphml(nx.karate_club_graph(), other)
+    nx.write_graphml(nx.Graph(nx.karate_club_graph().edges), other)
     args = ["--model", out, "--graph", other, "--out", tmp_path / "other.csv", "--coverage", "0.8"]
     done = CliRunner().invoke(app, ["predict", *map(str, args)], prog_name="graphfm")
     assert "calibrated on karate: 80% is no promise here" in done.stderr, done.output

@@ -27,9 +27,10 @@ OPTIONS = {
     "": "debug help install-completion offline show-completion version",
     "demo": "help json out overwrite seed",
     "doctor": "help json",
-    "pretrain": "device dry-run help json out overwrite resume seed",
-    "finetune": "destination device directed dry-run features from graph help id json max-steps "
-    "nodes obsp out overwrite seed source split strip-ids target tune unknown-nodes",
+    "pretrain": "device dry-run help json max-time nproc out overwrite resume seed skip-broken",
+    "finetune": "destination device directed dry-run duplicate-weights ensemble features "
+    "from graph help id json max-steps max-time nodes obsp out overwrite seed "
+    "source split strip-ids target task tune unknown-nodes",
     "predict": "coverage directed graph help json model nodes out overwrite proba target "
     "unknown-nodes",
     "embed": "directed graph help json model nodes out overwrite target unknown-nodes",
@@ -48,6 +49,12 @@ OPTIONS = {
     "recipes list": "help json",
     "recipes show": "help json",
     "recipes validate": "help json",
+    "scaling fit": "by-dataset column held-out help json law method out overwrite plot "
+    "resamples seed",
+    "scaling predict": "fit help json params targets unique",
+    "scaling optimal": "fit flops help json unique",
+    "scaling design": "branch budget draws fit help json like max-runs noise out overwrite "
+    "params seed seeds targets unique",
 }
 
 
@@ -135,7 +142,8 @@ def test_help_names_every_option(name: str) -> None:
 def test_finetune_compares_on_one_split(fitted: tuple[Path, Any]) -> None:
     """Seen to fail when a baseline was scored on all nodes: num_nodes differed."""
     out, said = fitted
-    names = {"graphfm", "majority", "features-only logistic regression", "label propagation"}
+    baselines = {"majority", "features-only logistic regression", "label propagation", "GCN"}
+    names = {"graphfm", *baselines}
     assert set(said["test"]) == names
     split = json.loads((out / "split.json").read_text())
     parts = [set(split["nodes"][part]) for part in ("train", "val", "test")]
@@ -219,8 +227,8 @@ def test_inspect_knows_a_model_and_a_graph(fitted: tuple[Path, Any], graph_file:
 def test_what_is_left_out_is_said(graph_file: Path) -> None:
     """Seen to fail without a handler: the library's log had no reader."""
     done = ran("inspect", graph_file)
-    assert "attribute 'team' is not numeric and is not used" in done.stderr
-    assert "attribute" not in done.stdout
+    assert "3 feature columns (2 numbers, 1 categories) give 4 features" in done.stderr
+    assert "columns" not in done.stdout
     assert f"--graph '{graph_file}'" in done.stderr  # a name with a space, quoted for the shell
 
 

@@ -14,8 +14,9 @@ from scipy import sparse
 from torch_geometric.data import Data, HeteroData
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import as_graph, features, from_networkx, from_pyg, labels, to_pyg
+from graphfm.graphs.convert import as_graph, features, from_networkx, from_pyg, to_pyg
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.labels import labels
 
 
 @settings(deadline=None, max_examples=60)
@@ -92,7 +93,18 @@ def test_labels_of_any_shape_and_type_are_classes() -> None:
         assert names == ("3", "5")
     assert labels(torch.tensor([-100, 4]))[0].tolist() == [-1, 0]
     with pytest.raises(DataError, match="GFM118"):
-        labels(torch.tensor([0.5, 1.0]))
+        labels(torch.tensor([0.5, 1.0]), task="classify")
+
+
+def test_fractions_are_a_continuous_target() -> None:
+    """Seen to fail with float32, which has no 20231123.25, and with -1 taken for unlabelled."""
+    y, names = labels(np.array([20231123.25, -1.0, np.nan]))
+    assert y.tolist()[:2] == [20231123.25, -1.0] and bool(y[2].isnan()) and names == ()
+    whole, _ = labels(np.array([3, 5, -1]), task="regress")
+    assert whole.tolist() == [3.0, 5.0, -1.0]
+    for bad in (np.array([[0.5, 1.0], [1.0, 0.0]]), np.array([0.5, np.inf])):
+        with pytest.raises(DataError, match="GFM118"):
+            labels(bad)
 
 
 def test_stacks_of_splits_are_left_out() -> None:

@@ -16,12 +16,12 @@ from graphfm.errors import DataError, RecipeError
 from graphfm.estimator import GraphFMClassifier
 from graphfm.graphs.catalog import Catalog
 from graphfm.graphs.convert import to_pyg
+from graphfm.graphs.export import target_of, write_tables
 from graphfm.graphs.files import ReadOptions, read_file
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import with_split
 from graphfm.graphs.statistics import describe
 from tests.graphs import synthetic
-from tests.tables import target_of, write_tables
 
 EVALUATION = [e.id for e in Catalog.read().entries.values() if e.role == "evaluation"]
 

@@ -39,9 +39,8 @@ def run(family, module, rng):
 
 
 def test_there_are_parts():
-    assert {"mlp", "perceiver", "joint", "prefix", "classify", "multilabel", "supervised"} <= {
-        kind for _, kind in PARTS
-    }
+    known = {"mlp", "perceiver", "joint", "prefix", "classify", "multilabel", "regress"}
+    assert known | {"supervised"} <= {kind for _, kind in PARTS}
 
 
 @pytest.mark.parametrize(("family", "kind"), PARTS)
@@ -124,6 +123,8 @@ def test_an_unlabelled_target_teaches_nothing(kind):
     y = torch.tensor([0, -1, 2, 1])
     if kind == "multilabel":
         y = torch.tensor([[0, 1, 1], [-1, -1, -1], [1, 0, 0], [0, 0, 1]], dtype=torch.int8)
+    if kind == "regress":
+        y = torch.tensor([0.5, torch.nan, 2.0, -1.0], dtype=torch.float64)
     head.loss(logits, y).sum().backward()
     assert not logits.grad[1].any()
     assert logits.grad[0].any()
@@ -131,7 +132,15 @@ def test_an_unlabelled_target_teaches_nothing(kind):
 
 @pytest.mark.parametrize("kind", kinds("heads"))
 def test_the_uniform_guess_costs_one(kind):
+    """Of a number, the mean: on average over the targets."""
     head = built("heads", kind)
+    if kind == "regress":
+        y = torch.tensor([2001.0, 2003.0, torch.nan], dtype=torch.float64)
+        head.begin(y)
+        zeros = torch.zeros(3, 1)
+        torch.testing.assert_close(head.loss(zeros, y), torch.tensor([1.0, 1.0, 0.0]))
+        assert head.values(zeros).tolist() == [2002.0] * 3
+        return
     y = torch.ones(2, 3, dtype=torch.int8) if kind == "multilabel" else torch.tensor([0, 2])
     torch.testing.assert_close(head.loss(torch.zeros(2, 3), y), torch.ones(2))
 

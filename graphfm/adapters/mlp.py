@@ -66,6 +66,15 @@ class Adapter(nn.Module):
             per_axis = name == "project.weight"
             weight.copy_(theirs[name][:, : self.num_features] if per_axis else theirs[name])
 
+    @torch.no_grad()
+    def flip(self, signs: Tensor) -> None:
+        """Read axes with the signs given, (F,) of -1 and 1: a principal score has none of its own.
+
+        The members of an ensemble differ by it.
+        """
+        if self.project is not None:
+            self.project.weight.mul_(signs)
+
     def forward(self, x: Tensor) -> Tensor:
         """Transformed features (N, F) -> (N, D)."""
         tokens = self.bias.expand(len(x), -1)

@@ -17,6 +17,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from graphfm.baselines.inputs import (
+    MAX_SPARSE_DENSITY,
     Features,
     KnownLabels,
     known_labels,
@@ -31,6 +32,12 @@ DROPOUT = 0.5
 EPOCHS = 200
 LEARNING_RATE = 0.01
 WEIGHT_DECAY = 5e-4
+
+# What one core does, for an estimate: multiplications a second, and what comes on top.
+SPARSE_RATE = 3.5e9  # planetoid-pubmed: 24 s, estimated 25
+DENSE_RATE = 1e10
+EPOCH_SECONDS = 0.002
+BEGIN_SECONDS = 2.0  # importing PyG
 
 
 def gcn(graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0) -> np.ndarray:
@@ -55,6 +62,24 @@ def gcn(graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int 
         edges = _csr(normalised_adjacency(graph, self_loops=True))
         model = _model(x, labels.num_classes)
         return _train(model, edges, labels, torch.Generator().manual_seed(seed))
+
+
+def gcn_seconds(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> float:
+    """About how long :func:`gcn` will take on one core: epochs x (edges + feature entries).
+
+    Three products each: forward, backward, and forward again on validation nodes.
+
+    Raises:
+        DataError: GFM134 without a class per node, as :func:`gcn`.
+    """
+    labels = known_labels(graph, train_mask, val_mask)
+    x = graph.x
+    entries = 2 * graph.num_nodes if x is None else graph.num_nodes * graph.num_features
+    filled = entries if x is None or isinstance(x, Tensor) else x.nnz
+    dense = filled > MAX_SPARSE_DENSITY * entries
+    in_products = (entries if dense else filled) * HIDDEN / (DENSE_RATE if dense else SPARSE_RATE)
+    messages = (graph.num_edges + graph.num_nodes) * (HIDDEN + labels.num_classes) / SPARSE_RATE
+    return BEGIN_SECONDS + EPOCHS * (EPOCH_SECONDS + 3 * (in_products + messages))
 
 
 def _train(

@@ -79,13 +79,13 @@ def known_labels(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> K
         DataError: GFM134 without a class per node, GFM116 for a mask of another length, GFM131
             without a labelled training node.
     """
-    if graph.y is None or graph.y.ndim != 1:
+    if graph.y is None or not graph.has_classes:
         raise DataError(
             "GFM134",
             "baselines need one class per node, got "
             + ("no labels" if graph.y is None else f"y of shape {tuple(graph.y.shape)}"),
             where=graph.name,
-            why="multi-label tasks have no baselines yet" if graph.y is not None else "",
+            why="other tasks have no such baselines" if graph.y is not None else "",
             fix="give y as (N,) int64 classes with -1 for unlabelled nodes",
         )
     y = graph.y

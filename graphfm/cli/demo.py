@@ -32,13 +32,15 @@ def demo(
 
     from graphfm.cli.comparison import comparison_table, split_graph
     from graphfm.cli.finetune import fit
-    from graphfm.cli.inputs import read_graph
+    from graphfm.cli.inputs import read_graph, read_input
     from graphfm.cli.output import new_folder, whole_file
     from graphfm.cli.predict import write_predictions
     from graphfm.config import load_recipe
     from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.export import write_tables
     from graphfm.pretrain import pretrain
     from graphfm.training.curves import draw_curves
+    from graphfm.training.stops import exit_code
 
     recipe = load_recipe("demo")
     mixture = Catalog.read().mixture(recipe.data.mixture)
@@ -47,13 +49,19 @@ def demo(
     began = time.perf_counter()
     note(f"1/3  pretraining on {len(mixture)} graphs: {', '.join(list(mixture)[:6])} ...")
     run = out / "pretrained"
-    pretrain(recipe, out=run)
+    stopped = pretrain(recipe, out=run)["stopped"]
+    if stopped is not None:
+        note(f"stopped by {stopped}")
+        raise typer.Exit(exit_code(stopped))
 
     note(f"2/3  fitting {HELD_OUT}, which was not among them")
-    whole = split_graph(read_graph(HELD_OUT), SPLIT, seed=seed)
+    write_tables(read_graph(HELD_OUT), out)  # as a person has them: edges.csv and nodes.csv
+    given = read_input(str(out), target="label")
+    whole = split_graph(given.graph, SPLIT, seed=seed)
     asked = {
-        "graph": HELD_OUT,
-        "target": None,
+        "graph": str(out),
+        "target": "label",
+        "input": given.to_json(),
         "from": str(run),
         "tune": "decoder",
         "max_steps": None,
@@ -79,4 +87,4 @@ def demo(
         show(f"{HELD_OUT}: {comparison_table(result['scores'])}")
     note(f"{facts['seconds']:.0f} s. Predictions: {preds}. Learning curves: {picture}")
     note(f"TensorBoard: tensorboard --logdir {out}")
-    next_step("graphfm finetune --graph my.graphml --target label --out runs/mine --from", run)
+    next_step("graphfm datasets stats", out, "--target", "label")

@@ -41,6 +41,9 @@ def graph_lines(facts: Mapping[str, Any]) -> str:
 def _task(facts: Mapping[str, Any]) -> str:
     if facts["task"] is None:
         return "none: no labels"
+    if facts["target"] is not None:
+        spread = ", ".join(f"{name} {value:.4g}" for name, value in facts["target"].items())
+        return f"a number, {facts['num_labelled']:,} nodes have one: {spread}"
     counts = facts["class_counts"]
     smallest = min(counts, key=lambda name: counts[name]) if counts else ""
     what = "labels a node may have" if facts["task"] == "multilabel" else "classes"

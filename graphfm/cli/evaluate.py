@@ -21,6 +21,7 @@ from graphfm.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from graphfm.estimator import GraphFMRegressor
     from graphfm.graphs.graph import Graph
 
 
@@ -56,11 +57,15 @@ def evaluate(
     The calibration error is the expected one over 15 bins of equal mass, and what it was before
     temperature scaling.
 
+    For a continuous target: RMSE, MAE and R2 with bootstrap intervals, beside those of the mean.
+
     A graph of OGB is also scored as its leaderboard does it, where ogb is installed.
     """
-    from graphfm.cli.audit import warn_if_seen
     from graphfm.cli.fitted import open_fitted
+    from graphfm.cli.numbers import number_lines
     from graphfm.cli.scores import scores, set_scores
+    from graphfm.cli.unseen import count_unseen, in_order_of, widened
+    from graphfm.estimator import GraphFMRegressor
     from graphfm.training.conformal import check_coverage
     from graphfm.training.metrics import official_metric
 
@@ -75,17 +80,34 @@ def evaluate(
             where=read.name,
             fix="--target ATTRIBUTE",
         )
+    mask = _nodes(read, fit, on)
+    if isinstance(fitted, GraphFMRegressor):
+        found = _numbers(fitted, read, fit, mask, coverage)
+        own, floor, kept = found["model"], found["mean"], found["intervals"]
+        if as_json:
+            floors = None if floor is None else floor.to_json()
+            facts = {**own.to_json(), "mean": floors, "intervals": kept}
+            show_json({"graph": graph, "on": on.value, **facts})
+        else:
+            told = number_lines(own, floor, kept)
+            show(f"{read.name}, {own.num_nodes:,} nodes ({on.value})\n{told}")
+        _done(fitted, read, fit, on, model=model, graph=graph, nodes=nodes)
+        return
     classes = [str(c) for c in fitted.classes_]
-    mask, y = _nodes(read, fit, on), _in_order_of(read, classes)
+    y, unseen = in_order_of(read, classes)
     answers = fitted.answer(read, coverage=coverage)
     assert answers.sets is not None
-    proba = answers.proba
-    result = scores(proba, y, mask, uncalibrated=answers.uncalibrated)
-    sets = set_scores(answers.sets, y, mask, coverage=coverage)
+    proba, before, sets_of = (
+        widened(v, unseen) for v in (answers.proba, answers.uncalibrated, answers.sets)
+    )
+    result = scores(proba, y, mask, uncalibrated=before)
+    sets = set_scores(sets_of, y, mask, coverage=coverage)
+    not_known = count_unseen(y, mask, classes, unseen)
     official = official_metric(read.name, y[mask].numpy(), proba[mask.numpy()])
     if as_json:
         beside = {} if official is None else {"official": dict([official])}
         said = {**result.to_json(), "temperature": fitted.temperature_, "sets": sets}
+        said["unseen_classes"] = not_known
         show_json({"graph": graph, "on": on.value, **said, **beside})
     else:
         lines = {
@@ -107,6 +129,44 @@ def evaluate(
         if official is not None:
             lines["OGB's Evaluator"] = f"{official[0]} {official[1]:.4f}"
         show(f"{read.name}, {result.num_nodes:,} nodes ({on.value})\n{pairs(lines)}")
+    _done(fitted, read, fit, on, model=model, graph=graph, nodes=nodes)
+
+
+def _numbers(
+    fitted: GraphFMRegressor, read: Graph, fit: dict[str, Any], mask: Tensor, coverage: float
+) -> dict[str, Any]:
+    """Scores of a model of a continuous target, of the mean it saw, and of its intervals."""
+    from graphfm.baselines.numbers import mean
+    from graphfm.cli.numbers import interval_scores, number_scores
+    from graphfm.graphs.labels import as_numbers
+
+    read = as_numbers(read)
+    assert read.y is not None
+    said = fitted.answer(read, coverage=coverage)
+    floor = None
+    if fit.get("nodes", {}).get("train") or read.train_mask is not None:
+        train = _nodes(read, fit, Part.TRAIN)
+        if bool((train & read.labelled).any()):
+            floor = number_scores(mean(read, train), read.y, mask)
+    return {
+        "model": number_scores(said.values, read.y, mask),
+        "mean": floor,
+        "intervals": interval_scores(said, read.y, mask, coverage=coverage),
+    }
+
+
+def _done(
+    fitted: Any,
+    read: Graph,
+    fit: dict[str, Any],
+    on: Part,
+    *,
+    model: Path,
+    graph: str,
+    nodes: Path | None,
+) -> None:
+    from graphfm.cli.audit import warn_if_seen
+
     warn_if_seen(read, fitted.not_judged_on_)
     if on is Part.ALL and fit:
         note("of these nodes the model has learned from some: this is no estimate of new ones")
@@ -132,22 +192,3 @@ def _nodes(graph: Graph, fit: dict[str, Any], on: Part) -> Tensor:
         return own
     wanted = set(named)
     return torch.tensor([name in wanted for name in graph.ids()])
-
-
-def _in_order_of(graph: Graph, classes: list[str]) -> Tensor:
-    """Labels numbered as the model numbers its classes; a class it does not know is an error."""
-    import torch
-
-    assert graph.y is not None
-    if list(graph.class_names) == classes:
-        return graph.y
-    unknown = sorted(set(graph.class_names) - set(classes))
-    if unknown or graph.y.ndim == 2:
-        raise DataError(
-            "GFM118",
-            f"the model knows the classes {', '.join(classes)}, the graph has "
-            f"{', '.join(graph.class_names)}",
-            where=graph.name,
-        )
-    numbers = torch.tensor([classes.index(name) for name in graph.class_names] + [-1])
-    return numbers[graph.y]  # -1 reads the last entry

@@ -14,6 +14,8 @@ import typer
 from graphfm.cli.inputs import (
     DestinationOption,
     DirectedOption,
+    DuplicateOption,
+    Duplicates,
     FeaturesOption,
     GraphOption,
     IdOption,
@@ -22,10 +24,13 @@ from graphfm.cli.inputs import (
     SourceOption,
     StripOption,
     TargetOption,
+    TaskKind,
+    TaskOption,
     Unknown,
     UnknownOption,
 )
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
+from graphfm.errors import RecipeError
 
 if TYPE_CHECKING:
     from graphfm.cli.scores import Scores
@@ -38,6 +43,7 @@ FAR = 3.0  # standard deviations from the corpus from which on a graph is said t
 class Tune(StrEnum):
     """How deep a fit reaches into the pretrained model."""
 
+    AUTO = "auto"
     PROBE = "probe"
     ADAPTER = "adapter"
     DECODER = "decoder"
@@ -48,11 +54,13 @@ def finetune(
     graph: GraphOption,
     nodes: NodesOption = None,
     target: TargetOption = None,
+    task: TaskOption = TaskKind.AUTO,
     split: Annotated[
         str | None,
         typer.Option(
-            metavar="TRAIN/VAL/TEST",
-            help="Shares of the labelled nodes. Default: the graph's own split, or 0.6/0.2/0.2.",
+            metavar="SHARES",
+            help="Shares of the labelled nodes, or a table of id and split. Default: the graph's "
+            "own split, or 0.6/0.2/0.2.",
             rich_help_panel="Input",
         ),
     ] = None,
@@ -62,6 +70,7 @@ def finetune(
     id: IdOption = None,
     directed: DirectedOption = None,
     unknown_nodes: UnknownOption = Unknown.ERROR,
+    duplicate_weights: DuplicateOption = Duplicates.SUM,
     strip_ids: StripOption = False,
     obsp: ObspOption = None,
     start: Annotated[
@@ -74,11 +83,32 @@ def finetune(
         ),
     ] = None,
     tune: Annotated[
-        Tune, typer.Option(help="What is learned.", rich_help_panel="Model")
-    ] = Tune.DECODER,
+        Tune,
+        typer.Option(
+            help="What is learned; auto: the probe, then deeper where validation nodes say so.",
+            rich_help_panel="Model",
+        ),
+    ] = Tune.AUTO,
+    ensemble: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Fits of other seeds, whose probabilities are averaged.",
+            rich_help_panel="Model",
+        ),
+    ] = 1,
     max_steps: Annotated[
         int | None,
         typer.Option(min=0, help="Most gradient steps.", rich_help_panel="Training"),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Of the fit and a GCN beside it: 60s, 10m. Default: what they take.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the split and of the fit.", rich_help_panel="Training")
@@ -104,22 +134,26 @@ def finetune(
     """
     from graphfm.cli.comparison import comparison_table, split_graph
     from graphfm.cli.inputs import read_input
-    from graphfm.cli.output import new_folder
+    from graphfm.cli.numbers import number_table, promise
+    from graphfm.cli.output import folder_for_one, new_folder
 
     given = read_input(
         graph,
         nodes=nodes,
         target=target,
+        task=task,
         features=features,
         source=source,
         destination=destination,
         id=id,
         directed=directed,
         unknown_nodes=unknown_nodes,
+        duplicate_weights=duplicate_weights,
         strip_ids=strip_ids,
         obsp=obsp,
     )
     whole = split_graph(given.graph, split, seed=seed)
+    seconds = duration(max_time)
     out = out or Path("runs") / whole.name
     new_folder(out, overwrite=overwrite, dry_run=dry_run)
     asked = {
@@ -129,28 +163,34 @@ def finetune(
         "from": str(start) if start else None,
         "tune": tune.value,
         "max_steps": max_steps,
+        "max_time": seconds,
+        "ensemble": ensemble,
         "seed": seed,
     }
     if dry_run:
-        sizes = {
-            part: int(mask.sum())
-            for part in ("train", "val", "test")
-            if (mask := getattr(whole, f"{part}_mask")) is not None
-        }
-        plan = {**asked, "num_nodes": whole.num_nodes, **sizes, "out": str(out)}
+        from graphfm.cli.fit_plan import fit_plan, plan_lines
+
+        plan = {**asked, **fit_plan(whole, asked, device=device), "out": str(out)}
         if as_json:
             show_json(plan)
         else:
-            show(f"{whole!r}\n{pairs({k: v for k, v in plan.items() if v is not None})}")
+            show(f"{whole!r}\n{pairs(plan_lines(plan))}")
         note("Nothing written.")
+        next_step("graphfm", *(word for word in sys.argv[1:] if word != "--dry-run"))
         return
     kept = {**asked, "input": given.to_json(), "command": shlex.join(["graphfm", *sys.argv[1:]])}
-    result = fit(whole, out=out, asked=kept, device=device)
+    with folder_for_one(out):
+        new_folder(out, overwrite=overwrite)  # again: another process may have filled it meanwhile
+        result = fit(whole, out=out, asked=kept, device=device)
     if as_json:
         show_json({**asked, **result["json"], "out": str(out)})
+    elif "intervals" in result["json"]:
+        show(number_table(result["scores"]))
+        note(promise(result["json"]["intervals"]))
     else:
         show(comparison_table(result["scores"]))
         note(honesty(result["scores"]["graphfm"], result["json"]))
+    note(f"depth {result['json']['depth']}: {result['json']['tune_reason']}")
     warn_of_novelty(result["json"]["corpus_novelty"])
     note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved in {out}")
     beside = ["--nodes", nodes] if nodes else []
@@ -163,19 +203,22 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
     Args:
         whole: The graph, with its split.
         out: Folder to save in.
-        asked: ``from``, ``tune``, ``max_steps`` and ``seed``; kept beside the model.
+        asked: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble`` and ``seed``; kept
+            beside the model.
         device: Where to compute.
     """
     from graphfm.cli.audit import warn_if_seen
     from graphfm.cli.comparison import compare, save_split
+    from graphfm.cli.numbers import compare_numbers, interval_scores
     from graphfm.cli.scores import set_scores
-    from graphfm.estimator import GraphFMClassifier
+    from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
+    from graphfm.training.intervals import Values
     from graphfm.training.receipt import MetricsLog
 
-    steps = {} if asked["max_steps"] is None else {"max_steps": asked["max_steps"]}
-    model = GraphFMClassifier(
-        asked["from"], tune=asked["tune"], seed=asked["seed"], device=device, verbose=True, **steps
-    )
+    given = ("tune", "max_steps", "max_time", "ensemble", "seed")
+    chosen = {name: asked[name] for name in given if asked.get(name) is not None}
+    kind = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
+    model = kind(asked["from"], device=device, verbose=True, **chosen)
     began = time.perf_counter()
     model.fit(whole)
     seconds = time.perf_counter() - began
@@ -186,22 +229,59 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
         log.write("train" if "loss" in record else "eval", int(record["step"]), values)
     log.close()
     answers = model.answer(whole, coverage=COVERAGE)
-    assert answers.sets is not None
-    results = compare(answers, whole, seed=asked["seed"])
-    sets = set_scores(answers.sets, whole.y, whole.test_mask, coverage=COVERAGE)
+    judged = (whole.y, whole.test_mask)
+    if isinstance(answers, Values):
+        results: dict[str, Any] = compare_numbers(answers.values, whole)
+        honest: dict[str, Any] = {"intervals": interval_scores(answers, *judged, coverage=COVERAGE)}
+    else:
+        assert answers.sets is not None
+        limit = asked.get("max_time")
+        left = None if limit is None else limit - seconds
+        results = compare(answers, whole, seed=asked["seed"], seconds=left)
+        honest = {
+            "temperature": model.calibration_.temperature,
+            "sets": set_scores(answers.sets, *judged, coverage=COVERAGE),
+        }
     warn_if_seen(whole, model.not_judged_on_)
     facts = {
         "fit_seconds": seconds,
+        "depth": model.tune_,
+        "tune_reason": model.tune_reason_,
+        "tried": model.tried_,
+        "members": model.members_,
+        "cut_short": model.cut_short_,
         "best_step": model.best_step_,
         "val_score": model.val_score_,
-        "temperature": model.temperature_,
         "calibration_nodes": len(model.calibration_.scores),
-        "sets": sets,
+        **honest,
         "corpus_novelty": model.corpus_novelty_,
         "test": {name: s.to_json() for name, s in results.items()},
     }
     save_split(out, whole, {**asked, **facts})
     return {"model": model, "scores": results, "json": facts}
+
+
+def duration(text: str | None) -> float | None:
+    """Seconds of ``60s``, ``10m`` or a plain number; None of None.
+
+    Raises:
+        RecipeError: GFM209 for what is no duration.
+    """
+    from graphfm.config import seconds
+
+    if text is None:
+        return None
+    try:
+        found = float(seconds(text))
+    except ValueError:
+        found = -1.0
+    if not 0 < found < float("inf"):
+        raise RecipeError(
+            "GFM209",
+            f"expected a time such as 60s, 10m or 1h, got --max-time {text}",
+            fix="--max-time 60s",
+        )
+    return found
 
 
 def honesty(own: Scores, facts: dict[str, Any]) -> str:

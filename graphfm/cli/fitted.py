@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from graphfm.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from graphfm.estimator import GraphFMClassifier
+    from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
     from graphfm.graphs.graph import Graph
 
 
 def open_fitted(
     folder: Path, graph: str, target: str | None, **options: Any
-) -> tuple[GraphFMClassifier, Graph, dict[str, Any]]:
+) -> tuple[GraphFMClassifier | GraphFMRegressor, Graph, dict[str, Any]]:
     """The model, the graph, and what ``split.json`` keeps of the fit.
 
     The attribute that the model learned to predict is not a feature of a new graph either; it need
@@ -38,7 +38,7 @@ def open_fitted(
         )
     from graphfm.cli.comparison import read_split
     from graphfm.cli.inputs import read_input
-    from graphfm.estimator import GraphFMClassifier
+    from graphfm.estimator import load_fitted
     from graphfm.graphs.files import is_graph_file
 
     fit = read_split(folder)
@@ -50,4 +50,4 @@ def open_fitted(
         need_target=target is not None,
         **options,
     ).graph
-    return GraphFMClassifier.load(folder), read, fit
+    return load_fitted(folder), read, fit

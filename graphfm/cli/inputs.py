@@ -23,12 +23,29 @@ GRAPH_HELP = (
 )
 
 
+class TaskKind(StrEnum):
+    """What the target of a file is."""
+
+    AUTO = "auto"
+    CLASSIFY = "classify"
+    REGRESS = "regress"
+
+
 class Unknown(StrEnum):
     """What becomes of an edge whose end the node table does not have."""
 
     ERROR = "error"
     DROP = "drop"
     ADD = "add"
+
+
+class Duplicates(StrEnum):
+    """What becomes of the weights of an edge that is listed more than once."""
+
+    SUM = "sum"
+    MEAN = "mean"
+    FIRST = "first"
+    ERROR = "error"
 
 
 GraphOption = Annotated[str, typer.Option(help=GRAPH_HELP, rich_help_panel=PANEL)]
@@ -88,7 +105,25 @@ DirectedOption = Annotated[
 UnknownOption = Annotated[
     Unknown,
     typer.Option(
-        help="What becomes of edges whose ends the node table does not have.",
+        metavar="RULE",
+        help="Edges whose ends the node table does not have: error, drop, or add the nodes.",
+        rich_help_panel=PANEL,
+    ),
+]
+DuplicateOption = Annotated[
+    Duplicates,
+    typer.Option(
+        metavar="RULE",
+        help="For edges listed with several weights: sum, mean, first or error.",
+        rich_help_panel=PANEL,
+    ),
+]
+TaskOption = Annotated[
+    TaskKind,
+    typer.Option(
+        "--task",
+        metavar="KIND",
+        help="Of the target: classify, regress, or auto: a number if it has fractions.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -119,9 +154,11 @@ class GraphInput:
         """What reading a further graph in the same way needs."""
         from graphfm.graphs.columns import plan_to_json
 
-        kept = ("source", "destination", "id", "directed", "strip_ids", "features", "obsp")
+        kept = ("source", "destination", "id", "directed", "duplicate_weights", "strip_ids",
+                "features", "obsp")  # fmt: skip
         return {
             **{name: getattr(self.options, name) for name in kept},
+            "task": "regress" if self.graph.task.kind == "regress" else "classify",
             "columns": None if self.plan is None else plan_to_json(self.plan),
         }
 
@@ -161,16 +198,19 @@ def read_input(text: str, *, like: dict[str, Any] | None = None, **options: Any)
     given = {name: value for name, value in options.items() if value not in (None, False)}
     if options.get("directed") is False:
         given["directed"] = False
-    if "unknown_nodes" in given:
-        given["unknown_nodes"] = str(given["unknown_nodes"])
+    for choice in ("unknown_nodes", "duplicate_weights", "task"):
+        if choice in given:
+            given[choice] = str(given[choice])
     need_target = bool(options.get("need_target", True))
     if is_graph_file(text):
         asked = ReadOptions(**{**like, **given, "need_target": need_target})
         plan = None if columns is None else plan_from_json(columns)
         read = read_file(Path(text), asked, plan=plan)
         return GraphInput(graph=read.graph, options=asked, plan=read.plan)
-    if given.get("unknown_nodes") == "error":
-        del given["unknown_nodes"]
+    usual = {"unknown_nodes": "error", "duplicate_weights": "sum", "task": "auto"}
+    for choice in usual:
+        if given.get(choice) == usual[choice]:
+            del given[choice]
     given.pop("need_target", None)
     if given:
         flags = {"source", "destination", "directed"} & given.keys() or given.keys()

@@ -26,6 +26,7 @@ from graphfm.cli import (
     predict,
     pretrain,
     recipes,
+    scaling,
 )
 from graphfm.cli import report as report_page
 from graphfm.cli.terminal import note, report, show
@@ -74,6 +75,9 @@ class _Messages(logging.Handler):
         note(record.getMessage())
 
 
+# What gloo and nccl say where a process of the same run is gone.
+LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -91,6 +95,7 @@ app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("report")(report_page.report)
+app.add_typer(scaling.app, name="scaling")
 app.command("explain")(explain.explain)
 
 
@@ -148,6 +153,13 @@ def _known(error: Exception) -> GraphFMError | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return OutputError("GFM403", f"cannot write: {error.strerror}", where=error.filename or "")
+    if any(words in str(error) for words in LOST_PEER):
+        return GraphFMError(
+            "GFM413",
+            "another process of this run has gone",
+            why="what ended it stands above, or in the system's log where it was killed",
+            fix="the same command again goes on from the newest checkpoint; --nproc does so itself",
+        )
     if isinstance(error, PermissionError):
         return OutputError("GFM403", "not allowed", where=str(error.filename or ""))
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from graphfm.errors import OutputError
 
 # What only a folder of ours holds; --overwrite removes no other folder.
-_OURS = ("run.json", "config.resolved.yaml", "split.json", "demo.json")
+_OURS = ("run.json", "config.resolved.yaml", "split.json", "demo.json", ".graphfm.lock")
 
 
 def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> Path:
@@ -44,6 +45,20 @@ def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> 
     if not dry_run:
         make_folder(out)
     return out
+
+
+@contextmanager
+def folder_for_one(out: Path) -> Iterator[None]:
+    """Write to a folder as the only process; the lock lies in the cache, not in the folder.
+
+    Raises:
+        OutputError: GFM802 where another process writes to it, saying which.
+    """
+    from graphfm.graphs.cache import alone
+
+    key = hashlib.sha256(str(out.resolve()).encode()).hexdigest()
+    with alone(key, wait=False, what=str(out)):
+        yield
 
 
 def make_folder(out: Path) -> None:

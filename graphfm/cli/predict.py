@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,19 +17,26 @@ from graphfm.cli.inputs import (
     UnknownOption,
 )
 from graphfm.cli.terminal import next_step, note, show_json
+from graphfm.errors import RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from graphfm.graphs.graph import Graph
 
+NUMBER_COVERAGE = 0.9  # of intervals, where --coverage does not say
 SET_COLUMNS = ["set", "abstain", "novelty"]
 
 
 def predict(
     model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
     graph: GraphOption,
-    out: Annotated[Path, typer.Option(help="CSV to write: id,label,probability.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="CSV to write: id,label,probability; of a number id,prediction,low,high,novelty."
+        ),
+    ],
     target: Annotated[
         str | None,
         typer.Option(help="Node attribute that was predicted; default: the one of the fit."),
@@ -56,9 +63,14 @@ def predict(
     share of the sets holds the true one, among nodes like the validation nodes of the fit.
     `abstain` is true where that is not one class alone (with several labels: not `label`).
     `novelty` is the share of validation nodes whose state is nearer to the training nodes'.
+
+    A model of a continuous target writes `prediction`, and `low` and `high` of the interval that
+    holds the true number as often as --coverage says, 0.9 if it is not given.
     """
     from graphfm.cli.fitted import open_fitted
+    from graphfm.cli.numbers import say_of_intervals, write_numbers
     from graphfm.cli.output import check_file
+    from graphfm.estimator import GraphFMRegressor
     from graphfm.finetune import TARGET
     from graphfm.training.conformal import check_coverage
 
@@ -68,6 +80,18 @@ def predict(
     fitted, read, _ = open_fitted(
         model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
     )
+    if isinstance(fitted, GraphFMRegressor):
+        if proba:
+            raise RecipeError("GFM209", "--proba is about classes, the model predicts a number")
+        asked = NUMBER_COVERAGE if coverage is None else coverage
+        said = fitted.answer(read, coverage=asked)
+        write_numbers(out, read, said)
+        same = read.name == fitted.graph_name_
+        width = say_of_intervals(said, asked, same_graph=same, fitted_on=fitted.graph_name_)
+        known = width if width < float("inf") else None
+        facts = {"out": str(out), "num_nodes": read.num_nodes, "coverage": asked, "width": known}
+        _done(facts, model, graph, nodes, as_json=as_json)
+        return
     classes = [str(c) for c in fitted.classes_]
     several = fitted.model_.specs[TARGET].task.kind == "multilabel"
     answers = fitted.answer(read, coverage=coverage)
@@ -88,9 +112,15 @@ def predict(
             note(f"{abstained:,} of {len(sizes):,} nodes have no set of one class: abstain")
         if answers.filled is not None and answers.filled.any():
             note(f"{answers.filled.sum():,} sets were empty and hold the likeliest class")
+    _done(facts, model, graph, nodes, as_json=as_json)
+
+
+def _done(
+    facts: dict[str, Any], model: Path, graph: str, nodes: Path | None, *, as_json: bool
+) -> None:
     if as_json:
         show_json(facts)
-    note(f"{read.num_nodes:,} predictions in {out}")
+    note(f"{facts['num_nodes']:,} predictions in {facts['out']}")
     flags = ["--nodes", nodes] if nodes else []
     next_step("graphfm evaluate --model", model, "--graph", graph, *flags)
 

@@ -94,10 +94,11 @@ def read_run(folder: Path, command: str) -> Run:
     Raises:
         CheckpointError: GFM301 for a folder that is none, GFM302 for a damaged one, GFM307 for a
             model that is not fitted.
+        DataError: GFM134 for one that predicts a number.
     """
     from graphfm.checkpoint import find_checkpoint, verify_checkpoint
     from graphfm.cli.comparison import read_split
-    from graphfm.errors import CheckpointError
+    from graphfm.errors import CheckpointError, DataError
     from graphfm.report.folder import Run
 
     saved = verify_checkpoint(find_checkpoint(folder))
@@ -106,6 +107,13 @@ def read_run(folder: Path, command: str) -> Run:
             "GFM307",
             f"{folder} is a pretrained model, not fitted to a graph yet",
             fix="graphfm finetune --from it first",
+        )
+    if saved["estimator"].get("kind") == "regress":
+        raise DataError(
+            "GFM134",
+            "the report page is about classes, this model predicts a number",
+            where=str(folder),
+            fix="graphfm evaluate has its scores, graphfm predict its intervals",
         )
     fit = read_split(folder)
     return Run(

@@ -87,7 +87,9 @@ def brief(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # closed by the shell: graphfm ... >&-
+        return
     if not _can_write(stream, text):
         encoding = stream.encoding or "ascii"
         text = text.encode(encoding, "replace").decode(encoding)
@@ -95,7 +97,9 @@ def _write(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def _can_write(stream: TextIO, text: str) -> bool:
+def _can_write(stream: TextIO | None, text: str) -> bool:
+    if stream is None:
+        return True
     try:
         text.encode(stream.encoding or "ascii")
     except UnicodeEncodeError:

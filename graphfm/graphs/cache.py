@@ -10,7 +10,9 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,16 +51,10 @@ def from_cache(
     Raises:
         OutputError: GFM403 if the cache cannot be written.
     """
-    from filelock import FileLock
-
     found = _read(folder, read, name)
     if found is not None:
         return found
-    lock = cache_folder() / "locks" / f"{folder.name}.lock"
-    with writing(folder.parent):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
-    with FileLock(lock):
+    with alone(folder.name, wait=True, what=name):
         found = _read(folder, read, name)  # another process may have made it meanwhile
         if found is None:
             found = make()
@@ -66,6 +62,74 @@ def from_cache(
                 shutil.rmtree(folder, ignore_errors=True)
                 write(found, folder)
     return found
+
+
+@contextmanager
+def alone(key: str, *, wait: bool, what: str) -> Iterator[None]:
+    """One process at a time; the lock lies in the cache and is freed if its process is killed.
+
+    Args:
+        key: What is locked: part of a file name.
+        wait: For whoever holds it, whom a line names; else that is an error.
+        what: That it is about, for the message.
+
+    Raises:
+        OutputError: GFM403 if the cache cannot be written, GFM802 where another process holds it.
+    """
+    path = cache_folder() / "locks" / f"{key}.lock"
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with locked(path, wait=wait, what=what):
+        yield
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool, what: str) -> Iterator[None]:
+    """:func:`alone` by a lock file of any place."""
+    from filelock import FileLock, Timeout
+
+    lock, holder = FileLock(path), path.with_suffix(".json")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = _read_holder(holder)
+        if not wait:
+            raise OutputError(
+                "GFM802", "another process writes to it", where=what, why=who,
+                fix="wait for it, stop it, or choose another --out",
+            ) from None  # fmt: skip
+        log.info("%s: waiting for %s, which makes the same", what, who)
+        lock.acquire()
+    try:
+        _write_holder(holder)
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _write_holder(path: Path) -> None:
+    """Who holds a lock, beside it: the lock itself is emptied by whoever asks for it.
+
+    It serves a message, so a disk that cannot take it is left to say so of what matters.
+    """
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
+    half = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        half.write_text(json.dumps(who), encoding="utf-8")
+        os.replace(half, path)
+    except OSError:
+        half.unlink(missing_ok=True)
+
+
+def _read_holder(path: Path) -> str:
+    """``process 17 on the host ant, since ...``, as far as it has been said."""
+    try:
+        who = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {who['pid']} on {who['host']}, since {who['since']}"
+    except (OSError, ValueError, KeyError):
+        return "a process that has not said who it is"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,20 @@ import torch
 from scipy import sparse
 
 from graphfm.errors import DataError, GraphFMError
-from graphfm.graphs.convert import features, from_adjacency, from_networkx, from_pyg, labels
+from graphfm.graphs.attributes import attribute_frame, attribute_text
+from graphfm.graphs.columns import Column, encode, plan_columns
+from graphfm.graphs.convert import (
+    features,
+    from_adjacency,
+    from_networkx,
+    from_pyg,
+    without_gaps,
+)
 from graphfm.graphs.graph import MASKS, Graph
+from graphfm.graphs.labels import labels
+from graphfm.graphs.spec import Task
 from graphfm.graphs.tables import TableFile
-from graphfm.graphs.targets import no_column, read_labels
+from graphfm.graphs.targets import SPLIT, no_column, read_labels, read_splits, target_columns
 
 if TYPE_CHECKING:
     from graphfm.graphs.files import ReadOptions
@@ -34,17 +45,21 @@ CONVERT = (
 )
 
 
-def read(path: Path, name: str, options: ReadOptions) -> Graph:
-    """Read one file.
+def read(
+    path: Path, name: str, options: ReadOptions, plan: Sequence[Column] | None = None
+) -> tuple[Graph, tuple[Column, ...] | None]:
+    """Read one file: the graph, and how its node attributes became features if they have names.
 
     Args:
         path: Its suffix says what it is.
         name: Id of the graph.
-        options: Of these ``target``, ``need_target``, ``directed`` and ``obsp`` are read.
+        options: Of these ``target``, ``need_target``, ``directed``, ``features``, ``obsp`` and
+            ``task`` are read.
+        plan: How named attributes become features; None = decide.
 
     Raises:
         DataError: GFM103 for a file that is not what its suffix says, GFM305 for one that could run
-            code, and as :class:`Graph`.
+            code, and as :class:`Graph` and :func:`plan_columns`.
     """
     if not path.is_file():
         raise DataError("GFM103", "there is no such file", where=str(path))
@@ -54,12 +69,13 @@ def read(path: Path, name: str, options: ReadOptions) -> Graph:
             "GFM105", f"a {suffix} file holds its nodes itself", where=str(options.nodes),
             fix="leave --nodes out",
         )  # fmt: skip
+    made: tuple[Column, ...] | None = None
     if suffix in MARKUP:
-        graph = _markup(path, suffix, name, options)
+        graph, made = _markup(path, suffix, name, options, plan)
     elif suffix in (".npz", ".npy"):
-        graph = _arrays(path, name)
+        graph = _arrays(path, name, options.task)
     elif suffix in (".pt", ".pth"):
-        graph = _torch(path, name)
+        graph = _torch(path, name, options.task)
     elif suffix == ".h5ad":
         graph = _anndata(path, name, options)
     else:
@@ -72,19 +88,23 @@ def read(path: Path, name: str, options: ReadOptions) -> Graph:
             fix="leave --target out",
         )
     if options.directed is None or options.directed == graph.directed:
-        return graph
+        return graph, made
     fields = {f: getattr(graph, f) for f in ("x", "y", "class_names", "node_ids", *MASKS)}
-    return Graph.from_edges(
+    turned = Graph.from_edges(
         graph.edge_index,
         num_nodes=graph.num_nodes,
         name=name,
         directed=options.directed,
         **fields,
     )
+    return turned, made
 
 
-def _markup(path: Path, suffix: str, name: str, options: ReadOptions) -> Graph:
+def _markup(
+    path: Path, suffix: str, name: str, options: ReadOptions, plan: Sequence[Column] | None
+) -> tuple[Graph, tuple[Column, ...]]:
     import networkx as nx
+    import pyarrow as pa
 
     try:
         if suffix == ".graphml":
@@ -105,16 +125,40 @@ def _markup(path: Path, suffix: str, name: str, options: ReadOptions) -> Graph:
             where=str(path),
             fix="write it again with networkx, Gephi or igraph",
         ) from None
-    target = options.target
-    keys = dict.fromkeys(str(key) for _, record in found.nodes(data=True) for key in record)
-    if target is not None and target not in keys:
-        if options.need_target:
-            raise no_column("GFM104", target, list(keys), str(path))
-        target = None
-    return from_networkx(found, target=target, name=name)
+    records = [dict(record) for _, record in found.nodes(data=True)]
+    for _, record in found.nodes(data=True):
+        record.clear()  # what is left is structure
+    keys = list(dict.fromkeys(str(key) for record in records for key in record))
+    target: list[str] = []
+    if options.target is not None:
+        try:
+            target = target_columns(options.target, keys, str(path))
+        except DataError:
+            if options.need_target:
+                raise
+    fields: dict[str, Any] = {}
+    columns = {key: pa.array(attribute_text(records, key), pa.string()) for key in (*target, SPLIT)}
+    table = TableFile(path=path, names=tuple(keys))
+    if target:
+        wanted = {key: columns[key] for key in target}
+        fields["y"], fields["class_names"] = read_labels(table, wanted, task=options.task)
+    free = [key for key in keys if key not in target]
+    if SPLIT in free:
+        fields |= read_splits(table, {SPLIT: columns[SPLIT]})
+        free.remove(SPLIT)
+    if plan is not None:
+        free = [column.name for column in plan if column.name in free]
+    elif options.features is not None:
+        asked = options.features
+        wished = [] if asked == "none" else target_columns(asked, keys, str(path))
+        free = [key for key in wished if key in free]
+    frame = attribute_frame(path, records, free)
+    chosen = plan_columns(frame) if plan is None else tuple(plan)
+    graph = from_networkx(found, name=name)
+    return graph.replace(x=encode(frame, chosen), **fields), chosen
 
 
-def _arrays(path: Path, name: str) -> Graph:
+def _arrays(path: Path, name: str, task: Task) -> Graph:
     head = b""
     try:
         with path.open("rb") as file:
@@ -131,7 +175,7 @@ def _arrays(path: Path, name: str) -> Graph:
             if isinstance(loaded, np.ndarray):
                 return from_adjacency(loaded, name=name)
             arrays = {key: loaded[key] for key in loaded.files}
-        return _from_arrays(arrays, name, path)
+        return _from_arrays(arrays, name, path, task)
     except (GraphFMError, PermissionError, MemoryError):
         raise
     except Exception as error:  # zlib, zipfile, numpy and scipy each raise their own
@@ -144,9 +188,9 @@ def _arrays(path: Path, name: str) -> Graph:
         ) from None
 
 
-def _from_arrays(arrays: dict[str, Any], name: str, path: Path) -> Graph:
+def _from_arrays(arrays: dict[str, Any], name: str, path: Path, task: Task) -> Graph:
     if "edge_index" in arrays:
-        return _bundle(arrays, name)
+        return _bundle(arrays, name, task)
     if "adj_data" in arrays:
         matrix = _csr(arrays, "adj_")
     elif "format" in arrays and "shape" in arrays:  # scipy.sparse.save_npz
@@ -177,10 +221,10 @@ def _from_arrays(arrays: dict[str, Any], name: str, path: Path) -> Graph:
     return from_adjacency(matrix, name=name)
 
 
-def _bundle(arrays: dict[str, Any], name: str) -> Graph:
+def _bundle(arrays: dict[str, Any], name: str, task: Task) -> Graph:
     """``edge_index``, and ``x`` or the parts of a sparse one, ``y``, masks, ``num_nodes``."""
     x = _csr(arrays, "x_") if "x_data" in arrays else arrays.get("x")
-    y, class_names = labels(arrays.get("y"))
+    y, class_names = labels(arrays.get("y"), task=task)
     edges = arrays["edge_index"]
     sizes = [len(arrays[key]) for key in ("y", "node_ids") if key in arrays]
     sizes += [x.shape[0]] if x is not None else []
@@ -195,7 +239,7 @@ def _bundle(arrays: dict[str, Any], name: str) -> Graph:
         edges,
         num_nodes=num_nodes,
         name=name,
-        x=features(x),
+        x=features(without_gaps(x, name)),
         y=y,
         class_names=class_names,
         node_ids=None if ids is None else tuple(str(i) for i in ids.tolist()),
@@ -210,7 +254,7 @@ def _csr(arrays: dict[str, Any], prefix: str) -> Any:
     return matrix
 
 
-def _torch(path: Path, name: str) -> Graph:
+def _torch(path: Path, name: str, task: Task) -> Graph:
     from torch_geometric.data import Data
     from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.storage import GlobalStorage
@@ -252,7 +296,7 @@ def _torch(path: Path, name: str) -> Graph:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyG, where it has to guess num_nodes
-            return from_pyg(loaded, name=name)
+            return from_pyg(loaded, name=name, task=task)
     except (GraphFMError, MemoryError):
         raise
     except Exception as error:  # tensors of the wrong kinds or shapes
@@ -294,14 +338,18 @@ def _anndata(path: Path, name: str, options: ReadOptions) -> Graph:
     if options.target is not None:
         columns = [str(column) for column in cells.obs.columns]
         if options.target in columns:
-            words = [None if v is None or v != v else str(v) for v in cells.obs[options.target]]
+            gone = cells.obs[options.target].isna()  # None, NaN, or pandas' NA, which has no truth
+            values = zip(cells.obs[options.target], gone, strict=True)
+            words = [None if missing else str(value) for value, missing in values]
             table = TableFile(path=path, names=tuple(columns))
-            y, class_names = read_labels(table, {options.target: pa.array(words, pa.string())})
+            y, class_names = read_labels(
+                table, {options.target: pa.array(words, pa.string())}, task=options.task
+            )
         elif options.need_target:
             raise no_column("GFM104", options.target, columns, f"{path}, obs")
     graph = from_adjacency(cells.obsp[key], name=name)
     return graph.replace(
-        x=features(cells.X),
+        x=features(without_gaps(cells.X, name)),
         y=y,
         class_names=class_names,
         node_ids=tuple(str(i) for i in cells.obs_names),

@@ -7,6 +7,7 @@ Shapes:
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.errors import DataError
-from graphfm.graphs.graph import MASKS, Graph, class_names_of
+from graphfm.graphs.graph import MASKS, Graph
+from graphfm.graphs.labels import attribute_labels, labels
+from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
 
@@ -23,37 +26,51 @@ SPARSE_COLUMNS = 128  # narrower matrices are small either way
 SPARSE_DENSITY = 0.1  # CSR takes 8 bytes an entry, dense 4 a cell: a fifth of the memory or less
 
 
-def as_graph(thing: Any, *, target: str | None = None) -> Graph:
+def as_graph(thing: Any, *, target: str | None = None, task: Task = "auto") -> Graph:
     """Read whatever a user has as a graph.
 
     Args:
         thing: A :class:`Graph`, a PyG ``Data``, a NetworkX graph, an adjacency matrix of SciPy or
-            NumPy, or an id of the catalog.
-        target: The node attribute to predict, for a NetworkX graph.
+            NumPy, a file or folder, or an id of the catalog.
+        target: The node attribute to predict, for a NetworkX graph, or the column, for a file;
+            ``graphs.files.read_file`` takes more of what a file does not say.
+        task: ``regress`` = labels are numbers, ``classify`` = classes, ``auto`` = numbers where
+            they have fractions.
 
     Raises:
-        DataError: GFM102 for anything else.
+        DataError: GFM102 for anything else, GFM118 for labels that are not what ``task`` says.
     """
     if isinstance(thing, Graph):
         return thing
-    if isinstance(thing, str):
+    if isinstance(thing, str | Path):
+        from graphfm.graphs.files import ReadOptions, is_graph_file, read_file
+
+        if isinstance(thing, Path) or is_graph_file(thing):
+            options = ReadOptions(target=target, task=task, need_target=target is not None)
+            return read_file(Path(thing), options).graph
         from graphfm.graphs.catalog import Catalog
 
         return Catalog.read().load(thing)
     if any(hasattr(thing, name) for name in ("edge_index", "adj_t", "edge_types")):
-        return from_pyg(thing)
-    if hasattr(thing, "is_directed") and hasattr(thing, "nodes"):
-        return from_networkx(thing, target=target)
+        return from_pyg(thing, task=task)
+    if is_networkx(thing):
+        return from_networkx(thing, target=target, task=task)
     if sparse.issparse(thing) or isinstance(thing, np.ndarray):
         return from_adjacency(thing)
     raise DataError(
         "GFM102",
-        f"expected a Graph, a PyG Data, a NetworkX graph or a dataset id, got {type(thing)}",
+        "expected a Graph, a PyG Data, a NetworkX graph, a file or a dataset id, got "
+        f"{type(thing)}",
         fix="Graph.from_edges(edge_index, num_nodes=...) makes one from arrays",
     )
 
 
-def from_pyg(data: Any, *, name: str = "graph") -> Graph:
+def is_networkx(thing: Any) -> bool:
+    """Whether it has the methods of a NetworkX graph."""
+    return hasattr(thing, "is_directed") and hasattr(thing, "nodes")
+
+
+def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
     """A PyG ``Data`` as a graph.
 
     Missing features get the mean of their column and a column that marks them. Identity-matrix
@@ -75,7 +92,7 @@ def from_pyg(data: Any, *, name: str = "graph") -> Graph:
         edge_index = torch.stack([row, col])
     if edge_index is None:
         edge_index = torch.empty((2, 0), dtype=torch.int64)
-    y, class_names = labels(getattr(data, "y", None))
+    y, class_names = labels(getattr(data, "y", None), task=task)
     masks: dict[str, Any] = {}
     for mask in MASKS:
         values = getattr(data, mask, None)
@@ -94,7 +111,7 @@ def from_pyg(data: Any, *, name: str = "graph") -> Graph:
         edge_index,
         num_nodes=int(data.num_nodes or 0),
         name=name,
-        x=features(_without_gaps(getattr(data, "x", None), name)),
+        x=features(without_gaps(getattr(data, "x", None), name)),
         y=y,
         class_names=class_names,
         node_ids=tuple(str(i) for i in node_ids) if node_ids is not None else None,
@@ -149,7 +166,7 @@ def to_pyg(graph: Graph) -> Any:
     if isinstance(x, sparse.csr_array):
         x = torch.from_numpy(x.toarray())
     y = graph.y
-    if y is not None and y.ndim == 1 and _are_numbers(graph.class_names):
+    if y is not None and graph.has_classes and _are_numbers(graph.class_names):
         numbers = torch.tensor([int(c) for c in graph.class_names] + [-1])
         y = numbers[y]  # -1 reads the last entry
     data = Data(x=x, edge_index=graph.edge_index, y=y, num_nodes=graph.num_nodes)
@@ -162,13 +179,16 @@ def to_pyg(graph: Graph) -> Any:
     return data
 
 
-def from_networkx(graph: Any, *, target: str | None = None, name: str = "graph") -> Graph:
+def from_networkx(
+    graph: Any, *, target: str | None = None, name: str = "graph", task: Task = "auto"
+) -> Graph:
     """A NetworkX graph; its node ids are kept as text, its numeric node attributes are features.
 
     Args:
         graph: Directed or not, multi or not; edge attributes are not read.
-        target: The node attribute that holds the class; nodes without it are unlabelled.
+        target: The node attribute that holds the label; nodes without it are unlabelled.
         name: Id of the graph.
+        task: As :func:`as_graph` takes it.
 
     Raises:
         DataError: GFM104 when no node has the target, and as :class:`Graph`.
@@ -183,7 +203,7 @@ def from_networkx(graph: Any, *, target: str | None = None, name: str = "graph")
 
     matrix = nx.to_scipy_sparse_array(graph, nodelist=nodes, weight=None, dtype=np.int64).tocoo()
     records = [record for _, record in graph.nodes(data=True)]
-    y, class_names = _target(records, target, name)
+    y, class_names = attribute_labels(records, target, name, task)
     made = Graph.from_edges(
         np.stack([matrix.row, matrix.col]).astype(np.int64),
         num_nodes=len(nodes),
@@ -230,48 +250,53 @@ def features(x: Any) -> Tensor | sparse.csr_array | None:
     return matrix
 
 
-def labels(y: Any) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Labels as :class:`Graph` holds them, with class names; classes that no node has are left out.
+def without_gaps(x: Any, name: str) -> Any:
+    """Features whose missing values are the mean of their column, marked by a further one.
 
-    Raises:
-        DataError: GFM118 for one column of fractions.
+    Args:
+        x: A dense tensor or array, or a SciPy matrix, (N, F); anything else is left as it is.
+        name: Of the graph, for the line that says how many were missing.
     """
-    if y is None:
-        return None, ()
-    y = torch.as_tensor(y).detach().cpu()
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim == 2:
-        known = torch.where(y.isfinite(), y, torch.full_like(y, -1)) if y.is_floating_point() else y
-        return known.to(torch.int8), class_names_of(y)
-    if y.is_floating_point():
-        known = torch.where(y.isfinite(), y, torch.full_like(y, -1))
-        if (known != known.round()).any():
-            raise DataError(
-                "GFM118",
-                "labels must be classes, got fractions",
-                fix="cut the values into classes first",
-            )
-        y = known
-    y = y.to(torch.int64)
-    classes, codes = torch.unique(y.clamp(min=-1), return_inverse=True)
-    unlabelled = int(len(classes) > 0 and classes[0] == -1)
-    return codes - unlabelled, tuple(str(c) for c in classes[unlabelled:].tolist())
-
-
-def _without_gaps(x: Any, name: str) -> Any:
-    """Dense features whose missing values are the mean of their column, marked by a further one."""
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        x = torch.from_numpy(x)
+    if sparse.issparse(x):
+        return _sparse_without_gaps(sparse.csr_array(x), name)
     if not isinstance(x, Tensor) or x.layout != torch.strided or not x.is_floating_point():
         return x
     gone = torch.isnan(x)
     if x.ndim != 2 or not gone.any():
         return x
     columns = gone.any(dim=0)
-    log.warning("%s: %.1f%% of the feature values are missing; they get the mean of their column, "
-                "and %d columns say where", name, 100 * float(gone.float().mean()),
-                int(columns.sum()))  # fmt: skip
+    _say_of_gaps(name, int(gone.sum()), x.numel(), int(columns.sum()))
     mean = torch.nan_to_num(torch.nanmean(x, dim=0))
     return torch.cat([torch.where(gone, mean, x), gone[:, columns].to(x.dtype)], dim=1)
+
+
+def _sparse_without_gaps(x: sparse.csr_array, name: str) -> sparse.csr_array:
+    gone = np.isnan(x.data) if x.dtype.kind == "f" else np.zeros(0, dtype=bool)
+    if not gone.any():
+        return x
+    num_rows, width = x.shape
+    missing = np.bincount(x.indices[gone], minlength=width)
+    total = np.bincount(x.indices, weights=np.where(gone, 0, x.data), minlength=width)
+    mean = total / np.maximum(num_rows - missing, 1)
+    at = sparse.csr_array(x).tocoo()
+    marked = sparse.csr_array(
+        (np.ones(int(gone.sum()), x.dtype), (at.row[gone], at.col[gone])), shape=x.shape
+    )
+    columns = np.flatnonzero(missing)
+    _say_of_gaps(name, int(gone.sum()), num_rows * width, len(columns))
+    filled = sparse.csr_array(
+        (np.where(gone, mean[x.indices], x.data).astype(x.dtype), x.indices, x.indptr),
+        shape=x.shape,
+    )
+    return sparse.csr_array(sparse.hstack([filled, marked[:, columns]], format="csr"))
+
+
+def _say_of_gaps(name: str, num_gone: int, num_values: int, num_columns: int) -> None:
+    log.warning("%s: %.1f%% of the feature values are missing; they get the mean of their column, "
+                "and %d columns say where", name, 100 * num_gone / num_values,
+                num_columns)  # fmt: skip
 
 
 def _are_numbers(names: tuple[str, ...]) -> bool:
@@ -292,27 +317,6 @@ def _is_identity(matrix: sparse.csr_array) -> bool:
     return bool(square and (matrix.diagonal() == 1).all())
 
 
-def _target(
-    records: list[dict[str, Any]], target: str | None, name: str
-) -> tuple[Tensor | None, tuple[str, ...]]:
-    if target is None:
-        return None, ()
-    values = [record.get(target) for record in records]
-    known = [None if _is_missing(value) else str(value) for value in values]
-    classes = sorted({value for value in known if value is not None})
-    if not classes:
-        present = sorted({str(key) for record in records for key in record})
-        raise DataError(
-            "GFM104",
-            f"no node has the attribute {target!r}; there are {', '.join(present) or 'none'}",
-            where=name,
-        )
-    if all(c.isdecimal() for c in classes):
-        classes.sort(key=int)
-    number = {c: i for i, c in enumerate(classes)} | {None: -1}
-    return torch.tensor([number[value] for value in known]), tuple(classes)
-
-
 def _numeric_attributes(
     records: list[dict[str, Any]], target: str | None, name: str
 ) -> Tensor | sparse.csr_array | None:
@@ -331,7 +335,3 @@ def _numeric_attributes(
             column[missing] = 0 if missing.all() else column[~missing].mean()
         columns.append(column)
     return features(np.stack(columns, axis=1)) if columns else None
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))

@@ -20,6 +20,8 @@ from graphfm.graphs.tables import MistypedError, TableFile
 log = logging.getLogger(__name__)
 
 UnknownNodes = Literal["error", "drop", "add"]
+DuplicateWeights = Literal["sum", "mean", "first", "error"]
+RULES = {"sum": "summed", "mean": "their mean is taken", "first": "the first one counts"}
 FEW = 5  # ids that a message names
 NEAR = 1_000_000  # ids up to which those that look alike are searched for: 1 s
 
@@ -94,21 +96,62 @@ class EdgeList:
             row[:] = code.to_numpy()
         return pairs, ids
 
-    def say_of_weights(self, pairs: np.ndarray, num_nodes: int) -> None:
-        """Weights are checked and then left alone: the model does not read them."""
+    def merge_weights(self, pairs: np.ndarray, ids: Any, rule: DuplicateWeights) -> None:
+        """Give an edge that is listed more than once one weight, and say what the weights are.
+
+        The model does not read them; they are checked all the same, so that none of them is taken
+        for granted.
+
+        Args:
+            pairs: (2, E) places among the ids, as :meth:`match` gives them.
+            ids: (N,) text.
+            rule: ``sum``, ``mean``, ``first``, or ``error`` where two weights differ.
+
+        Raises:
+            DataError: GFM128 for weights that differ under ``error``.
+        """
         if self.weight is None:
             return
-        order = np.argsort(pairs[0] * num_nodes + pairs[1], kind="stable")
-        key = (pairs[0] * num_nodes + pairs[1])[order]
-        again = key[1:] == key[:-1]
-        conflicts = int((again & (self.weight[order][1:] != self.weight[order][:-1])).sum())
+        key = pairs[0] * len(ids) + pairs[1]
+        order = np.argsort(key, kind="stable")
+        key, weight = key[order], self.weight[order].astype(np.float64)
+        starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
+        first = weight[starts]
+        counts = np.diff(np.append(starts, len(key)))
+        other = weight != np.repeat(first, counts)
+        conflicts = int(np.logical_or.reduceat(other, starts).sum()) if len(key) else 0
+        if conflicts and rule == "error":
+            raise self._conflict(order[other], pairs, ids, conflicts)
+        if rule != "first" and len(key):
+            first = np.add.reduceat(weight, starts)
+            first = first / counts if rule == "mean" else first
+        self.weight = first.astype(np.float32)
         parts = [f"{count:,} {what}" for count, what in (
-            (int((self.weight < 0).sum()), "are negative"),
-            (int((self.weight == 0).sum()), "are zero (the edge is kept)"),
-            (conflicts, "differ from those of the same edge listed before"),
+            (int((first < 0).sum()), "are negative"),
+            (int((first == 0).sum()), "are zero (the edge is kept)"),
+            (conflicts, f"edges were listed with several weights ({RULES.get(rule, rule)}; "
+                        "--duplicate-weights)"),
         ) if count]  # fmt: skip
         log.warning("%s: edge weights are read but not used by the model%s", self.table.path.name,
                     f"; {', '.join(parts)}" if parts else "")  # fmt: skip
+
+    def _conflict(
+        self, lines: np.ndarray, pairs: np.ndarray, ids: Any, conflicts: int
+    ) -> DataError:
+        """The error for weights that differ, with the lines that differ from the first of theirs.
+
+        Edges whose end was dropped are no longer counted in lines, so no line is named then.
+        """
+        lines = np.sort(lines)
+        whole = pairs.shape[1] == len(self.ends[0])
+        where = self.table.where(lines[:FEW].tolist()) if whole else str(self.table.path)
+        one, other = (ids[int(place)].as_py() for place in pairs[:, lines[0]])
+        return DataError(
+            "GFM128",
+            f"{conflicts:,} edges are listed more than once, with weights that differ",
+            where=f"{where}: {one!r} to {other!r}",
+            fix="--duplicate-weights sum, mean or first",
+        )
 
     def _unknown(self, codes: list[Any], ids: Any, nodes: TableFile | None) -> DataError:
         import pyarrow as pa

@@ -21,11 +21,18 @@ import numpy as np
 from graphfm.errors import DataError
 from graphfm.graphs import containers, tables
 from graphfm.graphs.columns import Column, encode, plan_columns
-from graphfm.graphs.edges import UnknownNodes, clean_ids, read_edges, warn_of_look_alikes
+from graphfm.graphs.edges import (
+    DuplicateWeights,
+    UnknownNodes,
+    clean_ids,
+    read_edges,
+    warn_of_look_alikes,
+)
 from graphfm.graphs.frames import Frame, read_frame
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.headers import id_column, read_header
-from graphfm.graphs.leaks import telling_columns, twins_of_train
+from graphfm.graphs.leaks import say_of_twins, telling_columns
+from graphfm.graphs.spec import Task
 from graphfm.graphs.tables import TableFile, open_table
 from graphfm.graphs.targets import (
     MASK_COLUMNS,
@@ -40,6 +47,7 @@ log = logging.getLogger(__name__)
 EDGE_FILES = ("edges", "edge", "links", "relationships", "edgelist")
 NODE_FILES = ("nodes", "node", "vertices")
 FEW = 5  # ids that a message names
+HUB = 100_000  # neighbors; a sample of 16 says little of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +63,11 @@ class ReadOptions:
         id: Column of the node table; default: by its usual names, else the first.
         directed: None = look; False = every line stands for both directions.
         unknown_nodes: What becomes of an edge whose end the node table does not have.
+        duplicate_weights: What becomes of the weights of an edge that is listed more than once.
         strip_ids: Cut space around ids.
         features: Columns to use, as ``target``, or ``none``; None = all.
         obsp: Which graph of the cells of an .h5ad.
+        task: Whether the target is a class or a number; ``auto`` = a number with fractions is one.
     """
 
     nodes: Path | None = None
@@ -68,9 +78,11 @@ class ReadOptions:
     id: str | None = None
     directed: bool | None = None
     unknown_nodes: UnknownNodes = "error"
+    duplicate_weights: DuplicateWeights = "sum"
     strip_ids: bool = False
     features: str | None = None
     obsp: str | None = None
+    task: Task = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +121,11 @@ def read_file(
         options = replace(options, nodes=options.nodes or nodes)
     name = re.sub(r"[^a-z0-9]+", "-", _stem(path).lower()).strip("-") or "graph"
     if path.name.removesuffix(".gz").endswith(containers.SUFFIXES):
-        return ReadGraph(graph=containers.read(path, name, options))
+        graph, made = containers.read(path, name, options, plan)
+        if made is not None:
+            _say_what_leaks(graph, made)
+        _say_what_is_odd(graph)
+        return ReadGraph(graph=graph, plan=made or None)
     read = _read_tables(path, name, options, plan)
     _say_what_is_odd(read.graph)
     return read
@@ -154,6 +170,7 @@ class _Nodes:
     frame: Frame
     target: list[str]
     splits: list[str]
+    task: Task
 
     def rows(self, index: np.ndarray, ids: Any) -> _Nodes:
         """Some rows, in this order; -1 gives a row without any value."""
@@ -202,7 +219,7 @@ def _read_tables(
         fields = _node_fields(nodes, plan)
     if not len(ids):
         raise DataError("GFM101", "a graph needs at least one node, got none", where=str(path))
-    listed.say_of_weights(pairs, len(ids))
+    listed.merge_weights(pairs, ids, options.duplicate_weights)
     del listed.ends
     graph = Graph.from_edges(
         pairs,
@@ -270,6 +287,7 @@ def _read_nodes(path: Path, options: ReadOptions, plan: Sequence[Column] | None)
         frame=frame,
         target=target,
         splits=splits,
+        task=options.task,
     )
 
 
@@ -321,7 +339,7 @@ def _node_fields(nodes: _Nodes, plan: Sequence[Column]) -> dict[str, Any]:
     fields: dict[str, Any] = {"x": encode(nodes.frame, plan)}
     if nodes.target:
         fields["y"], fields["class_names"] = read_labels(
-            nodes.table, {name: nodes.text[name] for name in nodes.target}
+            nodes.table, {name: nodes.text[name] for name in nodes.target}, task=nodes.task
         )
     if nodes.splits:
         fields |= read_splits(nodes.table, {name: nodes.text[name] for name in nodes.splits})
@@ -349,9 +367,7 @@ def _say_what_leaks(graph: Graph, plan: Sequence[Column]) -> None:
                     graph.name, column, label)  # fmt: skip
     if len(told) > FEW:
         log.warning("%s: possible leakage: so do %d more columns", graph.name, len(told) - FEW)
-    for part, count in twins_of_train(graph).items():
-        log.warning("%s: possible leakage: %s %s nodes have exactly the features of a training "
-                    "node", graph.name, f"{count:,}", part)  # fmt: skip
+    say_of_twins(graph)
 
 
 def _say_what_is_odd(graph: Graph) -> None:
@@ -360,10 +376,16 @@ def _say_what_is_odd(graph: Graph) -> None:
         log.warning("%s: there are no edges: only features tell nodes apart", name)
     else:
         rowptr, _ = graph.neighbors
-        alone = int((rowptr.diff() == 0).sum())
+        degree = rowptr.diff()
+        alone, most = int((degree == 0).sum()), int(degree.max())
         if alone:
             log.warning("%s: %s of %s nodes have no neighbor; they are predicted from their "
                         "features only", name, f"{alone:,}", f"{graph.num_nodes:,}")  # fmt: skip
+        if most >= HUB:
+            at = int(degree.argmax())
+            hub = str(at) if graph.node_ids is None else graph.node_ids[at]
+            log.warning("%s: node %r has %s neighbors; of so many the model reads a sample, always "
+                        "the same", name, hub, f"{most:,}")  # fmt: skip
     if graph.num_duplicates:
         log.info("%s: %s edges were listed more than once and are merged", name,
                  f"{graph.num_duplicates:,}")  # fmt: skip

@@ -91,7 +91,7 @@ def read_frame(
         except MistypedError as error:
             raise DataError("GFM103", f"not readable: {error}", where=str(table.path)) from None
     if finite:
-        _check_finite(frame)
+        check_finite(frame)
     return frame
 
 
@@ -155,7 +155,12 @@ def _stacked(blocks: list[Numbers], width: int) -> Numbers:
     return sparse.csr_array(sparse.vstack(blocks, format="csr"))
 
 
-def _check_finite(frame: Frame) -> None:
+def check_finite(frame: Frame) -> None:
+    """Refuse infinite numbers.
+
+    Raises:
+        DataError: GFM117 with the first of them.
+    """
     values = frame.numbers if isinstance(frame.numbers, np.ndarray) else frame.numbers.data
     if not np.isinf(values).any():
         return

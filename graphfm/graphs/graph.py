@@ -36,7 +36,8 @@ class Graph:
             graph holds both directions; self-loops are kept.
         directed: Whether some edge lacks its reverse.
         x: (N, F) float32, dense or ``scipy.sparse.csr_array``; None where there are no features.
-        y: (N,) int64 classes, or (N, C) int8 labels of 0 and 1; -1 = unlabelled.
+        y: (N,) int64 classes, or (N, C) int8 labels of 0 and 1, -1 = unlabelled; or (N,) float64
+            numbers, a continuous target, NaN = unlabelled.
         class_names: Name of each class or label, (C,).
         train_mask: (N,) bool, nodes to learn from; None where the graph has no split of its own.
         val_mask: (N,) bool, nodes to choose by.
@@ -131,8 +132,15 @@ class Graph:
     @property
     def task(self) -> TaskSpec:
         """What there is to predict."""
+        if self.y is not None and self.y.is_floating_point():
+            return TaskSpec(kind="regress", num_classes=1)
         kind = "multilabel" if self.y is not None and self.y.ndim == 2 else "classify"
         return TaskSpec(kind=kind, num_classes=self.num_classes)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its labels are one class a node: not several, and no number."""
+        return self.y is not None and self.y.ndim == 1 and not self.y.is_floating_point()
 
     @cached_property
     def edge_index(self) -> Tensor:
@@ -150,21 +158,36 @@ class Graph:
     @property
     def num_self_loops(self) -> int:
         """Edges from a node to itself."""
-        return int((self.edge_index[0] == self.edge_index[1]).sum())
+        return int(self._loops().sum())
 
     @cached_property
     def neighbors(self) -> tuple[Tensor, Tensor]:
         """``(rowptr, col)`` as the model reads it: both directions, without self-loops."""
-        row, col = self.edge_index[0].numpy(), self.edge_index[1].numpy()
-        apart = row != col
-        matrix = _adjacency(row[apart], col[apart], self.num_nodes)
-        if self.directed:
-            matrix = matrix.maximum(matrix.T).tocsr()
+        loops = self._loops()
+        if not self.directed and not loops.any():
+            return self.rowptr, self.col
+        row, col = self._rows()[~loops], self.col.numpy()[~loops]
+        if not self.directed:
+            ends = np.cumsum(np.bincount(row, minlength=self.num_nodes))
+            rowptr = np.concatenate([np.zeros(1, dtype=np.int64), ends])
+            return torch.from_numpy(rowptr), torch.from_numpy(col)
+        matrix = _adjacency(row, col, self.num_nodes)
+        matrix = matrix.maximum(matrix.T).tocsr()
         matrix.sort_indices()
         return (
             torch.from_numpy(matrix.indptr.astype(np.int64)),
             torch.from_numpy(matrix.indices.astype(np.int64)),
         )
+
+    def _rows(self) -> np.ndarray:
+        """(E,) the node at the near end of every edge, in 32 bits where they fit."""
+        number = np.int32 if self.num_nodes < 2**31 else np.int64
+        return np.repeat(np.arange(self.num_nodes, dtype=number), self.rowptr.diff().numpy())
+
+    def _loops(self) -> np.ndarray:
+        """(E,) bool: edges from a node to itself."""
+        same: np.ndarray = self._rows() == self.col.numpy()
+        return same
 
     @cached_property
     def fingerprint(self) -> str:
@@ -194,9 +217,11 @@ class Graph:
 
     def __repr__(self) -> str:
         kind = "directed" if self.directed else "undirected"
+        number = self.task.kind == "regress"
+        target = "a continuous target" if number else f"{self.num_classes} classes"
         return (
             f"Graph({self.name}: {self.num_nodes:,} nodes, {self.num_edges:,} edges, {kind}, "
-            f"{self.num_features:,} features, {self.num_classes} classes)"
+            f"{self.num_features:,} features, {target})"
         )
 
     def _check_structure(self) -> None:
@@ -266,6 +291,9 @@ class Graph:
         if self.y is None:
             return
         self._check_rows("y", len(self.y))
+        if self.y.is_floating_point():
+            self._check_numbers(self.y)
+            return
         wanted, top = (torch.int64, self.num_classes - 1) if self.y.ndim == 1 else (torch.int8, 1)
         columns = self.y.ndim == 1 or self.y.shape[1] == self.num_classes
         low = int(self.y.min()) if self.y.numel() else 0
@@ -275,6 +303,15 @@ class Graph:
                 "GFM118",
                 f"y must be {wanted} from -1 (unlabelled) to {top} for {self.num_classes} class "
                 f"names, got {tuple(self.y.shape)} {self.y.dtype} from {low} to {high}",
+                where=self.name,
+            )
+
+    def _check_numbers(self, y: Tensor) -> None:
+        if y.dtype != torch.float64 or y.ndim != 1 or self.class_names or bool(y.isinf().any()):
+            raise DataError(
+                "GFM118",
+                "a continuous target must be (N,) float64 without infinities and without class "
+                f"names, got {tuple(y.shape)} {y.dtype} and {self.num_classes} names",
                 where=self.name,
             )
 
@@ -290,6 +327,8 @@ class Graph:
 
 def labelled_nodes(y: Tensor) -> Tensor:
     """Nodes with at least one known label: (N,) or (N, C) -> (N,) bool."""
+    if y.is_floating_point():
+        return ~y.isnan()
     return y >= 0 if y.ndim == 1 else (y >= 0).any(dim=1)
 
 

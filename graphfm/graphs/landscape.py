@@ -136,7 +136,7 @@ def feature_signal(graph: Graph) -> float:
     Columns are scaled to unit deviation; half the nodes of each class give its mean, the others are
     told apart.
     """
-    if graph.x is None or graph.y is None or not graph.num_features:
+    if graph.x is None or graph.y is None or not graph.num_features or not graph.has_classes:
         return 0.0
     y = graph.y.numpy()
     nodes = np.random.default_rng(0).permutation(np.flatnonzero(y >= 0))[:NUM_SAMPLED]

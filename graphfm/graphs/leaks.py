@@ -6,11 +6,15 @@ Shapes:
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from scipy import sparse, stats
 from torch import Tensor
 
 from graphfm.graphs.graph import MASKS, Graph
+
+log = logging.getLogger(__name__)
 
 SURE = 0.999  # area under the ROC curve of one column for one class
 SAMPLE = 1000  # labelled nodes: 1 s at 8,000 columns
@@ -23,7 +27,7 @@ def telling_columns(graph: Graph) -> list[tuple[int, str]]:
 
     The area under the ROC curve comes from the ranks (Mann and Whitney 1947) of a sample.
     """
-    if graph.x is None or graph.y is None or graph.y.ndim == 2:
+    if graph.x is None or graph.y is None or not graph.has_classes:
         return []
     nodes = np.flatnonzero(graph.labelled.numpy())
     if len(nodes) > SAMPLE:
@@ -63,6 +67,13 @@ def twins_of_train(graph: Graph) -> dict[str, int]:
             if count:
                 found[mask.removesuffix("_mask")] = count
     return found
+
+
+def say_of_twins(graph: Graph) -> None:
+    """A line for each part of the split that holds nodes with the features of a training node."""
+    for part, count in twins_of_train(graph).items():
+        log.warning("%s: possible leakage: %s %s nodes have exactly the features of a training "
+                    "node", graph.name, f"{count:,}", part)  # fmt: skip
 
 
 def row_keys(x: Tensor | sparse.csr_array) -> np.ndarray:

@@ -11,7 +11,7 @@ Shapes:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ TOLERANCE = 1e-6  # of an eigenvalue; the encoding is stored with 7 digits
 RESTART = 3  # times k Lanczos vectors kept: 60k-node grid 8 s; with scipy's 2k + 1, 18 s
 DIFFUSION_ROUNDS = 4
 DIFFUSION_STEPS = 16  # a round; 64 in all: 0.7 s on that grid, overlap with the exact ones 0.5
+ROWS = 2**20  # of a tall matrix at a time
 DIFFUSION_EXTRA = 8  # columns beyond k, so that the k-th is not the worst of them
 
 
@@ -81,17 +82,19 @@ def encode_positions(
     start = time.perf_counter()
     n = len(rowptr) - 1
     degree = np.diff(rowptr.numpy())
-    adjacency = sparse.csr_array(
-        (np.ones(len(col)), col.numpy(), rowptr.numpy()), shape=(n, n), dtype=np.float64
-    )
     inverse = np.where(degree > 0, 1 / np.maximum(degree, 1), 0.0)
+    root = np.sqrt(inverse)
+    small = max(n, len(col)) < 2**31
+    places = col.numpy().astype(np.int32 if small else np.int64)  # half the bytes of a large graph
+    ends = rowptr.numpy().astype(places.dtype)
     pe = np.zeros((n, position_dim(k)), dtype=np.float32)
     pe[:, 2 * k] = np.log1p(degree)
-    pe[:, 2 * k + 1] = inverse * (adjacency @ inverse)  # sum over neighbors of 1 / (d_i d_j)
-
-    root = np.sqrt(inverse)
-    normal = (sparse.diags_array(root) @ adjacency @ sparse.diags_array(root)).tocsr()
-    num_components, owner = connected_components(adjacency, directed=False)
+    normal = sparse.csr_array((inverse[places], places, ends), shape=(n, n))
+    # sum over neighbors of 1 / (d_i d_j)
+    pe[:, 2 * k + 1] = inverse * np.asarray(normal.sum(axis=1)).ravel()
+    normal.data[:] = root[places]
+    normal.data *= np.repeat(root, degree)
+    num_components, owner = connected_components(normal, directed=False)
     sizes = np.bincount(owner, minlength=num_components)
     order = np.argsort(sizes[owner] * num_components + owner, kind="stable")  # by size, then owner
     by_size = np.sort(sizes)
@@ -108,11 +111,18 @@ def encode_positions(
     for size in by_size[by_size > limit]:  # each has more than 256 nodes
         nodes = order[first : first + size]
         first += size
-        rows = normal[nodes]
-        part = sparse.csr_array((rows.data, place[rows.indices], rows.indptr), shape=(size, size))
+        rows = normal[nodes] if size < n else normal
+        if first == n:
+            del normal, places  # the last component is the largest: not twice in memory
+        if size < n:
+            rows.indices = place[rows.indices].astype(rows.indices.dtype)
+        part = sparse.csr_array((rows.data, rows.indices, rows.indptr), shape=(size, size))
+        del rows
         top = np.sqrt(degree[nodes] / degree[nodes].sum())
         found = _lanczos(part, top, k, deadline, seed)
         methods.add("eigsh" if found else "diffusion")
+        if not found:
+            part = part.astype(np.float32)  # half the time of double
         values, vectors = found or _diffuse(part, top, k, seed)
         pe[nodes, :k] = vectors * np.sqrt(size)
         pe[nodes, k : 2 * k] = np.clip(values, 0, 2)
@@ -168,6 +178,11 @@ def _lanczos(
     v0 = np.random.default_rng(seed).standard_normal(m)
     options = {"ncv": RESTART * k, "tol": TOLERANCE, "maxiter": 10**6}  # the clock ends it
     try:
+        began = time.perf_counter()
+        times(v0)
+        least = RESTART * k * (time.perf_counter() - began)  # products until the first restart
+        if time.perf_counter() + least > deadline:
+            return None  # at 10 million nodes, 20 s and 4 GB of vectors for nothing
         values, vectors = eigsh(operator, k=k, which="LA", v0=v0, **options)
     except (_OutOfTime, ArpackError):
         return None
@@ -183,20 +198,35 @@ def _diffuse(
     One round is a Chebyshev filter (Zhou, Saad, Tiago, Chelikowsky 2006): it damps what varies
     faster than the basis does by now, and t steps reach as far as t^2 steps of a random walk.
     Rayleigh-Ritz then turns the basis so that it looks like eigenvectors, in the same order.
+
+    Args:
+        normal: (M, M) float32: half the time of double.
+        top: (M,), the eigenvector of 0.
+        k: How many.
+        seed: Of the random vectors.
     """
-    normal, top = normal.astype(np.float32), top.astype(np.float32)  # half the time of double
+    top = top.astype(np.float32)
 
     def times(v: np.ndarray) -> np.ndarray:
-        out: np.ndarray = normal @ v - 2 * np.outer(top, top @ v)
+        out: np.ndarray = normal @ v
+        weights = top @ v
+        for rows in _blocks(len(out)):
+            out[rows] -= 2 * np.outer(top[rows], weights)
         return out
 
-    start = np.random.default_rng(seed).standard_normal((len(top), k + DIFFUSION_EXTRA))
-    basis, low = start.astype(np.float32), 0.0
+    rng = np.random.default_rng(seed)
+    basis, low = np.empty((len(top), k + DIFFUSION_EXTRA), dtype=np.float32), 0.0
+    for rows in _blocks(len(top)):
+        basis[rows] = rng.standard_normal(basis[rows].shape)
     for _ in range(DIFFUSION_ROUNDS):
         before, after = basis, _shifted(times, basis, low)
         for _ in range(DIFFUSION_STEPS - 1):
-            before, after = after, 2 * _shifted(times, after, low) - before
-        basis = np.linalg.qr(after)[0]
+            further = _shifted(times, after, low)
+            for rows in _blocks(len(top)):
+                further[rows] = 2 * further[rows] - before[rows]
+            before, after = after, further
+        del before, further
+        basis = _orthonormal(after)
         values, turn = np.linalg.eigh(basis.T @ times(basis))
         basis, values = basis @ turn[:, ::-1], values[::-1]
         low = max(float(values[-1]), 0.0)
@@ -205,7 +235,34 @@ def _diffuse(
 
 def _shifted(times: Callable[[np.ndarray], np.ndarray], v: np.ndarray, low: float) -> np.ndarray:
     """Apply the operator with the unwanted part of its spectrum, [-1, low], moved to [-1, 1]."""
-    return (2 * times(v) + (1 - low) * v) / (1 + low)
+    out = times(v)
+    for rows in _blocks(len(v)):
+        out[rows] = (2 * out[rows] + (1 - low) * v[rows]) / (1 + low)
+    return out
+
+
+def _orthonormal(v: np.ndarray) -> np.ndarray:
+    """Orthonormal columns of the same span, (M, S): QR of blocks of rows, then of their R's.
+
+    One decomposition of 10 million rows, which numpy does in double, would take 6 GB.
+    """
+    blocks = list(_blocks(len(v)))
+    if len(blocks) == 1:
+        return np.linalg.qr(v)[0]
+    upper = []
+    for rows in blocks:
+        v[rows], r = np.linalg.qr(v[rows].astype(np.float64))
+        upper.append(r)
+    left = np.linalg.qr(np.concatenate(upper))[0].reshape(len(blocks), -1, v.shape[1])
+    for rows, part in zip(blocks, left, strict=True):
+        v[rows] = v[rows] @ part
+    return v
+
+
+def _blocks(num_rows: int) -> Iterator[slice]:
+    """Rows of a tall matrix in pieces: what is made in passing stays small."""
+    for start in range(0, num_rows, ROWS):
+        yield slice(start, min(start + ROWS, num_rows))
 
 
 class _OutOfTime(Exception):

@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs import features, position
 from graphfm.graphs.cache import cache_folder, from_cache, read_folder, write_folder
 from graphfm.graphs.catalog import Catalog
@@ -141,30 +143,44 @@ def prepare(
     )
 
 
-def prepare_many(ids: Sequence[str], catalog: Catalog, *, jobs: int = 1) -> list[PreparedGraph]:
+def prepare_many(
+    ids: Sequence[str],
+    catalog: Catalog,
+    *,
+    jobs: int = 1,
+    broken: dict[str, str] | None = None,
+) -> list[PreparedGraph]:
     """Load and prepare graphs of the catalog, in the order of ``ids``.
 
     Args:
         ids: Ids of the catalog.
         catalog: Where they are looked up.
         jobs: Processes that fill the cache; the graphs are then read from it.
+        broken: Takes the ids that fail, and why; they are left out. None = the first is an error.
+
+    Raises:
+        GraphFMError: Of the graph that fails, with its id; GFM191 where the error is not ours.
     """
     from tqdm import tqdm
 
-    wanted = list(dict.fromkeys(ids))
-    for id in wanted:  # one after the other: a server gives one stream its full speed
-        catalog.fetch(id)
+    failed: dict[str, str] = {} if broken is None else broken
+    wanted = []
+    for id in dict.fromkeys(ids):  # one after the other: a server gives one stream its full speed
+        with _named(id, broken):
+            catalog.fetch(id)
+            wanted.append(id)
     prepared: dict[str, PreparedGraph] = {}
     # disable=None: no bar where stderr is not a terminal
     with tqdm(total=len(wanted), desc="preparing", unit="graph", disable=None) as bar:
         new = []
         for id in wanted:
-            graph = catalog.load(id) if jobs == 1 or catalog.is_cached(id) else None
-            if graph is not None and (jobs == 1 or _is_cached(graph)):
-                prepared[id] = prepare(graph)
-                bar.update()
-            else:
-                new.append(id)
+            with _named(id, broken):
+                graph = catalog.load(id) if jobs == 1 or catalog.is_cached(id) else None
+                if graph is not None and (jobs == 1 or _is_cached(graph)):
+                    prepared[id] = prepare(graph)
+                    bar.update()
+                else:
+                    new.append(id)
         if new:
             # Largest first, so that no process ends long after the others.
             new.sort(key=lambda id: -(catalog.entry(id).num_edges or 0))
@@ -172,12 +188,38 @@ def prepare_many(ids: Sequence[str], catalog: Catalog, *, jobs: int = 1) -> list
             with ProcessPoolExecutor(
                 jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
             ) as pool:
-                waiting = [pool.submit(_fill_cache, catalog, id) for id in new]
+                waiting = {pool.submit(_fill_cache, catalog, id): id for id in new}
                 for done in as_completed(waiting):
-                    done.result()
+                    with _named(waiting[done], broken):
+                        done.result()
                     bar.update()
-        prepared |= {id: prepare(catalog.load(id)) for id in new}
-    return [prepared[id] for id in ids]
+        prepared |= {id: prepare(catalog.load(id)) for id in new if id not in failed}
+    return [prepared[id] for id in ids if id not in failed]
+
+
+@contextmanager
+def _named(id: str, broken: dict[str, str] | None) -> Iterator[None]:
+    """Say which graph an error is of, or keep it for later and go on."""
+    try:
+        yield
+    except MemoryError:
+        raise  # of the machine, not of the graph
+    except Exception as error:
+        ours = error if isinstance(error, GraphFMError) else None
+        if broken is not None:
+            broken[id] = f"{ours.code} {ours.what}" if ours else f"{type(error).__name__}: {error}"
+        elif ours is not None:
+            where = ours.where if id in ours.where else f"{id}: {ours.where}".removesuffix(": ")
+            raise type(ours)(
+                ours.code, ours.what, where=where, why=ours.why, fix=ours.fix
+            ) from error
+        else:
+            raise DataError(
+                "GFM191",
+                f"a graph cannot be read: {type(error).__name__}: {error}",
+                where=id,
+                fix="graphfm datasets verify, or leave it out: --skip-broken",
+            ) from error
 
 
 def _is_cached(graph: Graph) -> bool:

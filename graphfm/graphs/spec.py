@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Task = Literal["auto", "classify", "regress"]
+"""What a user says of labels; ``auto``: numbers with fractions are a continuous target."""
+
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -17,10 +20,10 @@ class _Spec(BaseModel):
 class TaskSpec(_Spec):
     """What there is to predict about a node."""
 
-    kind: Literal["classify", "multilabel"] = "classify"
-    """The head that does it: one class of several, or any number of labels."""
+    kind: Literal["classify", "multilabel", "regress"] = "classify"
+    """The head that does it: one class of several, any number of labels, or one number."""
     num_classes: int = Field(ge=0)
-    """Classes, or labels."""
+    """Classes, or labels; 1 for a number."""
 
 
 class GraphSpec(_Spec):

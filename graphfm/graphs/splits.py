@@ -1,4 +1,4 @@
-"""Seeded, stratified splits, keyed by id.
+"""Seeded, stratified splits, keyed by id; and those that a file gives.
 
 A node's place depends on its id, its class, the seed and the ids of its class: not on the order of
 the rows, the machine or the process.
@@ -9,14 +9,24 @@ Shapes:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from graphfm.errors import DataError
-from graphfm.graphs.graph import Graph
+from graphfm.graphs.graph import Graph, labelled_nodes
+from graphfm.graphs.headers import id_column, read_header
+from graphfm.graphs.tables import open_table
+from graphfm.graphs.targets import SPLIT, no_column, read_splits
+
+log = logging.getLogger(__name__)
+
+FEW = 5  # ids or classes that a message names
 
 Masks = tuple[Tensor, Tensor, Tensor]
 
@@ -32,10 +42,11 @@ def stratified_split(
 
     Within each class every part gets its share of the nodes, rounded up or down. A class that has
     any labelled node has at least one of them in train. A node with several labels has no one
-    class: (N, C) labels are divided as one class.
+    class, and a number is none: (N, C) labels and a continuous target are divided as one class.
 
     Args:
-        y: (N,) classes or (N, C) labels of 0 and 1; -1 = unlabelled, and in no part.
+        y: (N,) classes or (N, C) labels of 0 and 1; -1 = unlabelled, and in no part; or (N,)
+            numbers, NaN = unlabelled.
         sizes: Shares of train, val and test; what they lack to 1 is left out.
         seed: Another seed is another split.
         ids: Name of each node, (N,), unique; None = its position.
@@ -55,9 +66,9 @@ def stratified_split(
     if ids is not None and len(ids) != len(y):
         raise DataError("GFM145", f"ids must name each of the {len(y)} nodes, got {len(ids)}")
     labels = y.numpy()
-    known = (labels >= 0) if labels.ndim == 1 else (labels >= 0).any(axis=1)
-    rows = np.flatnonzero(known)
-    strata = labels[rows] if labels.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
+    rows = np.flatnonzero(labelled_nodes(y).numpy())
+    one_class = y.ndim == 1 and not y.is_floating_point()
+    strata = labels[rows] if one_class else np.zeros(len(rows), dtype=np.int64)
 
     keys = stable_hash([str(i) for i in range(len(y))] if ids is None else ids, seed=seed)[rows]
     order = np.lexsort((keys, strata))  # class by class, and by hash within a class
@@ -100,6 +111,96 @@ def with_split(
         )
     train, val, test = stratified_split(graph.y, sizes, seed=seed, ids=graph.node_ids)
     return graph.replace(train_mask=train, val_mask=val, test_mask=test)
+
+
+def with_split_file(graph: Graph, path: Path) -> Graph:
+    """The same graph with the split of a table of two columns, ``id`` and ``split``.
+
+    Nodes that the table does not name are in no part.
+
+    Args:
+        graph: Its node ids are those of the table.
+        path: CSV or Parquet; ``split`` holds train, val or test, or nothing.
+
+    Raises:
+        DataError: GFM127 without a column ``split``, GFM135 for an id that is not in the graph, in
+            two parts at once, or in a part of another name, and as :func:`open_table`.
+    """
+    from pyarrow import compute as pc
+
+    table = open_table(path)
+    header = read_header(table.names)
+    if SPLIT not in table.names:
+        raise no_column("GFM127", SPLIT, table.names, str(path))
+    id_name, _ = id_column([f for f in header if f.raw != SPLIT], None, str(path))
+    text = table.text([id_name, SPLIT])
+    ids = text[id_name].combine_chunks().fill_null("")
+    masks = read_splits(table, {SPLIT: text[SPLIT]})
+    place = pc.index_in(ids, value_set=_id_array(graph))
+    gone = np.flatnonzero(np.asarray(place.is_null()))
+    if len(gone):
+        named = pc.unique(ids.take(gone))
+        raise DataError(
+            "GFM135",
+            f"the split names {len(named):,} nodes that the graph does not have",
+            where=f"{table.where(gone[:FEW].tolist())}: {_listed(named)}",
+            why="ids are compared as exact text",
+            fix="delete the lines, or write the ids as they are in the graph",
+        )
+    at = place.to_numpy(zero_copy_only=False)
+    parts = {name: np.zeros(graph.num_nodes, dtype=bool) for name in masks}
+    for name, mask in masks.items():
+        parts[name][at[mask.numpy()]] = True
+    times = np.zeros(graph.num_nodes, dtype=np.int8)
+    for part in parts.values():
+        times += part
+    if (times > 1).any():
+        nodes = np.flatnonzero(times > 1)
+        rows = np.flatnonzero(np.isin(at, nodes))
+        raise DataError(
+            "GFM135",
+            f"splits must not overlap, but {len(nodes):,} nodes are in two of them",
+            where=f"{table.where(rows[:FEW].tolist())}: {_listed(pc.unique(ids.take(rows)))}",
+            fix="give every node to at most one of train, val and test",
+        )
+    left = graph.num_nodes - sum(int(part.sum()) for part in parts.values())
+    log.info("%s: %s; %s of %s nodes are in no part", path.name,
+             ", ".join(f"{part.sum():,} {name.removesuffix('_mask')}"
+                       for name, part in parts.items()) or "no part at all",
+             f"{left:,}", f"{graph.num_nodes:,}")  # fmt: skip
+    made = {name: torch.from_numpy(part) for name, part in parts.items()}
+    return graph.replace(**{"train_mask": None, "val_mask": None, "test_mask": None, **made})
+
+
+def say_of_classes(graph: Graph) -> None:
+    """Name the classes that no training node has, and those of a single labelled node."""
+    if graph.y is None or not graph.has_classes or graph.train_mask is None:
+        return
+    y, width = graph.y, graph.num_classes
+    all_of = torch.bincount(y[y >= 0], minlength=width)
+    learned = torch.bincount(y[graph.train_mask & (y >= 0)], minlength=width)
+    for what, found in (
+        ("have no training node and are never predicted", (all_of > 0) & (learned == 0)),
+        ("have one labelled node, which is not both learned from and judged on", all_of == 1),
+    ):
+        names = [graph.class_names[i] for i in found.nonzero().flatten().tolist()]
+        if names:
+            log.warning("%s: %d of %d classes %s: %s", graph.name, len(names), width, what,
+                        ", ".join(map(repr, names[:FEW]))
+                        + (", ..." if len(names) > FEW else ""))  # fmt: skip
+
+
+def _id_array(graph: Graph) -> Any:
+    import pyarrow as pa
+
+    if graph.node_ids is None:
+        return pa.array(np.arange(graph.num_nodes)).cast(pa.string())
+    return pa.array(graph.node_ids, pa.string())
+
+
+def _listed(names: Any) -> str:
+    shown = ", ".join(map(repr, names.slice(0, FEW).to_pylist()))
+    return shown + (", ..." if len(names) > FEW else "")
 
 
 def stable_hash(words: Sequence[str], *, seed: int) -> np.ndarray:

@@ -46,6 +46,7 @@ def describe(graph: Graph) -> dict[str, Any]:
         "feature_density": _density(graph),
         "task": graph.task.kind if graph.y is not None else None,
         "num_classes": graph.num_classes,
+        "target": _quantiles(graph),
         "num_labelled": num_labelled,
         "num_unlabelled": graph.num_nodes - num_labelled,
         "class_counts": counts,
@@ -68,7 +69,7 @@ def homophily(graph: Graph) -> dict[str, float] | None:
     would give, 1 at most; absent where one class holds every end (Platonov et al. 2023, arXiv
     2209.06177, section 3).
     """
-    if graph.y is None or graph.y.ndim == 2:
+    if graph.y is None or not graph.has_classes:
         return None
     rowptr, col = graph.neighbors
     row = torch.repeat_interleave(torch.arange(graph.num_nodes), rowptr.diff())
@@ -88,6 +89,15 @@ def homophily(graph: Graph) -> dict[str, float] | None:
     return found
 
 
+def _quantiles(graph: Graph) -> dict[str, float] | None:
+    """Quantiles of a continuous target; None for classes."""
+    if graph.y is None or not graph.y.is_floating_point() or not bool(graph.labelled.any()):
+        return None
+    known = graph.y[graph.labelled].numpy()
+    found = np.quantile(known, list(QUANTILES.values())).tolist()
+    return dict(zip(QUANTILES, found, strict=True))
+
+
 def _balance(counts: np.ndarray) -> float | None:
     if len(counts) < 2 or not counts.sum():
         return None
@@ -105,7 +115,7 @@ def _density(graph: Graph) -> float | None:
 
 
 def _class_counts(graph: Graph) -> dict[str, int]:
-    if graph.y is None:
+    if graph.y is None or graph.y.is_floating_point():
         return {}
     if graph.y.ndim == 1:
         counts = torch.bincount(graph.y[graph.y >= 0], minlength=graph.num_classes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import DataError
+from graphfm.graphs.spec import Task
 from graphfm.graphs.tables import MISSING, TableFile
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,10 @@ def no_column(code: str, name: str, names: Sequence[str], where: str) -> DataErr
     )
 
 
-def read_labels(table: TableFile, columns: dict[str, Any]) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels of one column of classes, or of several of 0 and 1.
+def read_labels(
+    table: TableFile, columns: dict[str, Any], *, task: Task = "auto"
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels of one column of classes or of numbers, or of several of 0 and 1.
 
     Empty cells, ``NA`` and its like, and ``-1`` among numbers are no label. Classes are ordered by
     number if all are numbers, else by their text.
@@ -70,12 +74,15 @@ def read_labels(table: TableFile, columns: dict[str, Any]) -> tuple[Tensor, tupl
     Args:
         table: Where they come from.
         columns: Text by the name of its column, (N,) each.
+        task: ``regress`` = numbers, ``classify`` = classes, ``auto`` = numbers where they have
+            fractions.
 
     Returns:
-        ``(y, class_names)``: (N,) int64 or (N, C) int8, -1 = unlabelled.
+        ``(y, class_names)``: (N,) int64 or (N, C) int8, -1 = unlabelled; or (N,) float64, NaN =
+        unlabelled, without class names.
 
     Raises:
-        DataError: GFM118 for numbers that are no classes.
+        DataError: GFM118 for numbers that are no classes, or text that is no number.
     """
     if len(columns) > 1:
         return _several(table, columns)
@@ -83,19 +90,24 @@ def read_labels(table: TableFile, columns: dict[str, Any]) -> tuple[Tensor, tupl
 
     name, values = next(iter(columns.items()))
     values, num_missing = _known(values)
+    if task == "regress":
+        return _numbers(table, name, values, num_missing), ()
     classes = [str(v) for v in values.unique().drop_null().to_pylist()]
     numbers = [_number(c) for c in classes]
     if classes and all(number is not None for number in numbers):
         broken = [c for c, n in zip(classes, numbers, strict=True) if n is not None and n != n // 1]
+        if broken and task == "auto":
+            log.info("%s: %r holds fractions such as %s: a continuous target", table.path.name,
+                     name, ", ".join(broken[:3]))  # fmt: skip
+            return _numbers(table, name, values, num_missing), ()
         if broken:
             rows = np.flatnonzero(pc.equal(values, broken[0]).to_numpy(zero_copy_only=False))[:3]
             raise DataError(
                 "GFM118",
-                f"{name!r} holds fractions such as {', '.join(broken[:3])}: regression is not "
-                "supported",
+                f"{name!r} holds fractions such as {', '.join(broken[:3])}",
                 where=table.where(rows.tolist()),
                 why="a label is one of a few classes",
-                fix="cut the values into classes first",
+                fix="--task regress for a continuous target, or cut the values into classes",
             )
         if len(classes) == len(set(numbers)):  # 1.0 is 1, but 1 and 01 stay two
             classes = [str(int(n)) for n in numbers if n is not None]
@@ -118,6 +130,27 @@ def read_labels(table: TableFile, columns: dict[str, Any]) -> tuple[Tensor, tupl
         log.info("%s: %s of %s nodes have no label in %r (%s)", table.path.name,
                  f"{num_missing + num_minus:,}", f"{len(y):,}", name, ", ".join(parts))  # fmt: skip
     return torch.from_numpy(y.astype(np.int64)), ordered
+
+
+def _numbers(table: TableFile, name: str, values: Any, num_missing: int) -> Tensor:
+    """Text without space around it -> (N,) float64, NaN where there is none."""
+    words = values.dictionary_encode()
+    numbers = [_finite(word) for word in words.dictionary.to_pylist()]
+    codes = words.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+    bad = [i for i, number in enumerate(numbers) if number is None]
+    if bad:
+        rows = np.flatnonzero(np.isin(codes, bad))[:FEW]
+        shown = ", ".join(repr(words.dictionary[i].as_py()) for i in bad[:FEW])
+        raise DataError(
+            "GFM118",
+            f"a continuous target is a column of finite numbers, but {name!r} holds {shown}",
+            where=table.where(rows.tolist()),
+            fix="--task classify if these are classes; an empty cell is an unlabelled node",
+        )
+    if num_missing:
+        log.info("%s: %s of %s nodes have no value in %r (empty or NA)", table.path.name,
+                 f"{num_missing:,}", f"{len(codes):,}", name)  # fmt: skip
+    return torch.from_numpy(np.array([*numbers, np.nan], dtype=np.float64)[codes])
 
 
 def read_splits(table: TableFile, columns: dict[str, Any]) -> dict[str, Tensor]:
@@ -191,8 +224,14 @@ def _known(values: Any) -> tuple[Any, int]:
 
 
 def _number(text: str) -> float | None:
+    """A number that can name a class: whole ones above 2^53 are no longer exact."""
+    number = _finite(text)
+    return number if number is not None and abs(number) < 2**53 else None
+
+
+def _finite(text: str) -> float | None:
     try:
         number = float(text)
     except ValueError:
         return None
-    return number if abs(number) < 2**53 else None
+    return number if math.isfinite(number) else None

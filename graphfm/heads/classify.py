@@ -44,6 +44,11 @@ class Head(LinearHead):
         return logits.softmax(dim=1)
 
     @staticmethod
+    def pooled(logits: Tensor) -> Tensor:
+        """Logits of the mean probabilities of M members, up to a constant: (M, Q, C) -> (Q, C)."""
+        return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))
+
+    @staticmethod
     def targets(y: Tensor, num_classes: int) -> Tensor:
         """What a closed-form fit regresses on: (Q,) -> (Q, C), one-hot."""
         return F.one_hot(y, num_classes).to(torch.float64)

@@ -44,6 +44,14 @@ class Head(LinearHead):
         return logits.sigmoid()
 
     @staticmethod
+    def pooled(logits: Tensor) -> Tensor:
+        """Logits of the mean probabilities of M members: (M, Q, C) -> (Q, C).
+
+        ``log sum p - log sum (1 - p)``: exact where a probability rounds to 1.
+        """
+        return F.logsigmoid(logits).logsumexp(dim=0) - F.logsigmoid(-logits).logsumexp(dim=0)
+
+    @staticmethod
     def targets(y: Tensor, num_classes: int) -> Tensor:
         """What a closed-form fit regresses on: (Q, C) -> (Q, C); an unknown label counts as 1/2."""
         del num_classes

@@ -153,3 +153,14 @@ class LinearHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """States, with raw columns behind them if any, (Q, D + R) -> logits (Q, C)."""
         return self.score(states)
+
+    def begin(self, y: Tensor) -> None:
+        """Take from the training labels the unit of logits; classes have none."""
+
+    @staticmethod
+    def pooled(logits: Tensor) -> Tensor:
+        """What the members of an ensemble say together: their mean, (M, Q, C) -> (Q, C).
+
+        A head whose logits stand for probabilities gives the logits of the mean probabilities.
+        """
+        return logits.mean(dim=0)

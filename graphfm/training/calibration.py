@@ -35,7 +35,8 @@ from graphfm.training.conformal import (
     threshold,
     true_scores,
 )
-from graphfm.training.inference import decoded_tiles
+from graphfm.training.ensemble import Ensemble
+from graphfm.training.inference import answered_tiles
 from graphfm.training.novelty import StateCloud
 
 log = logging.getLogger(__name__)
@@ -117,8 +118,13 @@ def split_validation(ids: Sequence[str], *, seed: int) -> tuple[np.ndarray, np.n
     The second is empty below :data:`MIN_VALIDATION`.
     """
     order = np.argsort(stable_hash([f"calibration {i}" for i in ids], seed=seed), kind="stable")
-    half = len(order) // 2 if len(order) >= MIN_VALIDATION else 0
+    half = len(order) - num_choosing(len(order))
     return np.sort(order[half:]), np.sort(order[:half])
+
+
+def num_choosing(num_val: int) -> int:
+    """How many of so many validation nodes may fit something; the others calibrate."""
+    return num_val - num_val // 2 if num_val >= MIN_VALIDATION else num_val
 
 
 def fit_temperature(logits: Tensor, y: Tensor, head: nn.Module) -> float:
@@ -147,7 +153,7 @@ def fit_temperature(logits: Tensor, y: Tensor, head: nn.Module) -> float:
 
 
 def calibrate(
-    model: GraphFM,
+    model: GraphFM | Ensemble,
     bank: GraphBank,
     *,
     train: Tensor,
@@ -179,7 +185,7 @@ def calibrate(
     # The nodes that fit, of which some tell by their neighbors how much to smooth.
     choosing = some_of(fit, MAX_CHOICE, seed=[seed, 1])
     around = _Neighbors.of(bank, choosing, seed, num_neighbors, beside=fit)
-    logits, states = _run(model, bank, around.nodes, Tensor.cpu, **sampling)
+    logits, states = run_nodes(model, bank, around.nodes, Tensor.cpu, **sampling)
     at_fit = torch.searchsorted(around.nodes, fit)
     temperature = fit_temperature(logits[at_fit], y[fit], head)
     smoothing = 0.0
@@ -191,11 +197,13 @@ def calibrate(
     # The nodes that fitted nothing.
     if len(held):
         around = _Neighbors.of(bank, held, seed, num_neighbors if smoothing else 0)
-        logits, states = _run(model, bank, around.nodes, Tensor.cpu, **sampling)
+        logits, states = run_nodes(model, bank, around.nodes, Tensor.cpu, **sampling)
         scores = class_scores(head.probabilities(logits / temperature))
         true = true_scores(smooth(scores, *around.places, smoothing), y[held]).sort().values
         off_train = states[around.rows]
-    _, reference = _run(model, bank, some_of(train, MAX_NODES, seed=seed), Tensor.cpu, **sampling)
+    _, reference = run_nodes(
+        model, bank, some_of(train, MAX_NODES, seed=seed), Tensor.cpu, **sampling
+    )
     return Calibration(
         temperature=temperature,
         num_nodes=len(fit),
@@ -206,7 +214,7 @@ def calibrate(
 
 
 def answer(
-    model: GraphFM,
+    model: GraphFM | Ensemble,
     bank: GraphBank,
     nodes: Tensor,
     calibration: Calibration,
@@ -215,6 +223,7 @@ def answer(
     seed: int,
     num_neighbors: int,
     max_context: int,
+    num_context: int | None = None,
 ) -> Answers:
     """Probabilities, novelty and, with a coverage, sets of some nodes, in one pass over them.
 
@@ -227,11 +236,12 @@ def answer(
         seed: Of the fit.
         num_neighbors: T.
         max_context: Nodes that the encoder reads.
+        num_context: It reads of the first so many only; None = of all.
     """
     share = 0.0 if coverage is None else calibration.smoothing
     around = _Neighbors.of(bank, nodes, seed, num_neighbors if share else 0)
     cloud = calibration.cloud
-    logits, novelty = _run(
+    logits, novelty = run_nodes(
         model,
         bank,
         around.nodes,
@@ -239,6 +249,7 @@ def answer(
         seed=seed,
         num_neighbors=num_neighbors,
         max_context=max_context,
+        num_context=num_context,
     )
     name = bank.names[0]
     head = model.head(name)
@@ -306,18 +317,18 @@ class _Neighbors:
 
 
 @torch.no_grad()
-def _run(
-    model: GraphFM,
+def run_nodes(
+    model: GraphFM | Ensemble,
     bank: GraphBank,
     nodes: Tensor,
     of_states: Callable[[Tensor], Tensor],
-    **sampling: int,
+    **sampling: Any,
 ) -> tuple[Tensor, Tensor]:
     """Logits (U, C) of nodes, and what is made of their states (U, ...), on the host, in tiles."""
     classes = model.specs[bank.names[0]].task.num_classes
     logits, made = [torch.zeros(0, classes)], []
-    for batch, states in decoded_tiles(model, bank, 0, nodes, **sampling):
-        logits.append(model.predict(batch, states)[0].cpu())
+    for of_tile, states in answered_tiles(model, bank, 0, nodes, **sampling):
+        logits.append(of_tile.cpu())
         made.append(of_states(states))
     return torch.cat(logits), torch.cat(made) if made else torch.zeros(0)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
+from graphfm.training.ensemble import Ensemble, member_seed, members_of
 
 TILE = 1024  # targets at once: at T = 16 and D = 96 their tokens take about 7 MB a layer
 
@@ -28,6 +29,7 @@ def decoded_tiles(
     num_neighbors: int,
     max_context: int,
     seed: int,
+    num_context: int | None = None,
     tile: int = TILE,
 ) -> Iterator[tuple[GraphBatch, Tensor]]:
     """Batches of targets of one graph with their states; each node's result is its own.
@@ -40,6 +42,7 @@ def decoded_tiles(
         num_neighbors: T.
         max_context: Nodes that the encoder reads.
         seed: Decides the context of a large graph and every node's neighbors.
+        num_context: The encoder reads of the first so many nodes only; None = of all.
         tile: Targets at once.
 
     Yields:
@@ -47,7 +50,8 @@ def decoded_tiles(
     """
     model.eval()
     num_nodes = bank.offset[graph + 1] - bank.offset[graph]
-    context = sample_context(num_nodes, max_context, seed=[seed, 0, 0])
+    of = num_nodes if num_context is None else num_context
+    context = sample_context(of, max_context, seed=[seed, 0, 0])
     latents = None
     for part in nodes.split(tile):
         batch = make_batch(
@@ -67,13 +71,46 @@ def decoded_tiles(
         yield batch, model.decode(batch, tokens, latents)
 
 
-def node_states(model: GraphFM, bank: GraphBank, graph: int, nodes: Tensor, **sampling) -> Tensor:
-    """States of nodes (Q, D); keywords as in :func:`decoded_tiles`."""
-    return torch.cat([s for _, s in decoded_tiles(model, bank, graph, nodes, **sampling)])
+def answered_tiles(
+    model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, *, seed: int, **sampling
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (q, C) and states (q, D) of tiles of nodes; keywords as in :func:`decoded_tiles`.
+
+    Of an ensemble: each member reads neighbors and a context of its own, states are averaged, and
+    logits are those of the mean probabilities.
+    """
+    members = members_of(model)
+    tiles = [
+        decoded_tiles(member, bank, graph, nodes, seed=member_seed(seed, place), **sampling)
+        for place, member in enumerate(members)
+    ]
+    for together in zip(*tiles, strict=True):
+        with torch.no_grad():
+            logits = [
+                member.predict(batch, states)[0]
+                for member, (batch, states) in zip(members, together, strict=True)
+            ]
+        if len(members) == 1:
+            yield logits[0], together[0][1]
+        else:
+            pooled = model.head(bank.names[graph]).pooled(torch.stack(logits))
+            yield pooled, torch.stack([states for _, states in together]).mean(dim=0)
 
 
-def node_logits(model: GraphFM, bank: GraphBank, graph: int, nodes: Tensor, **sampling) -> Tensor:
+def node_states(
+    model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, *, seed: int, **sampling
+) -> Tensor:
+    """States of nodes (Q, D), of an ensemble their mean; keywords as in :func:`decoded_tiles`."""
+    states = []
+    for place, member in enumerate(members_of(model)):
+        own = member_seed(seed, place)
+        tiles = decoded_tiles(member, bank, graph, nodes, seed=own, **sampling)
+        states.append(torch.cat([s for _, s in tiles]))
+    return states[0] if len(states) == 1 else torch.stack(states).mean(dim=0)
+
+
+def node_logits(
+    model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, **sampling
+) -> Tensor:
     """Logits of nodes (Q, C); keywords as in :func:`decoded_tiles`."""
-    tiles = decoded_tiles(model, bank, graph, nodes, **sampling)
-    with torch.no_grad():
-        return torch.cat([model.predict(batch, states)[0] for batch, states in tiles])
+    return torch.cat([z for z, _ in answered_tiles(model, bank, graph, nodes, **sampling)])

@@ -25,6 +25,21 @@ def accuracy(y: np.ndarray, probabilities: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == y)[known].mean())
 
 
+def r2(y: np.ndarray, values: np.ndarray) -> float:
+    """Share of the variance that is explained: 1 - squared error over that of the mean of ``y``.
+
+    Args:
+        y: (Q,) numbers.
+        values: (Q,) predictions.
+
+    Returns:
+        At most 1; NaN for fewer than two numbers.
+    """
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(y, values)) if len(y) > 1 else float("nan")
+
+
 def official_metric(
     dataset: str, y: np.ndarray, probabilities: np.ndarray
 ) -> tuple[str, float] | None:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from graphfm.errors import DataError, GraphFMError
-from graphfm.graphs.convert import features, labels
+from graphfm.graphs.convert import features
 from graphfm.graphs.graph import MASKS, Graph
+from graphfm.graphs.labels import labels
 from graphfm.graphs.rawfiles import here
 from graphfm.graphs.source import FetchedConfig
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import labels
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.labels import labels
 from graphfm.graphs.rawfiles import here
 from graphfm.graphs.source import FetchedConfig
 

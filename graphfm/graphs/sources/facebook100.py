@@ -14,8 +14,9 @@ import torch
 from scipy import sparse
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import features, labels
+from graphfm.graphs.convert import features
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.labels import labels
 from graphfm.graphs.source import RawFile, SourceConfig
 
 ARCHIVE = "https://archive.org/download/oxford-2005-facebook-matrix/facebook100.zip"

@@ -13,8 +13,9 @@ import numpy as np
 from scipy import sparse
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import features, labels
+from graphfm.graphs.convert import features
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.labels import labels
 from graphfm.graphs.rawfiles import here
 from graphfm.graphs.source import SourceConfig
 

@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import features, labels
+from graphfm.graphs.convert import features
 from graphfm.graphs.graph import MASKS, Graph
+from graphfm.graphs.labels import labels
 from graphfm.graphs.rawfiles import here
 from graphfm.graphs.source import RawFile, SourceConfig
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 import torch
 from scipy import sparse
 
 from graphfm.graphs.graph import MASKS, Graph
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LABELS = "label"
 ROWS = 4096  # of dense features at a time
@@ -23,12 +24,18 @@ def write_tables(graph: Graph, folder: Path, *, suffix: str = "csv") -> None:
     Classes that are not in the order of their names are written as their numbers: the reader orders
     classes by name, and a graph's hash holds the numbers.
     """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
     folder.mkdir(parents=True, exist_ok=True)
     ids = pa.array(graph.ids())
     source, target = graph.edge_index.numpy()
     edges = pa.table({"source": ids.take(source), "target": ids.take(target)})
     columns: dict[str, pa.Array] = {"id": ids}
-    if graph.y is not None and graph.y.ndim == 1:
+    if graph.y is not None and graph.y.is_floating_point():
+        columns[LABELS] = pa.array(graph.y.numpy(), from_pandas=True)  # NaN is an empty cell
+    elif graph.y is not None and graph.y.ndim == 1:
         names = list(graph.class_names)
         if names != sorted(names):
             names = [str(i) for i in range(len(names))]
@@ -63,14 +70,17 @@ def write_tables(graph: Graph, folder: Path, *, suffix: str = "csv") -> None:
 
 
 def _features(graph: Graph, rows: slice) -> list[pa.Array]:
+    import pyarrow as pa
+
     if graph.x is None:
         return []
     block = graph.x[rows]
-    dense = block.toarray() if sparse.issparse(block) else torch.as_tensor(block).numpy()
+    dense = torch.as_tensor(block.toarray() if sparse.issparse(block) else block).numpy()  # type: ignore
     return [pa.array(np.ascontiguousarray(column)) for column in dense.T]
 
 
 def target_of(graph: Graph) -> str | None:
+    """The ``--target`` of the tables of a graph."""
     if graph.y is None:
         return None
     return LABELS if graph.y.ndim == 1 else f"{LABELS}_*"

@@ -1,0 +1,148 @@
+"""What a person has as labels -> labels as a graph holds them: classes, several, or numbers.
+
+Shapes:
+    N  nodes   C  classes or labels
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphfm.errors import DataError
+from graphfm.graphs.graph import Graph, class_names_of
+from graphfm.graphs.spec import Task
+
+
+def labels(y: Any, *, task: Task = "auto") -> tuple[Tensor | None, tuple[str, ...]]:
+    """Labels as :class:`Graph` holds them, with class names; classes that no node has are left out.
+
+    Args:
+        y: (N,), (N, 1) or (N, C) numbers; -1 and NaN = unlabelled, in a continuous target only NaN.
+        task: ``regress`` = numbers, ``classify`` = classes, ``auto`` = numbers where one column has
+            fractions.
+
+    Raises:
+        DataError: GFM118 for fractions that shall be classes, or several columns of them.
+    """
+    if y is None:
+        return None, ()
+    if isinstance(y, np.ndarray) and not y.flags.writeable:
+        y = y.copy()  # torch warns of memory that it may not write to
+    y = torch.as_tensor(y).detach().cpu()
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    finite = y[y.isfinite()] if y.is_floating_point() else y[:0]
+    fractions = bool((finite != finite.round()).any())
+    if y.ndim == 1 and (task == "regress" or (fractions and task == "auto")):
+        return _numbers(y), ()
+    if fractions:
+        raise DataError(
+            "GFM118",
+            "labels must be classes, got fractions",
+            fix="task regress predicts one column of numbers; or cut the values into classes",
+        )
+    if y.ndim == 2:
+        known = torch.where(y.isfinite(), y, torch.full_like(y, -1)) if y.is_floating_point() else y
+        return known.to(torch.int8), class_names_of(y)
+    if y.is_floating_point():
+        y = torch.where(y.isfinite(), y, torch.full_like(y, -1))
+    y = y.to(torch.int64)
+    classes, codes = torch.unique(y.clamp(min=-1), return_inverse=True)
+    unlabelled = int(len(classes) > 0 and classes[0] == -1)
+    return codes - unlabelled, tuple(str(c) for c in classes[unlabelled:].tolist())
+
+
+def as_numbers(graph: Graph) -> Graph:
+    """The same graph with its classes read as numbers: 2010 and 2011 are a year apart.
+
+    Raises:
+        DataError: GFM118 for several labels a node, or names that are no numbers.
+    """
+    if graph.y is None or graph.y.is_floating_point():
+        return graph
+    try:
+        values = [float(name) for name in graph.class_names]
+        if graph.y.ndim == 2 or not np.isfinite(values).all():
+            raise ValueError
+    except ValueError:
+        shown = ", ".join(graph.class_names[:5])
+        raise DataError(
+            "GFM118",
+            f"a continuous target is one finite number a node, the classes are {shown}",
+            where=graph.name,
+            fix="GraphFMClassifier, or --task classify, predicts classes",
+        ) from None
+    numbers = torch.tensor([*values, np.nan], dtype=torch.float64)
+    return graph.replace(y=numbers[graph.y], class_names=())  # -1 reads the last entry
+
+
+def _numbers(y: Tensor) -> Tensor:
+    """A continuous target as :class:`Graph` holds it."""
+    y = y.to(torch.float64)
+    if y.isinf().any():
+        raise DataError(
+            "GFM118",
+            f"a continuous target must be finite, but {int(y.isinf().sum()):,} values are infinite",
+            fix="NaN marks a node whose value is not known",
+        )
+    return y
+
+
+def attribute_labels(
+    records: list[dict[str, Any]], target: str | None, name: str, task: Task
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Labels from one attribute of the nodes; a node without it is unlabelled.
+
+    Args:
+        records: Attributes of each node, (N,).
+        target: Which; None = no labels.
+        name: Of the graph, for errors.
+        task: As :func:`labels` takes it.
+
+    Raises:
+        DataError: GFM104 if no node has it, GFM118 for values that are not what ``task`` says.
+    """
+    if target is None:
+        return None, ()
+    values = [record.get(target) for record in records]
+    known = [None if _is_missing(value) else str(value) for value in values]
+    classes = sorted({value for value in known if value is not None})
+    if not classes:
+        present = sorted({str(key) for record in records for key in record})
+        raise DataError(
+            "GFM104",
+            f"no node has the attribute {target!r}; there are {', '.join(present) or 'none'}",
+            where=name,
+        )
+    floats = [v for v in values if isinstance(v, float | np.floating)]
+    fraction = any(np.isfinite(v) and v % 1 for v in floats)
+    if task == "regress" or (task == "auto" and fraction):
+        try:
+            numbers = [np.nan if value is None else float(value) for value in known]
+            return _numbers(torch.tensor(numbers, dtype=torch.float64)), ()
+        except ValueError as error:
+            raise DataError(
+                "GFM118",
+                f"a continuous target is a number, but in {target!r}: {error}",
+                where=name,
+                fix="task classify if these are classes",
+            ) from None
+    if fraction:
+        raise DataError(
+            "GFM118",
+            f"labels must be classes, but {target!r} holds fractions",
+            where=name,
+            fix="task regress for a continuous target, or cut the values into classes",
+        )
+    if all(c.isdecimal() for c in classes):
+        classes.sort(key=int)
+    number = {c: i for i, c in enumerate(classes)} | {None: -1}
+    return torch.tensor([number[value] for value in known]), tuple(classes)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
