@@ -40,8 +40,10 @@ from graphfm.training.depth import AUTO, Try, Tune, chosen, depths_to_try
 from graphfm.training.descent import DEPTHS, Depth, Descent, Judgement, descend, judge
 from graphfm.training.ensemble import Ensemble, joined, member_seed, members_of
 from graphfm.training.fit_cost import Sizes, calibration_share, check_memory, sizes_of
+from graphfm.training.inference import node_states
 from graphfm.training.intervals import calibrate_values
 from graphfm.training.multihop import Scaling
+from graphfm.training.novelty import StateCloud
 from graphfm.training.probe import SAMPLING, TARGET, adopt, bank_of, solve_head
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MAX_STEPS = 20
+MAX_FAR_NODES = 1024  # that are compared with the corpus
 MAX_VAL_NODES = 2048  # of the validation part, for early stopping: an error of about 1 point
 
 
@@ -81,6 +84,8 @@ class Fitted:
         scaling: How raw columns were scaled; those of a further graph are scaled alike.
         members: How many models the answer is the mean of.
         cut_short: What the budget left out, a line each.
+        far_states: Share of nodes whose state, before anything is learned, lies farther out than
+            95% of the corpus'; None without a ``corpus``.
     """
 
     model: GraphFM | Ensemble
@@ -96,6 +101,7 @@ class Fitted:
     scaling: Scaling | None = None
     members: int = 1
     cut_short: list[str] = field(default_factory=list)
+    far_states: float | None = None
 
 
 def finetune(
@@ -108,6 +114,7 @@ def finetune(
     max_steps: int = MAX_STEPS,
     budget: Budget | None = None,
     ensemble: int = 1,
+    corpus: StateCloud | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Fitted:
@@ -127,6 +134,7 @@ def finetune(
             steps and members that do not fit are left out, and a warning says which. Without it a
             fit does the same on every machine.
         ensemble: Members, fitted at the depth that the first has chosen.
+        corpus: Where the states of the pretraining corpus lie.
         seed: Of order, neighbors and dropout.
         progress: Show a bar.
 
@@ -156,6 +164,7 @@ def finetune(
         max_steps=max_steps,
         ensemble=ensemble,
         budget=budget,
+        corpus=corpus,
         seed=seed,
         progress=progress,
     )
@@ -190,6 +199,7 @@ class _Fit:
         max_steps: Gradient steps of a try.
         ensemble: Members that were asked for.
         budget: Time.
+        corpus: States of the pretraining corpus; None = not known.
         seed: Of the first member.
         progress: Show bars.
         member_seconds: What a member took at the depth that was chosen.
@@ -205,6 +215,7 @@ class _Fit:
     max_steps: int
     ensemble: int
     budget: Budget
+    corpus: StateCloud | None
     seed: int
     progress: bool
     member_seconds: float = 0.0
@@ -219,6 +230,10 @@ class _Fit:
         self._keep_time(self.budget.spent - before, members=1)
         tries = [Try(depth="probe", judged=judged, seconds=self.budget.spent - began)]
         fitted = Fitted(model=own, state_weight=weight, tried=tries)
+        if self.corpus is not None:
+            some = some_of(torch.arange(self.prepared.num_nodes), MAX_FAR_NODES, seed=self.seed)
+            states = node_states(own, self.bank, 0, some, seed=self.seed, **SAMPLING)
+            fitted.far_states = self.corpus.share_beyond(states)
         results: dict[Depth, tuple[GraphFM, Descent]] = {}
         depths, why_not = self._depths(tune)
         a_step = 0.0

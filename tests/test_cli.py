@@ -55,6 +55,7 @@ OPTIONS = {
     "scaling optimal": "fit flops help json unique",
     "scaling design": "branch budget draws fit help json like max-runs noise out overwrite "
     "params seed seeds targets unique",
+    "scaling grid": "device dry-run help jobs json out",
 }
 
 

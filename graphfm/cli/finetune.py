@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 COVERAGE = 0.9  # of the prediction sets that are reported
+MANY_FAR = 0.5  # of the nodes
 FAR = 3.0  # standard deviations from the corpus from which on a graph is said to be unlike it
 
 
@@ -191,7 +192,7 @@ def finetune(
         show(comparison_table(result["scores"]))
         note(honesty(result["scores"]["graphfm"], result["json"]))
     note(f"depth {result['json']['depth']}: {result['json']['tune_reason']}")
-    warn_of_novelty(result["json"]["corpus_novelty"])
+    warn_of_novelty(result["json"]["corpus_novelty"], result["json"]["far_states"])
     note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved in {out}")
     beside = ["--nodes", nodes] if nodes else []
     next_step("graphfm predict --out preds.csv --model", out, "--graph", graph, *beside)
@@ -255,6 +256,7 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
         "calibration_nodes": len(model.calibration_.scores),
         **honest,
         "corpus_novelty": model.corpus_novelty_,
+        "far_states": model.far_states_,
         "test": {name: s.to_json() for name, s in results.items()},
     }
     save_split(out, whole, {**asked, **facts})
@@ -308,8 +310,18 @@ def honesty(own: Scores, facts: dict[str, Any]) -> str:
     )
 
 
-def warn_of_novelty(beside: dict[str, dict[str, float]]) -> None:
-    """Say what of a graph is far from every graph that the model was pretrained on."""
+def warn_of_novelty(beside: dict[str, dict[str, float]], far_states: float | None) -> None:
+    """Say what of a graph is far from every graph that the model was pretrained on.
+
+    Args:
+        beside: As the estimator's ``corpus_novelty_``.
+        far_states: As its ``far_states_``.
+    """
+    if far_states is not None and far_states > MANY_FAR:
+        note(
+            f"unlike the pretraining corpus: {far_states:.0%} of the nodes have states farther out "
+            "than 95% of the corpus'"
+        )
     for name, place in beside.items():
         if abs(place["z"]) > FAR:
             note(

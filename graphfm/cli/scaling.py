@@ -1,4 +1,4 @@
-"""``graphfm scaling fit | predict | optimal | design``."""
+"""``graphfm scaling fit | predict | optimal | design | grid``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from graphfm.cli.output import check_file, whole_file
 from graphfm.cli.scaling_design import design
+from graphfm.cli.scaling_grid import grid
 from graphfm.cli.scaling_inputs import positive, read_fit
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json, table
 from graphfm.errors import OutputError, RecipeError
@@ -150,6 +151,7 @@ def optimal(
 
 
 app.command()(design)
+app.command()(grid)
 
 
 def _fit_by_dataset(

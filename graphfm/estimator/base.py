@@ -17,7 +17,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from graphfm.checkpoint import find_checkpoint, load_model, not_judged_on, verify_checkpoint
+from graphfm.checkpoint import (
+    find_checkpoint,
+    load_model,
+    not_judged_on,
+    read_tensors,
+    verify_checkpoint,
+)
 from graphfm.config import ModelConfig
 from graphfm.errors import DataError
 from graphfm.estimator.inputs import Reading, is_matrix, read_known, read_like, rows_graph
@@ -39,7 +45,7 @@ from graphfm.training.fit_cost import check_memory, sizes_of
 from graphfm.training.inference import node_states
 from graphfm.training.loop import pick_device
 from graphfm.training.multihop import Scaling
-from graphfm.training.novelty import graph_novelty
+from graphfm.training.novelty import StateCloud, graph_novelty
 from graphfm.training.probe import MAX_CONTEXT, SAMPLING, bank_of
 
 VAL_SHARE = 0.2  # of the training nodes, split off where a graph brings no validation nodes
@@ -54,6 +60,7 @@ class GraphEstimator(BaseEstimator):
     best_step_: int
     calibration_: Calibration
     corpus_novelty_: dict[str, dict[str, float]]
+    far_states_: float | None
     cut_short_: list[str]
     fit_seconds_: float
     graph_: Graph | None
@@ -139,13 +146,14 @@ class GraphEstimator(BaseEstimator):
             max_steps=self.max_steps,
             budget=budget,
             ensemble=self.ensemble,
+            corpus=_corpus_states(self.checkpoint),
             seed=self.seed,
             progress=self.verbose,
         )
         self.history_, self.best_step_ = fitted.history, fitted.best_step
         self.val_score_, self.fit_seconds_ = fitted.val_score, fitted.seconds
         self.tune_, self.tune_reason_ = fitted.tune, fitted.tune_reason
-        self.cut_short_ = fitted.cut_short
+        self.cut_short_, self.far_states_ = fitted.cut_short, fitted.far_states
         self.tried_ = [each.to_json() for each in fitted.tried]
         self.model_, self.members_ = fitted.model, fitted.members
         self.transform_, self.scaling_ = prepared.transform, fitted.scaling
@@ -329,6 +337,14 @@ def _beside(rows: Tensor, prepared: PreparedGraph) -> PreparedGraph:
         transform=prepared.transform,
         position_method=prepared.position_method,
     )
+
+
+def _corpus_states(checkpoint: Any) -> StateCloud | None:
+    """Where the states of a checkpoint's corpus lie; None where it does not say."""
+    if not isinstance(checkpoint, str | Path):
+        return None
+    path = find_checkpoint(Path(checkpoint)) / "novelty.safetensors"
+    return StateCloud(**read_tensors(path)) if path.is_file() else None
 
 
 def _novelty_beside(checkpoint: Any, graph: Graph) -> dict[str, dict[str, float]]:

@@ -54,6 +54,8 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         fit_seconds_: Time to fit.
         temperature_: What logits are divided by, fitted on half of the validation nodes.
         calibration_: All that was learned from the validation nodes.
+        far_states_: Share of its nodes whose pretrained state lies farther out than 95% of the
+            corpus'; 0.05 = like the corpus, None where the checkpoint does not say.
         corpus_novelty_: Where the graph lies among those that the checkpoint was pretrained on, by
             size, degree, features and classes; empty without a checkpoint that names them.
         not_judged_on_: Ids of graphs that the pretrained weights have seen, and of their groups.

@@ -33,6 +33,7 @@ PLAIN: tuple[
     ("best_step", 0),
     ("corpus_novelty", {}),
     ("cut_short", []),
+    ("far_states", None),
     ("fit_seconds", 0.0),
     ("history", []),
     ("members", 1),

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from graphfm.config import Recipe, load_recipe, read_yaml
-from graphfm.errors import GraphFMError
+from graphfm.errors import DataError, GraphFMError
 from graphfm.parts import StrictConfig, validated
 
 log = logging.getLogger(__name__)
@@ -132,8 +132,10 @@ def run_grid(config: GridConfig, out: Path, *, jobs: int = 1, device: str = "aut
         The receipts of all runs that finished.
 
     Raises:
+        DataError: GFM147 where an unseen graph, or one of its group, is in the corpus.
         GraphFMError: The first of a cell that failed, when all others are done.
     """
+    _check_unseen(config)
     failed: list[tuple[Cell, GraphFMError]] = []
     todo = [cell for cell in cells(config) if not _done(config, out, cell)]
     count = len(cells(config))
@@ -188,7 +190,7 @@ def receipts(config: GridConfig, out: Path) -> list[Path]:
     ]
 
 
-def table(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
+def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
     """A row for every finished run: what it had, what it reached.
 
     ``loss`` and ``accuracy`` are of validation nodes, of all graphs that it learned from;
@@ -229,6 +231,24 @@ def table(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
                 for key in ("loss", "accuracy"):
                     row[f"{key}_unseen"] = sum(graph[key] for graph in found) / len(found)
             yield row
+
+
+def _check_unseen(config: GridConfig) -> None:
+    from graphfm.graphs.audit import not_judged_on
+    from graphfm.graphs.catalog import Catalog
+    from graphfm.pretrain import chosen
+
+    catalog = Catalog.read()
+    recipe = recipe_of(config, cells(config)[0], config.steps[-1])
+    whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"graph_share": 1.0})})
+    seen = set(config.unseen) & set(not_judged_on(chosen(whole, catalog), catalog))
+    if seen:
+        raise DataError(
+            "GFM147",
+            f"{', '.join(sorted(seen))}: named as unseen, but learned from, or of such a group",
+            where=config.name,
+            fix="leave them out of unseen, or out of the corpus: changes: {data.exclude: [...]}",
+        )
 
 
 def _unseen(

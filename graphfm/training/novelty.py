@@ -21,6 +21,7 @@ from graphfm.training.corpus import Corpus
 
 SHRINKAGE = 0.1  # share of the mean variance added to each: states fill few of their D dimensions
 MAX_CLOUD = 4096  # nodes, over all graphs, that a pretraining corpus is described by
+BEYOND = 0.95
 MIN_CORPUS = 5  # graphs from which on a spread means something
 
 
@@ -61,6 +62,10 @@ class StateCloud:
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps; ``StateCloud(**tensors)`` is the same cloud."""
         return {"mean": self.mean, "whiten": self.whiten, "held_out": self.held_out}
+
+    def share_beyond(self, states: Tensor) -> float:
+        """Share of states (Q, D) farther out than 95% of the held-out nodes; 0.05 = of the kind."""
+        return float((self.novelty(states) > BEYOND).double().mean())
 
     def distance(self, states: Tensor) -> Tensor:
         """(Q, D) -> (Q,) float64."""
