@@ -1,5 +1,7 @@
 """Attention in parts and by every backend is the attention of one softmax."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -184,3 +186,18 @@ def test_the_backend_is_chosen_in_one_place(monkeypatch):
     monkeypatch.setenv("GRAPHFM_ATTENTION", "flex")
     assert backend_for(randn(1, 1, 1)) == "flex"
     assert set(BACKENDS) == {"loop", "varlen", "flex"}
+
+
+def test_a_backward_pass_leaves_nothing_behind():
+    """Nor what it read, nor what it gave; a week of steps would fill any memory.
+
+    Seen to fail (both alive) where the backward pass kept the output with the node that made it.
+    """
+    q, k, v = (torch.randn(2, 5, 2, 8, requires_grad=True) for _ in range(3))
+    merge = Merge()
+    parts = [merge.part(q * 1, k[:, s], v[:, s]) for s in (slice(0, 2), slice(2, None))]
+    out = merge.whole(parts)
+    left = [weakref.ref(out), weakref.ref(merge)]
+    out.sum().backward()
+    del out, merge, parts
+    assert [ref() for ref in left] == [None, None]

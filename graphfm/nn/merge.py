@@ -102,7 +102,9 @@ class _Whole(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.merge.out, ctx.merge.lse = ctx.saved_tensors
+        # Detached: an output that knows its node, kept by what the node keeps, is never freed, and
+        # a step of local-small left 2.6 MB behind.
+        ctx.merge.out, ctx.merge.lse = (saved.detach() for saved in ctx.saved_tensors)
         grad = grad.contiguous()
         return None, None, *(grad.view(shape) for shape in ctx.shapes)
 
