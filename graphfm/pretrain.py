@@ -21,11 +21,11 @@ from graphfm.errors import DataError
 from graphfm.graphs.audit import audit_ids, not_judged_on
 from graphfm.graphs.catalog import Catalog
 from graphfm.graphs.prepare import prepare_many
-from graphfm.training.corpus import Corpus
+from graphfm.training.corpus import Corpus, fresh_model
 from graphfm.training.distributed import join_world
 from graphfm.training.estimate import estimate
 from graphfm.training.loop import pick_device
-from graphfm.training.run import Run, fresh_model
+from graphfm.training.run import Run
 from graphfm.training.run_folder import hold, newest_good
 from graphfm.training.stops import Stops
 

@@ -13,8 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphfm.checkpoint import find_checkpoint, read_tensors
-from graphfm.config import load_recipe
 from graphfm.errors import DataError
 from graphfm.estimator import GraphFMClassifier
 from graphfm.finetune import finetune
@@ -31,9 +29,6 @@ from graphfm.training.conformal import (
     threshold,
     true_scores,
 )
-from graphfm.training.corpus import Corpus
-from graphfm.training.novelty import StateCloud
-from graphfm.training.run import Run
 from tests.graphs import small_model, synthetic, three_graphs
 
 
@@ -387,19 +382,3 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert told["sets"]["asked"] == 0.8 and told["temperature"] == said["temperature"]
     text = ran("evaluate", "--model", out, "--graph", "karate")
     assert "calibration error" in text and "sets at 90%" in text
-
-
-def test_states_are_compared_with_those_of_the_corpus(tmp_path, caplog):
-    """A checkpoint of pretraining knows where its corpus lies; what lies elsewhere stands out."""
-    recipe = load_recipe("demo", ["train.steps=3", "train.warmup_steps=1", "model.dim=32"])
-    corpus = Corpus(three_graphs(), [1.0, 1.0, 1.0], recipe, device=torch.device("cpu"))
-    Run(recipe, corpus, tmp_path / "run", torch.device("cpu"), "never").go()
-    near = GraphFMClassifier(tmp_path / "run", tune="probe").fit(synthetic("new", seed=9))
-    assert 0 <= near.far_states_ <= 1
-    cloud = StateCloud(**read_tensors(find_checkpoint(tmp_path / "run") / "novelty.safetensors"))
-    states = torch.from_numpy(near.embed()).float()
-    assert cloud.share_beyond(states) == pytest.approx(near.far_states_, abs=0.02)
-    assert cloud.share_beyond(100 * states) == 1.0
-    near.save(tmp_path / "fitted")
-    assert GraphFMClassifier.load(tmp_path / "fitted").far_states_ == near.far_states_
-    assert GraphFMClassifier(tune="probe").fit(synthetic("new", seed=9)).far_states_ is None

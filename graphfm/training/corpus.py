@@ -168,3 +168,11 @@ class Corpus:
         key = self.bank.keys[graph] % 2**64
         seed = [self.recipe.seed, step, key]
         return sample_context(num_nodes, self.sampling.max_context, seed=seed)
+
+
+def fresh_model(recipe: Recipe, corpus: Corpus, device: torch.device) -> GraphFM:
+    """The model of a recipe before its first step, with all graphs of the corpus."""
+    model = GraphFM(recipe.model, seed=recipe.seed)
+    for spec in corpus.specs:
+        model.add_graph(spec)
+    return model.to(device)

@@ -35,7 +35,8 @@ def estimate(recipe: Recipe, corpus: Corpus, model: GraphFM) -> dict[str, Any]:
         As the receipt of the run will have them: ``params``, ``datasets``, ``nodes``, ``steps``
         (fewer than the recipe's where ``train.max_time`` ends it), ``flops``, ``seconds``,
         ``peak_memory_gib``; besides ``steps_per_epoch``, ``targets_per_step``,
-        ``flops_per_step``, ``seconds_per_step``, ``seconds_to_evaluate`` and ``disk_mib``.
+        ``flops_per_step``, ``seconds_per_step``, ``seconds_to_evaluate``, ``disk_mib``
+        and ``disk_peak_mib``.
     """
     plan = corpus.make_plan(model)
     c = recipe.train
@@ -63,6 +64,7 @@ def estimate(recipe: Recipe, corpus: Corpus, model: GraphFM) -> dict[str, Any]:
     params = model.num_params()
     without_state = params["total"] - sum(p.numel() for p in optimizer.state)
     per_step_flops = statistics.mean(flops)
+    checkpoint = (4 + BYTES_OF_STATE) * params["total"] / 2**20
     return {
         "name": recipe.name,
         "params": params,
@@ -77,7 +79,8 @@ def estimate(recipe: Recipe, corpus: Corpus, model: GraphFM) -> dict[str, Any]:
         "seconds_to_evaluate": round(evaluation, 1),
         "seconds": round(seconds),
         "peak_memory_gib": round(_memory(corpus.bank.device, BYTES_OF_STATE * without_state), 2),
-        "disk_mib": round(_checkpoints(recipe) * (4 + BYTES_OF_STATE) * params["total"] / 2**20),
+        "disk_mib": round(c.keep * checkpoint, 1),
+        "disk_peak_mib": round((c.keep + 2) * checkpoint, 1),  # the best, and one being written
     }
 
 
@@ -117,8 +120,3 @@ def _memory(device: torch.device, further: int) -> float:
     if device.type == "cuda":
         return (torch.cuda.max_memory_allocated(device) + further) / GIB
     return peak_memory_gib() + further / GIB
-
-
-def _checkpoints(recipe: Recipe) -> int:
-    """Checkpoints on the disk at the same time: those kept, the best, one that is being written."""
-    return recipe.train.keep + 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -46,6 +48,16 @@ def peak_memory_gib() -> float:
         return float("nan")
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
+
+
+def give_back_memory() -> None:
+    """Return freed blocks to the system, which glibc keeps, in pieces: 0.06 s.
+
+    Every step has tensors of other sizes. On local-small resident memory grew from 0.6 to 1.9 GiB
+    in 1,000 steps, with 0.4 GiB in use; with this every 100 steps it stays at 1.1.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another libc, another system
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class MetricsLog:

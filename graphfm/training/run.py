@@ -26,15 +26,19 @@ from graphfm.checkpoint import (
 )
 from graphfm.config import Recipe
 from graphfm.errors import CheckpointError, DivergedError
-from graphfm.model import GraphFM
 from graphfm.training.compiled import compile_rows
-from graphfm.training.corpus import Corpus
+from graphfm.training.corpus import Corpus, fresh_model
 from graphfm.training.distributed import SHARD_ABOVE, Spread, World, check_bins
 from graphfm.training.faults import Backoff, Watch
 from graphfm.training.loop import Step, train
 from graphfm.training.novelty import corpus_cloud
 from graphfm.training.optim import decay_begin, make_optimizer
-from graphfm.training.receipt import MetricsLog, environment, peak_memory_gib
+from graphfm.training.receipt import (
+    MetricsLog,
+    environment,
+    give_back_memory,
+    peak_memory_gib,
+)
 from graphfm.training.resume import start_from
 from graphfm.training.run_folder import (
     checkpoint_path,
@@ -51,6 +55,7 @@ from graphfm.training.validation import evaluate
 log = logging.getLogger(__name__)
 
 RECIPE_TIME = "train.max_time"
+TRIM_EVERY = 100  # steps
 
 
 class Run:
@@ -112,6 +117,7 @@ class Run:
         if self.world.is_main:
             with written(out):
                 out.mkdir(parents=True, exist_ok=True)
+                self._prune()  # with a smaller keep there may be room again
                 make_sure_of_room(out, self.model.num_params()["total"])
                 replace_text(out / "config.resolved.yaml", recipe.to_yaml())
                 write_json(out / "env.json", self.environment)
@@ -157,6 +163,8 @@ class Run:
                 self._count(step)
                 bar.update()
                 state.seconds = time.monotonic() - began
+                if state.step % TRIM_EVERY == 0:
+                    give_back_memory()
                 why = self._stopped(stops)
                 ends = state.step == c.steps or why == RECIPE_TIME
                 if state.step % c.log_every == 0 or ends:
@@ -315,8 +323,7 @@ class Run:
                     shards=shards,
                 )
                 point_latest(self.out, folder)
-                keep = self.recipe.train.keep
-                prune(self.out, keep=keep, losses=self._losses(), lasting=self.lasting)
+                self._prune()
         self.saved = state.step
         self.world.barrier()
 
@@ -342,6 +349,10 @@ class Run:
             )
         else:
             self.optimizer.load_state_dict(saved["optimizer"])
+
+    def _prune(self) -> None:
+        keep, losses = self.recipe.train.keep, self._losses()
+        prune(self.out, keep=keep, losses=losses, lasting=self.lasting)
 
     def _losses(self) -> dict[int, float]:
         return {int(point["step"]): point["loss"] for point in self.state.curve}
@@ -385,11 +396,3 @@ class Run:
             with written(self.out):
                 write_json(self.out / "run.json", receipt)
         return receipt
-
-
-def fresh_model(recipe: Recipe, corpus: Corpus, device: torch.device) -> GraphFM:
-    """The model of a recipe before its first step, with all graphs of the corpus."""
-    model = GraphFM(recipe.model, seed=recipe.seed)
-    for spec in corpus.specs:
-        model.add_graph(spec)
-    return model.to(device)

@@ -1,0 +1,28 @@
+"""How far the states of a graph lie from those of the pretraining corpus."""
+
+import pytest
+import torch
+
+from graphfm.checkpoint import find_checkpoint, read_tensors
+from graphfm.config import load_recipe
+from graphfm.estimator import GraphFMClassifier
+from graphfm.training.corpus import Corpus
+from graphfm.training.novelty import StateCloud
+from graphfm.training.run import Run
+from tests.graphs import synthetic, three_graphs
+
+
+def test_states_are_compared_with_those_of_the_corpus(tmp_path):
+    """A checkpoint of pretraining knows where its corpus lies; what lies elsewhere stands out."""
+    recipe = load_recipe("demo", ["train.steps=3", "train.warmup_steps=1", "model.dim=32"])
+    corpus = Corpus(three_graphs(), [1.0, 1.0, 1.0], recipe, device=torch.device("cpu"))
+    Run(recipe, corpus, tmp_path / "run", torch.device("cpu"), "never").go()
+    near = GraphFMClassifier(tmp_path / "run", tune="probe").fit(synthetic("new", seed=9))
+    assert 0 <= near.far_states_ <= 1
+    cloud = StateCloud(**read_tensors(find_checkpoint(tmp_path / "run") / "novelty.safetensors"))
+    states = torch.from_numpy(near.embed()).float()
+    assert cloud.share_beyond(states) == pytest.approx(near.far_states_, abs=0.02)
+    assert cloud.share_beyond(100 * states) == 1.0
+    near.save(tmp_path / "fitted")
+    assert GraphFMClassifier.load(tmp_path / "fitted").far_states_ == near.far_states_
+    assert GraphFMClassifier(tune="probe").fit(synthetic("new", seed=9)).far_states_ is None
