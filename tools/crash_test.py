@@ -36,6 +36,7 @@ from graphfm.training.run_folder import checkpoints
 # Every kind of life: with a save of 10 ms at every 2nd step, killed within 10 steps.
 SMALL = (
     "train.steps=60",
+    "train.max_time=null",  # on a busy machine the minute of the recipe would end a run early
     "train.warmup_steps=2",
     "train.save_every=2",
     "train.eval_every=20",
@@ -262,12 +263,17 @@ def main() -> None:
         ends = crash(root / "killed", args.kills, args.recipe, overrides, args.seed)
         wanted = outcome(root / "straight")
         runs = [p for p in root.glob("killed*") if p.is_dir()]
-        same = [outcome(run) == wanted for run in runs]
+        found = [outcome(run) for run in runs]
+        same = [each == wanted for each in found]
         print(
             f"{len(ends)} kills, {sum(end.during_save for end in ends)} of them during a save, in "
             f"{len(runs)} runs of {time.monotonic() - began:.0f} s together; weights and log equal "
             f"the straight run's: {same.count(True)} of {len(same)}"
         )
+        for run, each in zip(runs, found, strict=True):
+            for part in wanted:
+                if each[part] != wanted[part]:
+                    print(f"{run.name}: other {part}")
         if not all(same):
             sys.exit(1)
 
