@@ -110,10 +110,7 @@ def test_a_gcn_stands_beside_the_result_where_time_allows(
 
 
 def test_a_dry_run_says_what_would_be_done(tables: Path, trunk: Path, tmp_path: Path) -> None:
-    """Labels, split, depths, parameters, memory, seconds; the same depths are tried afterwards.
-
-    Seen to fail when the plan counted all validation nodes, of which a half may choose.
-    """
+    """Labels, split, depths, parameters, memory, seconds; the same depths are tried afterwards."""
     out = tmp_path / "m"
     more = ["--split", "0.5/0.35/0.15", "--max-steps", "2", "--ensemble", "2"]
     plan = json.loads(run(*args(tables, trunk, out), *more, "--dry-run", "--json").stdout)

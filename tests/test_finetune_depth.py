@@ -39,10 +39,7 @@ def judged(right: list[float]) -> Judgement:
 def test_auto_is_the_default_and_gives_what_that_depth_would_have_given(
     model: GraphFM, graph: Graph
 ) -> None:
-    """The chosen depth, asked for by name, has the same weights bit for bit.
-
-    Seen to fail when a depth began at the weights of the one tried before.
-    """
+    """The chosen depth, asked for by name, has the same weights bit for bit."""
     own = auto(model, graph)
     assert [t.depth for t in own.tried] == ["probe", "adapter", "decoder"]
     again = auto(model, graph, tune=own.tune)
@@ -64,7 +61,6 @@ def test_the_choice_and_its_reason_name_every_depth_with_its_score(
 
 
 def test_no_test_label_is_read_by_the_choice(model: GraphFM, graph: Graph) -> None:
-    """Seen to fail when the choice was made on all labelled nodes that are not for training."""
     y = graph.y.clone()
     y[graph.test_mask] = (y[graph.test_mask] + 1) % 3
     first, second = (auto(model, g) for g in (graph, graph.replace(y=y)))
@@ -102,7 +98,6 @@ def test_a_depth_that_helps_is_taken(model: GraphFM) -> None:
 
 
 def test_few_labels_stay_with_what_they_can_carry() -> None:
-    """Seen to fail with 5 a class that were sent into gradient steps."""
     assert depths_to_try(MIN_TRAIN["decoder"], MIN_VAL) == (("adapter", "decoder"), "")
     assert depths_to_try(MIN_TRAIN["adapter"], MIN_VAL)[0] == ("adapter",)
     assert depths_to_try(15, 500)[0] == ()
@@ -112,7 +107,7 @@ def test_few_labels_stay_with_what_they_can_carry() -> None:
 
 
 def test_five_labels_a_class(model: GraphFM, graph: Graph) -> None:
-    """Learns from 15 nodes, better than chance, and says why no deeper. Seen to fail: see above."""
+    """Learns from 15 nodes, better than chance, and says why no deeper."""
     few = torch.zeros(300, dtype=torch.bool)
     for label in range(3):
         few[(graph.train_mask & (graph.y == label)).nonzero().flatten()[:5]] = True
@@ -122,7 +117,7 @@ def test_five_labels_a_class(model: GraphFM, graph: Graph) -> None:
 
 
 def test_no_validation_nodes(model: GraphFM, graph: Graph) -> None:
-    """The probe, and why. Seen to fail when the last depth that was tried stayed."""
+    """The probe, and why."""
     own = auto(model, graph, val_mask=None)
     assert own.tune == "probe" and own.val_score is None and own.history == []
     assert "no validation node" in own.tune_reason

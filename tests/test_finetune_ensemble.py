@@ -83,10 +83,7 @@ def test_the_answer_is_the_mean_of_the_members(model: GraphFM, graph: Graph, tun
 
 
 def test_the_first_member_is_the_fit_without_an_ensemble(model: GraphFM, graph: Graph) -> None:
-    """Bit for bit, and members do not depend on how many there are.
-
-    Seen to fail with members that shared one generator.
-    """
+    """Bit for bit, and members do not depend on how many there are."""
     alone, two, three = (
         members_of(fitted(model, graph, tune="adapter", ensemble=n).model) for n in (1, 2, 3)
     )
@@ -131,7 +128,6 @@ def test_one_folder_holds_all_members(
 
 
 def test_a_damaged_member_is_named(model: GraphFM, graph: Graph, tmp_path: Path) -> None:
-    """Seen to fail with members outside of the manifest."""
     GraphFMClassifier(model, tune="probe", ensemble=2).fit(graph).save(tmp_path / "fit")
     path = tmp_path / "fit" / "member_1.safetensors"
     content = bytearray(path.read_bytes())
@@ -144,10 +140,7 @@ def test_a_damaged_member_is_named(model: GraphFM, graph: Graph, tmp_path: Path)
 def test_members_that_would_say_the_same_are_one(
     graph: Graph, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A probe that leaves states out reads nothing random, and says so.
-
-    Seen to fail when three equal members were fitted without a word.
-    """
+    """A probe that leaves states out reads nothing random, and says so."""
     deaf = small_model([])
     with torch.no_grad():
         deaf.decoder.norm.weight.zero_()  # every node has the same state

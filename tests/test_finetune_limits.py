@@ -67,7 +67,7 @@ def test_time_bounds_the_whole_fit_and_what_it_cut_is_said(
 
 
 def test_no_time_at_all_is_a_probe(model: GraphFM, graph: Graph) -> None:
-    """The least there is, calibrated. Seen to fail with a first step that was always taken."""
+    """The least there is, calibrated."""
     own = fitted(model, graph, tune="decoder", ensemble=3, budget=Budget(1e-6))
     assert own.tune == "probe" and own.members == 1 and own.calibration.num_nodes > 0
     assert own.cut_short[0] == "decoder was not tried"
