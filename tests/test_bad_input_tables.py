@@ -275,7 +275,10 @@ def row_46_h5ad(case: Case) -> None:
 
     anndata.settings.allow_write_nullable_strings = True
     cells = anndata.AnnData(np.eye(3, 2, dtype=np.float32))
-    cells.obs["kind"] = pd.array(["x", pd.NA, "y"], dtype="string")
+    for table in (cells.obs, cells.var):  # anndata below 0.13 cannot write pandas 3's own text
+        table.index = table.index.astype(object)
+    kinds = pd.array(["x", pd.NA, "y"], dtype=pd.StringDtype("python"))
+    cells.obs["kind"] = pd.Categorical(kinds, categories=pd.Index(["x", "y"], dtype=object))
     for key in ("connectivities", "distances"):
         cells.obsp[key] = sparse.csr_matrix(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0.0]]))
     path = case.folder / "cells.h5ad"
