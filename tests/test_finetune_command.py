@@ -133,4 +133,4 @@ def test_a_dry_run_says_what_would_be_done(tables: Path, trunk: Path, tmp_path: 
 def test_a_time_that_is_none(given: str, tables: Path, trunk: Path, tmp_path: Path) -> None:
     """Seen to fail with -3 taken for a time."""
     done = run(*args(tables, trunk, tmp_path / "m"), f"--max-time={given}")
-    assert done.exit_code == 4 and "GFM209" in done.stderr and "--max-time" in done.stderr
+    assert done.exit_code == 4 and "GFM212" in done.stderr and "--max-time" in done.stderr

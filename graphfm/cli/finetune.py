@@ -30,7 +30,6 @@ from graphfm.cli.inputs import (
     UnknownOption,
 )
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
-from graphfm.errors import RecipeError
 
 if TYPE_CHECKING:
     from graphfm.cli.scores import Scores
@@ -134,6 +133,7 @@ def finetune(
     Example: `graphfm finetune --graph edges.csv --nodes nodes.csv --target label --out runs/mine`
     """
     from graphfm.cli.comparison import comparison_table, split_graph
+    from graphfm.cli.durations import duration
     from graphfm.cli.inputs import read_input
     from graphfm.cli.numbers import number_table, promise
     from graphfm.cli.output import folder_for_one, new_folder
@@ -261,29 +261,6 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
     }
     save_split(out, whole, {**asked, **facts})
     return {"model": model, "scores": results, "json": facts}
-
-
-def duration(text: str | None) -> float | None:
-    """Seconds of ``60s``, ``10m`` or a plain number; None of None.
-
-    Raises:
-        RecipeError: GFM209 for what is no duration.
-    """
-    from graphfm.config import seconds
-
-    if text is None:
-        return None
-    try:
-        found = float(seconds(text))
-    except ValueError:
-        found = -1.0
-    if not 0 < found < float("inf"):
-        raise RecipeError(
-            "GFM209",
-            f"expected a time such as 60s, 10m or 1h, got --max-time {text}",
-            fix="--max-time 60s",
-        )
-    return found
 
 
 def honesty(own: Scores, facts: dict[str, Any]) -> str:

@@ -69,16 +69,12 @@ def pretrain(
 
     Example: `graphfm pretrain demo train.steps=200 --out runs/mine`
     """
+    from graphfm.cli.durations import duration
     from graphfm.cli.output import new_folder
-    from graphfm.config import load_recipe, seconds
-    from graphfm.errors import RecipeError
+    from graphfm.config import load_recipe
     from graphfm.training.run_folder import LOCK, hold
 
-    limit = seconds(max_time)
-    if not (limit is None or (isinstance(limit, float) and limit > 0)):
-        raise RecipeError(
-            "GFM212", f"--max-time must be a duration, got {max_time!r}", fix="such as 90s, 30m, 6h"
-        )
+    limit = duration(max_time)
     rank = int(os.environ.get("RANK", "0"))
     launched = "WORLD_SIZE" in os.environ  # by torchrun, or by --nproc below
     if rank:

@@ -37,9 +37,8 @@ def report(
         bool, typer.Option("--tsne", help="Draw the map of nodes by t-SNE: slower, no distances.")
     ] = False,
     max_time: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds for feature importances; 0 = none."),
-    ] = 20.0,
+        str, typer.Option(metavar="20s|1m", help="Time for feature importances; 0 = none.")
+    ] = "20s",
     seed: Annotated[int, typer.Option(min=0, help="Of samples and shuffles.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -51,6 +50,7 @@ def report(
 
     Example: `graphfm report runs/mine --out report.html`
     """
+    from graphfm.cli.durations import duration
     from graphfm.cli.output import check_file, whole_file
 
     if out.suffix not in (".html", ".htm"):
@@ -60,14 +60,15 @@ def report(
     from graphfm.report.page import render
 
     began = time.perf_counter()
+    limit = duration(max_time, zero=True) or 0.0
     options = {"graph": graph, "nodes": nodes, "target": target, "max-time": max_time, "seed": seed}
-    changed = {"max-time": 20.0, "seed": 0, "graph": None, "nodes": None, "target": None}
+    changed = {"max-time": "20s", "seed": 0, "graph": None, "nodes": None, "target": None}
     words = ["graphfm", "report", str(run), "--out", str(out), *(["--tsne"] if tsne else [])]
     for name, value in options.items():
         words += [] if value == changed[name] else [f"--{name}", str(value)]
     read = read_run(run, shlex.join(words))
     subject, missing = open_subject(run, read, graph, nodes, target)
-    page = build_page(read, subject, missing=missing, tsne=tsne, max_seconds=max_time, seed=seed)
+    page = build_page(read, subject, missing=missing, tsne=tsne, max_seconds=limit, seed=seed)
     html = render(page)
     with whole_file(out) as path:
         path.write_text(html, encoding="utf-8")
