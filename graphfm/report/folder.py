@@ -139,8 +139,8 @@ def of_fit(run: Run) -> dict[str, str]:
 
 
 def depth_of(estimator: Mapping[str, Any]) -> str:
-    """How deep the fit reached into the model."""
-    return str(estimator["params"].get("tune", "?"))
+    """How deep the fit reached into the model, whoever chose it."""
+    return str(estimator.get("tune") or estimator["params"].get("tune", "?"))
 
 
 def _number(value: Any) -> str | None:
