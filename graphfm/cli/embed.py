@@ -23,7 +23,7 @@ def embed(
     model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
     graph: GraphOption,
     out: Annotated[
-        Path, typer.Option(help="A .npz (`ids`, `embedding`) or .csv (id, e0, e1 ...).")
+        Path, typer.Option(help="A .npz (`ids`, `embedding`), .csv or .parquet (id, e0, e1 ...).")
     ],
     target: Annotated[
         str | None,
@@ -37,10 +37,10 @@ def embed(
 ) -> None:
     """Write the state of every node: a vector that the head predicts from."""
     from graphfm.cli.fitted import open_fitted
-    from graphfm.cli.output import check_file, whole_file
+    from graphfm.cli.output import check_file, table_file, whole_file
 
-    if out.suffix not in (".npz", ".csv"):
-        raise OutputError("GFM402", f"--out must end in .npz or .csv, got {out.name}")
+    if out.suffix not in (".npz", ".csv", ".parquet"):
+        raise OutputError("GFM402", f"--out must end in .npz, .csv or .parquet, got {out.name}")
     check_file(out, overwrite=overwrite)
     fitted, read, _ = open_fitted(
         model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
@@ -48,17 +48,17 @@ def embed(
     import numpy as np
 
     states = np.asarray(fitted.embed(read), dtype=np.float32)  # (N, D)
-    with whole_file(out) as path:
-        if out.suffix == ".npz":
+    if out.suffix == ".npz":
+        with whole_file(out) as path:
             np.savez_compressed(path, ids=np.array(read.ids()), embedding=states)
-        else:
-            with path.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["id", *(f"e{i}" for i in range(states.shape[1]))])
-                writer.writerows(
-                    [name, *(f"{v:.6g}" for v in row)]
-                    for name, row in zip(read.ids(), states, strict=True)
-                )
+    else:
+        with table_file(out, text=("id",)) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", *(f"e{i}" for i in range(states.shape[1]))])
+            writer.writerows(
+                [name, *(f"{v:.6g}" for v in row)]
+                for name, row in zip(read.ids(), states, strict=True)
+            )
     if as_json:
         show_json({"out": str(out), "num_nodes": len(states), "dim": states.shape[1]})
     note(f"{states.shape[0]:,} x {states.shape[1]} numbers in {out}")

@@ -178,16 +178,16 @@ def write_numbers(out: Path, graph: Graph, said: Values) -> None:
     """Write ``id,prediction,low,high,novelty``; a field that is not known is empty.
 
     Args:
-        out: The CSV.
+        out: The CSV, or Parquet if its name ends so.
         graph: Gives the ids.
         said: Of every node, with intervals.
     """
     import numpy as np
 
-    from graphfm.cli.output import whole_file
+    from graphfm.cli.output import table_file
 
     assert said.low is not None and said.high is not None
-    with whole_file(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+    with table_file(out, text=("id",)) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "prediction", "low", "high", "novelty"])
         columns = (said.values, said.low, said.high)

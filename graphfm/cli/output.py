@@ -6,9 +6,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from graphfm.errors import OutputError
 
@@ -108,3 +109,37 @@ def whole_file(out: Path) -> Iterator[Path]:
         os.replace(name, out)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def table_file(out: Path, *, text: Sequence[str]) -> Iterator[TextIO]:
+    """A file for the lines of a CSV; with the suffix ``.parquet`` it becomes Parquet in the end.
+
+    Args:
+        out: Where the table shall be, whole or not at all.
+        text: Columns that are text in Parquet, whatever is in them.
+    """
+    with whole_file(out) as path:
+        lines = path if out.suffix != ".parquet" else path.with_suffix(".csv")
+        try:
+            with lines.open("w", encoding="utf-8", newline="") as file:
+                yield file
+            if lines != path:
+                _to_parquet(lines, path, text)
+        finally:
+            if lines != path:
+                lines.unlink(missing_ok=True)
+
+
+def _to_parquet(lines: Path, path: Path, text: Sequence[str]) -> None:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    table = csv.read_csv(
+        lines,
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(text, pa.string()), strings_can_be_null=False
+        ),
+    )
+    parquet.write_table(table, path)

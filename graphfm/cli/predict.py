@@ -34,7 +34,7 @@ def predict(
     out: Annotated[
         Path,
         typer.Option(
-            help="CSV to write: id,label,probability; of a number id,prediction,low,high,novelty."
+            help="A .csv or .parquet: id,label,probability, or id,prediction,low,high,novelty."
         ),
     ],
     target: Annotated[
@@ -150,7 +150,7 @@ def write_predictions(
     """Write ``id,label,probability``, then ``set,abstain,novelty`` and a column per class.
 
     Args:
-        out: The CSV.
+        out: The CSV, or Parquet if its name ends so.
         graph: Gives the ids.
         probabilities: (N, C).
         classes: Name of each class, (C,).
@@ -160,7 +160,7 @@ def write_predictions(
     """
     import numpy as np
 
-    from graphfm.cli.output import whole_file
+    from graphfm.cli.output import table_file
 
     if several:
         above = probabilities >= 0.5
@@ -170,7 +170,7 @@ def write_predictions(
         choice = probabilities.argmax(axis=1)
         labels = [classes[i] for i in choice]
         best = probabilities[np.arange(len(choice)), choice]
-    with whole_file(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+    with table_file(out, text=("id", "label", "set")) as file:
         writer = csv.writer(file, lineterminator="\n")
         named = SET_COLUMNS if beside is not None else []
         columns = [f"p_{c}" for c in classes if every]
