@@ -14,7 +14,7 @@ from graphfm.graphs.rawfiles import file_sha256
 from graphfm.pretrain import Run
 from graphfm.training.corpus import Corpus
 from graphfm.training.receipt import read_metrics
-from graphfm.training.run_folder import checkpoints
+from graphfm.training.run_folder import checkpoints, newest_good
 from graphfm.training.run_state import RunState
 from graphfm.training.stops import Stops
 from tests.graphs import synthetic, three_graphs
@@ -272,3 +272,17 @@ def test_a_longer_run_goes_on_from_where_a_shorter_one_began_to_decay(tmp_path):
     run_of(tmp_path / "straight", *wsd, "train.steps=20").go()
     wanted = weights_of(tmp_path / "straight")
     assert all(torch.equal(wanted[name], w) for name, w in weights_of(tmp_path / "fork").items())
+
+
+def test_what_is_damaged_and_newer_never_costs_what_is_whole(tmp_path):
+    """With one checkpoint to keep, the run goes on from an older one: that stays, then the new one.
+
+    Seen to fail where the newest by number were kept: the damaged one, and nothing else.
+    """
+    run_of(tmp_path, "train.keep=3").go()
+    *_, whole, damaged = checkpoints(tmp_path).values()
+    (damaged / "model.safetensors").write_bytes(b"cut short")
+    run = run_of(tmp_path, "train.keep=1", "train.save_every=1")
+    assert newest_good(tmp_path) == whole
+    stop_after(run, int(whole.name[-6:]) + 1)
+    assert newest_good(tmp_path).name == f"step_{int(whole.name[-6:]) + 1:06d}"

@@ -160,6 +160,7 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
     """All runs of a cell, the shortest first; then the graphs it has never seen."""
     import torch
 
+    from graphfm.checkpoint import write_json
     from graphfm.pretrain import pretrain
     from graphfm.training.optim import decay_begin
     from graphfm.training.run_folder import checkpoint_path
@@ -175,7 +176,7 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
         before = checkpoint_path(folder, decay_begin(recipe.train))
     last = out / cell.name / f"steps{config.steps[-1]}"
     if config.unseen and not (last / "unseen.json").exists():
-        _write(last / "unseen.json", list(_unseen(config, cell, last, device)))
+        write_json(last / "unseen.json", list(_unseen(config, cell, last, device)))
     for steps in config.steps:  # receipts stay, weights do not
         shutil.rmtree(out / cell.name / f"steps{steps}" / "checkpoints", ignore_errors=True)
 
@@ -318,7 +319,3 @@ def _last_losses(path: Path) -> dict[str, float]:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

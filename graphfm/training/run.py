@@ -352,7 +352,8 @@ class Run:
 
     def _prune(self) -> None:
         keep, losses = self.recipe.train.keep, self._losses()
-        prune(self.out, keep=keep, losses=losses, lasting=self.lasting)
+        reached = self.state.step
+        prune(self.out, keep=keep, losses=losses, reached=reached, lasting=self.lasting)
 
     def _losses(self) -> dict[int, float]:
         return {int(point["step"]): point["loss"] for point in self.state.curve}

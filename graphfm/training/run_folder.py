@@ -100,7 +100,12 @@ def tidy(out: Path) -> None:
 
 
 def prune(
-    out: Path, *, keep: int, losses: Mapping[int, float], lasting: Collection[int] = ()
+    out: Path,
+    *,
+    keep: int,
+    losses: Mapping[int, float],
+    reached: int | None = None,
+    lasting: Collection[int] = (),
 ) -> None:
     """Remove all checkpoints but the newest ``keep`` and the one of the least validation loss.
 
@@ -108,9 +113,11 @@ def prune(
         out: Run folder.
         keep: At least 1, so that the one just written, which is whole, stays.
         losses: Validation loss by step.
+        reached: Where the run is. What lies beyond was damaged when it was gone on from: it does
+            not count, and stays until the run comes there. None = at the newest.
         lasting: Steps whose checkpoint always stays.
     """
-    found = checkpoints(out)
+    found = {s: path for s, path in checkpoints(out).items() if reached is None or s <= reached}
     judged = [step for step in found if step in losses]
     best = {min(judged, key=lambda step: losses[step])} if judged else set()
     for step in list(found)[:-keep]:
