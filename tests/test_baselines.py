@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from graphfm.baselines import gcn as gcn_module
 from graphfm.baselines import label_propagation as propagation_module
-from graphfm.baselines.inputs import known_labels, normalised_adjacency, scaled_features
+from graphfm.baselines.classic import KIPF, Stack
+from graphfm.baselines.inputs import known_labels, scaled_features
+from graphfm.baselines.sparse import FeatureLayer, Inputs, drop, with_values
+from graphfm.baselines.task import Task
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
 
@@ -23,7 +25,7 @@ NAMES = ("majority", "logistic", "label_propagation", "gcn", "ridge")
 @pytest.fixture(autouse=True)
 def few_epochs(monkeypatch):
     """30 epochs are enough for every property here, and 7 times faster."""
-    monkeypatch.setattr(gcn_module, "EPOCHS", 30)
+    monkeypatch.setitem(KIPF, "epochs", 30)
 
 
 def run(name: str, *args, **options) -> np.ndarray:
@@ -197,14 +199,15 @@ def test_gcn_is_the_gcn_of_pyg(features):
     graph = blocks(60, features=features)
     x = scaled_features(graph)
     assert isinstance(x, np.ndarray) == (features == "dense")
-    model = gcn_module._model(x, 3)
-    edges = gcn_module._csr(normalised_adjacency(graph, self_loops=True))
-    ours = model(edges, None)
+    task = Task.of(graph, *thirds(60)[:2])
+    model = Stack("gcn", task, KIPF)
+    every = torch.arange(60)
+    ours = model(every, None)
 
     layers = [GCNConv(x.shape[1], 64), GCNConv(64, 3)]
     with torch.no_grad():
-        layers[0].lin.weight.copy_(model.first.lin.weight.T)
-        layers[1].lin.weight.copy_(model.second.lin.weight)
+        for layer, linear in zip(layers, model.maps, strict=True):
+            layer.lin.weight.copy_(linear.weight.T)
     full = torch.from_numpy(x if isinstance(x, np.ndarray) else x.toarray())
     theirs = layers[1](layers[0](full, graph.edge_index).relu(), graph.edge_index)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
@@ -212,12 +215,10 @@ def test_gcn_is_the_gcn_of_pyg(features):
     weights = torch.randn(ours.shape)
     (ours * weights).sum().backward()
     (theirs * weights).sum().backward()
-    torch.testing.assert_close(
-        model.first.lin.weight.grad, layers[0].lin.weight.grad.T, atol=1e-4, rtol=1e-4
-    )
-    torch.testing.assert_close(
-        model.second.lin.weight.grad, layers[1].lin.weight.grad, atol=1e-4, rtol=1e-4
-    )
+    for layer, linear in zip(layers, model.maps, strict=True):
+        torch.testing.assert_close(
+            linear.weight.grad, layer.lin.weight.grad.T, atol=1e-4, rtol=1e-4
+        )
 
 
 def test_gradient_passes_the_dropped_features():
@@ -225,13 +226,13 @@ def test_gradient_passes_the_dropped_features():
 
     Seen to fail with the values of the transpose in the order of the rows.
     """
-    x = scaled_features(blocks(60, features="words"))
-    layer = gcn_module._FeatureLayer(x)
+    inputs = Inputs(scaled_features(blocks(60, features="words")))
+    layer = FeatureLayer(inputs, torch.randn(inputs.shape[1], 8), 0.5)
     out = layer(torch.Generator().manual_seed(0))
     weights = torch.randn(out.shape)
     (out * weights).sum().backward()
-    kept = gcn_module._drop(layer.x.values(), torch.Generator().manual_seed(0))
-    dropped = gcn_module._with_values(layer.x, 2 * kept).to_dense()
+    kept = drop(inputs.x.values(), 0.5, torch.Generator().manual_seed(0))
+    dropped = with_values(inputs.x, 2 * kept).to_dense()
     torch.testing.assert_close(out, dropped @ layer.weight)
     torch.testing.assert_close(layer.weight.grad, dropped.T @ weights)
 
@@ -246,13 +247,14 @@ def test_sparse_and_dense_features_are_one():
     )
 
 
-def test_half_of_the_entries_are_dropped():
+@pytest.mark.parametrize("rate", (0.2, 0.5, 0.7))
+def test_so_many_entries_are_dropped(rate):
     """At any place of a word of eight. Seen to fail with the words taken for signed bytes."""
-    kept = gcn_module._drop(torch.ones(20_001, 3), torch.Generator().manual_seed(0))
+    kept = drop(torch.ones(20_001, 3), rate, torch.Generator().manual_seed(0))
     assert set(kept.unique().tolist()) == {0.0, 1.0}
     for stride in (3, 8):
         share = kept.flatten()[:60_000].view(-1, stride).mean(dim=0)
-        assert bool((share - 0.5).abs().max() < 0.025)
+        assert bool((share - (1 - rate)).abs().max() < 0.025)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -276,7 +278,7 @@ def test_gcn_reaches_what_is_published_on_cora(monkeypatch):
     from graphfm.graphs.catalog import Catalog
     from graphfm.graphs.splits import with_split
 
-    monkeypatch.setattr(gcn_module, "EPOCHS", 200)
+    monkeypatch.setitem(KIPF, "epochs", 200)
     graph = Catalog.read().load("planetoid-cora")
     accuracies = []
     for seed in range(2):

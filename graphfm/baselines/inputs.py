@@ -53,6 +53,19 @@ class KnownLabels:
         shares: np.ndarray = self.one_hot.mean(axis=0, dtype=np.float64)
         return shares
 
+    def all_classes(self, proba: np.ndarray) -> np.ndarray:
+        """Columns of zeros put in for classes that no training node has.
+
+        Args:
+            proba: Of the classes that are there, in ascending order, (N, classes there).
+
+        Returns:
+            (N, C).
+        """
+        full = np.zeros((len(proba), self.num_classes))
+        full[:, np.unique(self.y_train)] = proba
+        return full
+
     def val_score(self, proba: np.ndarray) -> tuple[float, float]:
         """Accuracy on the validation nodes, then minus their log loss: the higher, the better.
 
@@ -61,7 +74,10 @@ class KnownLabels:
         Args:
             proba: Probabilities of every node, (N, C).
         """
-        of_val = proba[self.val]
+        return self.score(proba[self.val])
+
+    def score(self, of_val: np.ndarray) -> tuple[float, float]:
+        """As :meth:`val_score`, from the validation nodes' rows alone, (V, C)."""
         of_truth = of_val[np.arange(len(self.val)), self.y_val]
         accuracy = float((of_val.argmax(axis=1) == self.y_val).mean())
         return accuracy, float(np.log(np.maximum(of_truth, 1e-12)).mean())

@@ -6,15 +6,18 @@ Zhou et al. 2003, "Learning with local and global consistency":
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import sparse
 from torch import Tensor
 
-from graphfm.baselines.inputs import known_labels, normalised_adjacency
+from graphfm.baselines.task import Peer, Settings, Task
 from graphfm.graphs.graph import Graph
 
 ALPHAS = (0.3, 0.6, 0.9, 0.99)  # share that comes from the neighbors
 DEFAULT_ALPHA = 0.9
+SPACE = {"alpha": (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.95, 0.99, 0.999)}
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-5  # largest change of an entry, where entries are at most about 1
 
@@ -33,30 +36,52 @@ def label_propagation(
         val_mask: Nodes to choose alpha by, (N,) bool.
         seed: Not used: nothing is random.
     """
-    labels = known_labels(graph, train_mask, val_mask)
-    normalised = normalised_adjacency(graph, self_loops=False)
-    start = np.zeros((graph.num_nodes, labels.num_classes), dtype=np.float32)
-    start[labels.train] = labels.one_hot
-
+    task = Task.of(graph, train_mask, val_mask)
     best, best_score = np.empty(0), (-1.0, 0.0)
-    for alpha in ALPHAS if len(labels.val) else (DEFAULT_ALPHA,):
-        proba = _shares(_spread(normalised, start, alpha), labels.frequencies)
-        score = labels.val_score(proba) if len(labels.val) else (0.0, 0.0)
+    for alpha in ALPHAS if len(task.labels.val) else (DEFAULT_ALPHA,):
+        proba = _fit(task, {"alpha": alpha}, seed=seed, deadline=math.inf)
+        score = task.val_score(proba) if len(task.labels.val) else (0.0, 0.0)
         if score > best_score:
             best, best_score = proba, score
     return best
 
 
-def _spread(normalised: sparse.csr_array, start: np.ndarray, alpha: float) -> np.ndarray:
+def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
+    labels = task.labels
+    start = np.zeros((task.graph.num_nodes, labels.num_classes), dtype=np.float32)
+    start[labels.train] = labels.one_hot
+    return shares(spread(task.diffusion, start, settings["alpha"]), labels.frequencies)
+
+
+PEERS = {"label-propagation": Peer(fit=_fit, defaults={"alpha": DEFAULT_ALPHA}, space=SPACE)}
+
+
+def spread(
+    normalised: sparse.csr_array,
+    start: np.ndarray,
+    alpha: float,
+    *,
+    within: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Where the iteration ends: (N, C) float32 from the same.
+
+    Args:
+        normalised: (N, N).
+        start: (N, C).
+        alpha: Share that comes from the neighbors, in [0, 1).
+        within: Bounds that every step keeps to.
+    """
     now = start
     for _ in range(MAX_ITERATIONS):
         before, now = now, alpha * (normalised @ now) + (1 - alpha) * start
+        if within is not None:
+            now = now.clip(*within)
         if np.abs(now - before).max() < TOLERANCE:
             break
     return now
 
 
-def _shares(mass: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+def shares(mass: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     """Rows that add up to 1; the class frequencies where nothing arrived."""
     total = mass.sum(axis=1, keepdims=True, dtype=np.float64)
     reached = total > 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from torch import Tensor
 
-from graphfm.baselines.inputs import known_labels
+from graphfm.baselines.task import Peer, Settings, Task
 from graphfm.graphs.graph import Graph
 
 
@@ -20,5 +22,11 @@ def majority(
         val_mask: Not used: there is nothing to choose.
         seed: Not used: nothing is random.
     """
-    labels = known_labels(graph, train_mask, val_mask)
-    return np.tile(labels.frequencies, (graph.num_nodes, 1))
+    return _fit(Task.of(graph, train_mask, val_mask), {}, seed=seed, deadline=math.inf)
+
+
+def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
+    return np.tile(task.labels.frequencies, (task.graph.num_nodes, 1))
+
+
+PEERS = {"majority": Peer(fit=_fit, defaults={}, space={})}
