@@ -1,6 +1,7 @@
 """One law over many datasets: shared exponents come back, and so does the floor of each."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,31 @@ def test_more_datasets_do_not_average_away_the_noise_of_a_run():
         return found.high - found.low
 
     assert width(40) > 0.8 * width(12)
+
+
+def test_a_dataset_split_twice_is_drawn_as_one():
+    """Rows given twice, as of two seeds, have two floors each and the same intervals.
+
+    Seen to fail with a weight for each floor. Without ``by_seed`` both splits share a floor.
+    """
+    runs, _ = table(num_datasets=8, of_run=1e-4, of_row=1e-4)
+    assert runs.dataset is not None
+    # Datasets that gain differently from size, so that which are drawn decides the width.
+    gain = np.repeat(np.linspace(0.0, 0.02, 8), len(runs) // 8)
+    runs = replace(runs, loss=runs.loss + gain * 1e6 / runs.params)
+    once = fit_mixed(runs, resamples=20)
+    both = {
+        name: np.tile(getattr(runs, name), 2) for name in ("params", "targets", "dataset", "run")
+    }
+    moved = np.concatenate([runs.loss, runs.loss + 0.5])  # the second split is a harder one
+    twice = Runs(**both, loss=moved, seed=np.repeat([0, 1], len(runs)))
+    found = fit_mixed(twice, by_seed=True, resamples=20)
+    assert found.floors["d003@1"] == pytest.approx(found.floors["d003@0"] + 0.5, abs=0.02)
+    a, b = (one.exponents["alpha"] for one in (once, found))
+    assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high), abs=1e-3)
+    assert fit_mixed(twice).noise.value > 3 * found.noise.value
+    with pytest.raises(DataError, match="seed of each row"):
+        fit_mixed(runs, by_seed=True)
 
 
 def test_order_of_the_rows_does_not_matter_and_the_seed_does():

@@ -16,7 +16,7 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.scaling import corr, identify, solve
-from graphfm.scaling.fitted import Fit, Interval, interval
+from graphfm.scaling.fitted import Fit, Interval, hardly_known, interval
 from graphfm.scaling.laws import LAWS, Array, Law
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import Problem
@@ -267,13 +267,7 @@ def _warnings(one: _Found, runs: Runs, params: dict[str, Interval]) -> list[str]
         )
     for name in identify.unseen(law, one.theta, one.problem.x):
         said.append(f"{name} is not determined: the loss of no run depends on it")
-    for name in law.exponents:
-        width = params[name].high - params[name].low
-        if width > abs(params[name].value):
-            said.append(
-                f"{name} is hardly known: {params[name].value:.3g}, 95% interval "
-                f"{params[name].low:.3g} to {params[name].high:.3g}"
-            )
+    said += hardly_known(law, params)
     if runs.flops is None and "frontier" in dir(law):
         said.append("no FLOPs in the table: 6 x params x targets is taken for the compute")
     return said

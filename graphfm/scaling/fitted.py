@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -47,6 +47,15 @@ def interval(value: float, draws: Sequence[float]) -> Interval:
     """A value and the 95% interval of its draws."""
     low, high = np.percentile(draws, LEVEL) if len(draws) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
+
+
+def hardly_known(law: Law | type[Law], params: Mapping[str, Interval]) -> Iterator[str]:
+    """A sentence for each exponent whose interval is wider than its value."""
+    for name in law.exponents:
+        it = params[name]
+        if it.high - it.low > abs(it.value):
+            ends = f"{it.low:.3g} to {it.high:.3g}"
+            yield f"{name} is hardly known: {it.value:.3g}, 95% interval {ends}"
 
 
 def _band(value: Array, draws: Array) -> Band:

@@ -196,7 +196,8 @@ def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
 
     ``loss`` and ``accuracy`` are of validation nodes, of all graphs that it learned from;
     ``loss_common`` of the graphs that every run of the same seed has, so that runs on fewer graphs
-    compare; ``loss_unseen`` and ``accuracy_unseen`` of the test nodes of graphs it has never seen.
+    compare (left out until the run on the fewest graphs is in, which says which they are);
+    ``loss_unseen`` and ``accuracy_unseen`` of the test nodes of graphs it has never seen.
     """
     fewest = min((*config.graphs, 1.0))
     for cell in cells(config):
@@ -207,8 +208,7 @@ def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
             receipt = _read(folder / "run.json")
             common = out / Cell(size=cell.size, nodes=1.0, graphs=fewest, seed=cell.seed).name
             names = _corpus(common / f"steps{config.steps[0]}" / "run.json")
-            losses = _last_losses(folder / "metrics.jsonl")
-            shared = [losses[name] for name in names if name in losses] or list(losses.values())
+            last = _last_losses(folder / "metrics.jsonl")
             row: dict[str, Any] = {
                 "run": cell.name,
                 "size": cell.size,
@@ -224,14 +224,33 @@ def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
                 "seconds": receipt["seconds"],
                 "loss": receipt["loss_end"],
                 "accuracy": receipt["accuracy_end"],
-                "loss_common": sum(shared) / len(shared),
             }
+            if names:
+                row["loss_common"] = sum(last[name] for name in names) / len(names)
             unseen = folder / "unseen.json"
             if unseen.exists():
                 found = _read(unseen)
                 for key in ("loss", "accuracy"):
                     row[f"{key}_unseen"] = sum(graph[key] for graph in found) / len(found)
             yield row
+
+
+def losses(config: GridConfig, out: Path) -> Iterator[tuple[str, int, dict[str, float]]]:
+    """Cell, steps, and the losses of every finished run: of each graph learned from, each unseen.
+
+    Loss / log C, on validation nodes and on test nodes as in :func:`rows`; an unseen graph's name
+    begins with ``unseen:``.
+    """
+    for cell in cells(config):
+        for steps in config.steps:
+            folder = out / cell.name / f"steps{steps}"
+            if not _finished(folder):
+                continue
+            found = _last_losses(folder / "metrics.jsonl")
+            unseen = folder / "unseen.json"
+            judged = _read(unseen) if unseen.exists() else []
+            found |= {f"unseen:{graph['graph']}": graph["loss"] for graph in judged}
+            yield cell.name, steps, found
 
 
 def _check_unseen(config: GridConfig) -> None:
@@ -282,7 +301,7 @@ def _unseen(
             seed=cell.seed,
         )
         test = (parts[2] & (prepared.y >= 0)).nonzero().flatten()
-        bank = bank_of(prepared, where)
+        bank = bank_of(prepared, where, like=fitted.scaling, experts=fitted.experts)
         logits = node_logits(fitted.model, bank, 0, test, seed=cell.seed, **SAMPLING)
         logits, y = logits.cpu().float(), prepared.y[test]
         loss = torch.nn.functional.cross_entropy(logits, y)

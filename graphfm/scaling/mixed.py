@@ -22,7 +22,7 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.scaling import identify
-from graphfm.scaling.fitted import Interval, finite, interval
+from graphfm.scaling.fitted import Interval, finite, hardly_known, interval
 from graphfm.scaling.laws import LAWS, Array, Law
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import nonnegative
@@ -113,13 +113,20 @@ class _Table:
 
 
 def fit_mixed(
-    runs: Runs, law: str = "chinchilla", *, resamples: int = 0, seed: int = 0
+    runs: Runs,
+    law: str = "chinchilla",
+    *,
+    by_seed: bool = False,
+    resamples: int = 0,
+    seed: int = 0,
 ) -> MixedFit:
     """Fit one law to the runs of many datasets.
 
     Args:
         runs: With ``dataset``; rows of one training run on several datasets share ``run``.
         law: One of :data:`LAWS_WITH_A_FLOOR`.
+        by_seed: Whether a dataset has a floor for each seed, named ``dataset@seed``: where the seed
+            splits it anew, and so moves its loss. Datasets are drawn whole.
         resamples: Draws for the intervals. Datasets and runs are both drawn, with weights that
             multiply (Owen and Eckles 2012, arXiv 1106.2125): the interval is for other datasets and
             other runs of the kind.
@@ -135,10 +142,17 @@ def fit_mixed(
         raise DataError(
             "GFM701", "a mixed fit needs the dataset of each row", fix="add a column dataset"
         )
-    order = np.argsort(runs.dataset, kind="stable")
+    if by_seed and runs.seed is None:
+        raise DataError(
+            "GFM701", "a floor for each seed needs the seed of each row", fix="add a column seed"
+        )
+    dataset, own = runs.dataset, runs.dataset
+    if by_seed and runs.seed is not None:
+        own = np.array([f"{d}@{s}" for d, s in zip(dataset, runs.seed, strict=True)])
+    order = np.argsort(own, kind="stable")
     runs = runs.take(order)
-    assert runs.dataset is not None
-    names, owner = np.unique(runs.dataset, return_inverse=True)
+    names, first, owner = np.unique(own[order], return_index=True, return_inverse=True)
+    family = np.unique(dataset[order][first], return_inverse=True)[1]  # (K,), dataset of a floor
     kind, logs = LAWS[law], runs.logs()
     size = len(kind.parameters()) - 1 + len(names)
     points = len(set(zip(*(logs[axis] for axis in kind.axes), strict=True)))
@@ -162,7 +176,7 @@ def fit_mixed(
             f"condition {bad:.3g}, above {identify.REFUSE:g}",
             fix="add small models on much data, and large ones on little",
         )  # fmt: skip
-    drawn = _resample(table, runs, point, resamples=resamples, seed=seed)
+    drawn = _resample(table, runs, family, point, resamples=resamples, seed=seed)
     return _report(table, names, centre, bad, (point, coefficients, variance, offsets), drawn)
 
 
@@ -194,7 +208,7 @@ def _simplex(table: _Table, start: Array, size: float, tolerance: float) -> Arra
 
 
 def _resample(
-    table: _Table, runs: Runs, point: Array, *, resamples: int, seed: int
+    table: _Table, runs: Runs, family: Array, point: Array, *, resamples: int, seed: int
 ) -> list[_Solved]:
     rng = np.random.default_rng(seed)
     if runs.run is None:
@@ -208,7 +222,7 @@ def _resample(
     drawn = []
     for _ in range(resamples):
         weight = table.weight * rng.exponential(size=group.max() + 1)[group]
-        share = rng.exponential(size=len(table.share))
+        share = rng.exponential(size=family.max() + 1)[family]
         one = _Table(table.law, table.x, table.loss, table.owner, weight, share)
         found = _simplex(one, point, 0.05, 1e-3)
         drawn.append((found, *one.solve(found)[1:]))
@@ -237,6 +251,7 @@ def _report(
     fewest = int(np.bincount(table.owner).min())
     if fewest < len(table.law.parameters()):
         said.append(f"a dataset has only {fewest} rows: its floor is drawn to the mean")
+    said += hardly_known(law, params)
     for text in said:
         log.warning(text)
     return MixedFit(
