@@ -6,17 +6,29 @@ key is an error.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from graphfm.errors import RecipeError
-from graphfm.parts import StrictConfig, did_you_mean, part, validated
+from graphfm.parts import (
+    PartConfig,
+    StrictConfig,
+    config_class,
+    did_you_mean,
+    kinds,
+    part,
+    validated,
+)
 
+log = logging.getLogger(__name__)
+
+PARTS = ("adapter", "encoder", "decoder", "objective")  # fields that hold a part of such a family
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -58,9 +70,24 @@ class ModelConfig(StrictConfig):
     """Laplacian eigenvectors of the positional encoding."""
     universal_share: float = Field(default=0.5, ge=0, le=1)
     """Share of visits through one adapter that all graphs share; a new graph begins with it."""
+    universal_turn: Literal["none", "signs", "rotation"] = "none"
+    """Features that the shared adapter reads in training: as they are, each column with a random
+    sign at every visit (a principal score has none of its own), or all turned at random."""
     adapter: part("adapters", "mlp") = Field(default=None, validate_default=True)  # type: ignore
-    encoder: part("encoders", "perceiver") = Field(default=None, validate_default=True)  # type: ignore
     decoder: part("decoders", "prefix") = Field(default=None, validate_default=True)  # type: ignore
+    encoder: part("encoders", "perceiver") = Field(default=None, validate_default=True)  # type: ignore
+    """Kind ``none``, whatever is said here, where the decoder reads no latents."""
+
+    @field_validator("encoder")
+    @classmethod
+    def _none_that_nobody_reads(cls, encoder: PartConfig, info: ValidationInfo) -> PartConfig:
+        decoder = info.data.get("decoder")  # absent where it was wrong itself
+        if decoder is None or decoder.reads_latents:
+            if decoder is not None and encoder.kind == "none":
+                raise ValueError(f"decoder {decoder.kind} reads latents: it needs an encoder")
+            return encoder
+        none: PartConfig = config_class("encoders", "none")()
+        return none
 
 
 class SamplingConfig(StrictConfig):
@@ -80,6 +107,17 @@ class SamplingConfig(StrictConfig):
     strategy: Literal["balanced", "snake", "uniform"] = "balanced"
     """Steps of equal cost, big graphs cut; or, to compare, graphs kept whole and dealt in the order
     of their size (the paper's), or at random."""
+    graph_cost: float | None = Field(default=None, ge=0)
+    """What to visit a graph costs beside a target; null = what the model's own FLOPs say. Given,
+    with ``context_cost``, different models take the same steps."""
+    context_cost: float | None = Field(default=None, ge=0)
+    """Likewise a context node."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SamplingConfig:
+        if (self.graph_cost is None) != (self.context_cost is None):
+            raise ValueError("graph_cost and context_cost are given together or not at all")
+        return self
 
 
 class TrainConfig(StrictConfig):
@@ -253,6 +291,18 @@ def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:
             raise RecipeError("GFM204", f"{folder} holds no keys", where=override)
         values = below
     values[last] = value
+    if last == "kind" and folders and folders[-1] in PARTS:
+        _forget_other_kinds(values, f"{folders[-1]}s", override)
+
+
+def _forget_other_kinds(values: dict[str, Any], family: str, override: str) -> None:
+    """One change of ``kind`` is enough: what the recipe said of the kind before may not fit."""
+    if values["kind"] not in kinds(family):
+        return  # an error by and by
+    own = config_class(family, values["kind"]).model_fields
+    others = {key for kind in kinds(family) for key in config_class(family, kind).model_fields}
+    for key in [key for key in values if key in others and key not in own]:
+        log.info("%s: %s=%s is left out, which it has not", override, key, values.pop(key))
 
 
 def _line_of(path: Path, keys: Sequence[str]) -> int | None:

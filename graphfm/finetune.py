@@ -1,6 +1,6 @@
 """Fit a pretrained model to one graph, at four depths or at the one that validation chooses.
 
-    probe     trunk frozen; the head is solved in closed form, no gradient step
+    probe     trunk frozen; closed forms, no gradient step (other depths ask boosted trees too)
     adapter   then the adapter and the head learn (the paper's MFT)
     decoder   then the node decoder too (the paper's NFT)
     full      then everything
@@ -39,12 +39,21 @@ from graphfm.training.calibration import Calibration, calibrate, split_validatio
 from graphfm.training.depth import AUTO, Try, Tune, chosen, depths_to_try
 from graphfm.training.descent import DEPTHS, Depth, Descent, Judgement, descend, judge
 from graphfm.training.ensemble import Ensemble, joined, member_seed, members_of
+from graphfm.training.experts import Experts
 from graphfm.training.fit_cost import Sizes, calibration_share, check_memory, sizes_of
 from graphfm.training.inference import node_states
 from graphfm.training.intervals import calibrate_values
 from graphfm.training.multihop import Scaling
 from graphfm.training.novelty import StateCloud
-from graphfm.training.probe import SAMPLING, TARGET, adopt, bank_of, solve_head
+from graphfm.training.probe import (
+    SAMPLING,
+    TARGET,
+    adopt,
+    ask_experts,
+    bank_of,
+    solve_head,
+    weigh_experts,
+)
 
 __all__ = [
     "DEPTHS",
@@ -82,6 +91,7 @@ class Fitted:
         state_weight: What the closed form chose for the state beside the raw features.
         calibration: What makes its probabilities honest, and its prediction sets.
         scaling: How raw columns were scaled; those of a further graph are scaled alike.
+        experts: What the head reads beside state and raw columns; None = it is a linear one.
         members: How many models the answer is the mean of.
         cut_short: What the budget left out, a line each.
         far_states: Share of nodes whose state, before anything is learned, lies farther out than
@@ -99,6 +109,7 @@ class Fitted:
     state_weight: float = 0.0
     calibration: Calibration = field(default_factory=Calibration)
     scaling: Scaling | None = None
+    experts: Experts | None = None
     members: int = 1
     cut_short: list[str] = field(default_factory=list)
     far_states: float | None = None
@@ -149,15 +160,18 @@ def finetune(
     if ensemble < 1:
         raise DataError("GFM209", f"ensemble must be at least 1 member, got {ensemble}")
     nodes = _labelled_nodes(prepared, train_mask)
-    device = model.encoder.latents.device
+    device = model.device
     fit_nodes, held_nodes = _val_nodes(prepared, val_mask, seed)
     num_val = len(fit_nodes) + len(held_nodes)
     sizes = sizes_of(prepared, model, num_train=len(nodes), num_val=num_val)
     check_memory(sizes, model, device, ensemble=ensemble, where=prepared.name)
+    bank = bank_of(prepared, device)
+    experts = ask_experts(bank, prepared, nodes, seed=seed, with_trees=tune != "probe")
     fit = _Fit(
         prepared=prepared,
         trunk=model,
-        bank=bank_of(prepared, device),
+        bank=bank,
+        experts=experts,
         nodes=nodes,
         val_nodes=some_of(fit_nodes, MAX_VAL_NODES, seed=seed) if len(fit_nodes) else None,
         sizes=sizes,
@@ -179,7 +193,7 @@ def finetune(
     fitted.calibration = learn(
         fitted.model, fit.bank, train=nodes, fit=fit_nodes, held=held_nodes, seed=seed, **SAMPLING
     )
-    fitted.scaling = fit.bank.scaling
+    fitted.scaling, fitted.experts = fit.bank.scaling, experts
     fitted.model.eval()
     fitted.seconds = budget.spent
     return fitted
@@ -193,6 +207,7 @@ class _Fit:
         prepared: The graph.
         trunk: Pretrained.
         bank: Holds the graph.
+        experts: Solved on ``nodes``.
         nodes: To learn from.
         val_nodes: (V,) to choose by; None = none.
         sizes: What its cost depends on.
@@ -209,6 +224,7 @@ class _Fit:
     prepared: PreparedGraph
     trunk: GraphFM
     bank: GraphBank
+    experts: Experts | None
     nodes: Tensor
     val_nodes: Tensor | None
     sizes: Sizes
@@ -285,13 +301,19 @@ class _Fit:
 
     def _probe(self, member: int) -> tuple[GraphFM, float]:
         """A member with its head solved, and the weight of its state."""
-        own = adopt(self.trunk, self.prepared, self.bank)
+        own = adopt(self.trunk, self.prepared, self.bank, self.experts)
         seed = member_seed(self.seed, member)
         if member:
             rng = torch.Generator().manual_seed(seed)
             signs = torch.randint(0, 2, (self.prepared.num_features,), generator=rng) * 2.0 - 1
             own.adapter(TARGET).flip(signs.to(self.bank.device))
-        return own, solve_head(own, self.bank, self.nodes, seed=seed)
+        weight = solve_head(own, self.bank, self.nodes, seed=seed)
+        self._weigh(own, seed)
+        return own, weight
+
+    def _weigh(self, model: GraphFM, seed: int) -> None:
+        if self.val_nodes is not None:
+            weigh_experts(model, self.bank, self.val_nodes, seed=seed)
 
     def _judge(self, model: GraphFM) -> Judgement | None:
         if self.val_nodes is None:

@@ -12,6 +12,7 @@ Shapes:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,14 +68,18 @@ class GraphFM(nn.Module):
 
     def __init__(self, config: ModelConfig, *, seed: int):
         super().__init__()
-        if config.dim % config.encoder.num_heads or config.dim % config.decoder.num_heads:
-            raise DataError(
-                "GFM208",
-                f"dim must be a multiple of num_heads: dim={config.dim}, encoder "
-                f"{config.encoder.num_heads} heads, decoder {config.decoder.num_heads} heads",
-            )
+        for name, part in {"encoder": config.encoder, "decoder": config.decoder}.items():
+            num_heads = getattr(part, "num_heads", 1)  # a part without attention has none
+            if config.dim % num_heads:
+                raise DataError(
+                    "GFM208",
+                    f"dim must be a multiple of num_heads: dim={config.dim}, {name} "
+                    f"{num_heads} heads",
+                )
         self.shape = config
         self.specs: dict[str, GraphSpec] = {}
+        self.about: dict[str, Any] = {}  # what its checkpoint says of it: corpus, audit, run
+        self.extra: dict[str, dict[str, Tensor]] = {}  # what else that holds, by file stem
         self.adapters = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         self._wrapped: tuple[nn.Module, ...] = ()  # in a tuple: not a second owner of its weights
@@ -95,12 +100,40 @@ class GraphFM(nn.Module):
             model.add_graph(spec)
         return model
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = "graphfm-small", *, revision: str | None = None
+    ) -> GraphFM:
+        """Pretrained weights, verified: see :func:`graphfm.hub.pretrained`.
+
+        Args:
+            name: ``graphfm-small``, a run or checkpoint folder, or ``owner/name`` on the hub.
+            revision: Branch, tag or commit of the latter.
+        """
+        from graphfm.hub import pretrained
+
+        return pretrained(name, revision=revision)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder with a model card: see :func:`graphfm.hub.save_pretrained`."""
+        from graphfm.hub import save_pretrained
+
+        save_pretrained(self, folder)
+
+    def push_to_hub(self, repository: str, **how: Any) -> str:
+        """Write it to ``owner/name`` on the hub: see :func:`graphfm.hub.push_to_hub`."""
+        from graphfm.hub import push_to_hub
+
+        return push_to_hub(self, repository, **how)
+
     def config(self) -> dict[str, Any]:
         """The shape as plain data."""
         return self.shape.model_dump(mode="json")
 
     def add_graph(self, spec: GraphSpec) -> None:
         """Take in a dataset: it gets an adapter and a head of its own.
+
+        No adapter where every visit takes the universal one.
 
         Raises:
             DataError: GFM121 for a name that is taken.
@@ -111,21 +144,28 @@ class GraphFM(nn.Module):
         head = config_class("heads", spec.task.kind)()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            adapter = self.shape.adapter.build(num_features=spec.num_features, dim=dim)
-            built = head.build(dim=dim + spec.num_raw, num_classes=spec.task.num_classes)
-        device = self.encoder.latents.device
-        adapter.begin_as(self.universal)
-        self.adapters[PREFIX + spec.name] = adapter.to(device)
+            adapter = None
+            if self.shape.universal_share < 1:
+                adapter = self.shape.adapter.build(num_features=spec.num_features, dim=dim)
+            reads = {"num_experts": spec.num_experts} if spec.num_experts > 1 else {}
+            built = head.build(dim=dim + spec.num_raw, num_classes=spec.task.num_classes, **reads)
+        device = self.device
+        if adapter is not None:
+            adapter.begin_as(self.universal)
+            self.adapters[PREFIX + spec.name] = adapter.to(device)
         self.heads[PREFIX + spec.name] = built.to(device)
         self.specs[spec.name] = spec
 
     def drop_graph(self, name: str) -> None:
         """Forget a dataset's adapter and head."""
-        del self.adapters[PREFIX + name], self.heads[PREFIX + name], self.specs[name]
+        if PREFIX + name in self.adapters:
+            del self.adapters[PREFIX + name]
+        del self.heads[PREFIX + name], self.specs[name]
 
     def adapter(self, name: str) -> Any:
-        """The adapter of a dataset."""
-        return self.adapters[self._known(name)]
+        """The adapter of a dataset: its own, or the universal one where it has none."""
+        known = self._known(name)
+        return self.adapters[known] if known in self.adapters else self.universal
 
     def head(self, name: str) -> Any:
         """The head of a dataset."""
@@ -162,11 +202,24 @@ class GraphFM(nn.Module):
         """Transformed features of one graph (N, F) -> (N, D), without their positions.
 
         In training a share of visits takes the universal adapter, so that the trunk also knows
-        graphs whose own adapter has not learned anything yet.
+        graphs whose own adapter has not learned anything yet. If all do, there is no other.
         """
-        if self.training and float(torch.rand(())) < self.shape.universal_share:
-            return self.universal(F.pad(x, (0, UNIVERSAL_FEATURES - x.shape[1])))
-        return self.adapter(name)(x)
+        adapter = self.adapter(name)
+        drawn = self.training and float(torch.rand(())) < self.shape.universal_share
+        if drawn or adapter is self.universal:
+            return self.universal(self._turned(x))
+        return adapter(x)
+
+    def _turned(self, x: Tensor) -> Tensor:
+        """Features at the universal adapter's width, in training turned anew at each visit."""
+        wide, turn = F.pad(x, (0, UNIVERSAL_FEATURES - x.shape[1])), self.shape.universal_turn
+        if turn == "none" or not self.training:
+            return wide
+        signs = 2.0 * torch.randint(0, 2, (UNIVERSAL_FEATURES,)) - 1
+        if turn == "signs":
+            return wide * signs.to(wide)
+        mix = torch.randn(x.shape[1], x.shape[1])
+        return F.pad(x @ torch.linalg.qr(mix)[0].to(x), (0, UNIVERSAL_FEATURES - x.shape[1]))
 
     def encode(self, batch: GraphBatch, tokens: Tensor) -> Tensor:
         """Tokens (N, D) -> latents (B, K, D)."""
@@ -189,6 +242,11 @@ class GraphFM(nn.Module):
         for name, own, raw in zip(batch.names, states.split(batch.sizes), batch.raw, strict=True):
             logits.append(self.head(name)(own if raw is None else torch.cat([own, raw], dim=1)))
         return logits
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.universal.parameters()).device
 
     @property
     def trunk(self) -> dict[str, nn.Module]:
@@ -235,7 +293,8 @@ class GraphFM(nn.Module):
         token = self.position.flops(1) + usual.flops(1)
         graph = self.encoder.flops(0, 2) - self.encoder.flops(0, 1)
         graph += self.decoder.flops(0, num_neighbors, 1, num_latents)
-        context = self.encoder.flops(1, 1) - self.encoder.flops(0, 1) + token
+        context = self.encoder.flops(1, 1) - self.encoder.flops(0, 1)
+        context += token if num_latents else 0.0  # without an encoder no context is made
         target = self.decoder.flops(1, num_neighbors, 0, num_latents)
         target += (1 + num_neighbors) * token
         return StepCost(graph=graph / target, context_node=context / target)

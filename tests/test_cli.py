@@ -37,6 +37,8 @@ OPTIONS = {
     "evaluate": "coverage directed graph help json model nodes on target unknown-nodes",
     "inspect": "help json target",
     "report": "graph help json max-time nodes out overwrite seed target tsne",
+    "benchmark": "dry-run from graphs help jobs json max-time models out report-only "
+    "search-cost seeds split steps suite trials",
     "explain": "help json",
     "datasets list": "domain help json mixture role",
     "datasets show": "help json",

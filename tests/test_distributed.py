@@ -21,9 +21,13 @@ ROOT = Path(__file__).parents[1]
 
 
 FEW = ["train.steps=6"]
+# More targets than the others: ridges of four nodes magnify the rounding of a sum.
+EPISODIC = ["objective.kind=episodic", "objective.beside=none", "model.universal_share=1.0"]
+EPISODIC += ["sampling.max_targets=64", "sampling.targets_per_step=200"]
 CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "straight": ([], {}),
     "one bin": ([*FEW, "sampling.bins_per_step=1"], {}),
+    "episodic": ([*FEW, *EPISODIC], {}),
     "few graphs": ([*FEW, "sampling.targets_per_step=30"], {}),
     "sharded": ([*FEW, "sampling.bins_per_step=3"], {"shard_above": 1000}),
     "written": ([*FEW, "sampling.bins_per_step=3"], {"shard_above": 1000, "stop": 3}),
@@ -59,12 +63,12 @@ def two(tmp_path_factory):
     return torchrun(2, out / "two.json", cases), out / "dcp"
 
 
-def same(many: Any, one: Any) -> None:
-    """Targets and FLOPs exactly, losses and norms to 1e-5."""
+def same(many: Any, one: Any, *, rel: float = 0.0) -> None:
+    """Targets and FLOPs exactly, losses and norms to 1e-5, or a norm to that share of it."""
     assert many["targets"] == one["targets"]
     assert many["flops"] == one["flops"]
     assert many["loss"] == pytest.approx(one["loss"], abs=1e-5)
-    assert many["norm"] == pytest.approx(one["norm"], abs=1e-5)
+    assert many["norm"] == pytest.approx(one["norm"], abs=1e-5, rel=rel)
     for got, wanted in zip(many["graphs"], one["graphs"], strict=True):
         assert got == pytest.approx(wanted, abs=1e-5)
     assert many["taken"] == one["taken"]  # step counts of every weight's optimizer state
@@ -86,6 +90,16 @@ def test_two_processes_do_what_one_does(two):
     """
     same(two[0]["straight"], learn(World()))
     alike(two[0]["straight"], 2)
+
+
+def test_two_processes_solve_the_same_ridges(two):
+    """Adapters and heads of a dataset have no gradient anywhere, and nothing of them travels.
+
+    Seen to fail with folds drawn from the process's own random numbers.
+    """
+    changes, _ = CASES["episodic"]
+    same(two[0]["episodic"], learn(World(), *changes), rel=1e-4)  # norms are up to 13
+    alike(two[0]["episodic"], 2)
 
 
 @pytest.mark.slow

@@ -140,11 +140,15 @@ def test_a_damaged_member_is_named(model: GraphFM, graph: Graph, tmp_path: Path)
 def test_members_that_would_say_the_same_are_one(
     graph: Graph, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A probe that leaves states out reads nothing random, and says so."""
+    """A probe that leaves states out reads nothing random, and says so.
+
+    Of several labels: a fit of classes reads states beside its experts whatever they say.
+    """
+    y = torch.stack([graph.y == 0, graph.y == 1], dim=1).to(torch.int8)
     deaf = small_model([])
     with torch.no_grad():
         deaf.decoder.norm.weight.zero_()  # every node has the same state
-    own = fitted(deaf, graph, tune="probe", ensemble=3)
+    own = fitted(deaf, graph.replace(y=y), tune="probe", ensemble=3)
     assert own.state_weight == 0 and own.members == 1
     assert "one member in place of 3" in caplog.text
 

@@ -8,10 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from graphfm.config import load_recipe
 from graphfm.errors import DataError
 from graphfm.model import GraphFM
+from graphfm.parts import kinds
 from graphfm.sampling.bank import GraphBank
 from tests.graphs import batch_of, small_model, three_graphs
 
-DECODERS = ["prefix", "joint", "self_query"]
+DECODERS = kinds("decoders")
 
 
 def logits_of(model, batch):
@@ -26,7 +27,7 @@ def test_graphs_in_a_batch_do_not_see_each_other(kind):
     Fails when the encoder attends over the whole batch: checked with ``ptr = (0, N, N, N)``.
     """
     graphs = three_graphs()
-    model = small_model(graphs, decoder={"kind": kind, "num_heads": 4})
+    model = small_model(graphs, decoder={"kind": kind})
     bank = GraphBank(graphs)
     before = logits_of(model, batch_of(bank, [0, 1, 2]))
     rng = torch.Generator().manual_seed(1)
@@ -41,7 +42,7 @@ def test_graphs_in_a_batch_do_not_see_each_other(kind):
 @pytest.mark.parametrize("kind", DECODERS)
 def test_packed_equals_one_at_a_time(kind):
     graphs = three_graphs()
-    model = small_model(graphs, decoder={"kind": kind, "num_heads": 4}).double()
+    model = small_model(graphs, decoder={"kind": kind}).double()
     bank = GraphBank(graphs)
     bank.pe = bank.pe.double()
     bank.x = {name: x.double() for name, x in bank.x.items()}
@@ -55,7 +56,7 @@ def test_packed_equals_one_at_a_time(kind):
 def test_permuting_nodes_permutes_outputs(kind):
     """Where every neighbor is sampled and the whole graph is context, node order says nothing."""
     graphs = three_graphs()[:1]
-    model = small_model(graphs, decoder={"kind": kind, "num_heads": 4}).double()
+    model = small_model(graphs, decoder={"kind": kind}).double()
     graph = graphs[0]
     n = graph.num_nodes
     widest = int(graph.rowptr.diff().max())
@@ -102,10 +103,10 @@ def test_prefix_equals_joint_under_the_prefix_mask():
 @pytest.mark.parametrize("kind", DECODERS)
 def test_gradient_reaches_every_weight(kind):
     graphs = three_graphs()
-    model = small_model(graphs, decoder={"kind": kind, "num_heads": 4}, universal_share=1.0)
+    model = small_model(graphs, decoder={"kind": kind})
     batch = batch_of(GraphBank(graphs), [0, 1, 2])
-    for training in (False, True):  # each graph's own adapter, then the universal one
-        model.train(training)
+    for share in (0.0, 1.0):  # each graph's own adapter, then the universal one
+        model.train().shape = model.shape.model_copy(update={"universal_share": share})
         sum(logits.square().sum() for logits in model(batch)).backward()
     for name, param in model.named_parameters():
         assert param.grad is not None, name
@@ -143,7 +144,7 @@ def test_latents_read_the_context_only():
 def test_flops_equal_torchs_own_count(kind):
     """Every matrix product; in torch's plain backend, whose scores the counter can see."""
     graphs = three_graphs()
-    model = small_model(graphs, decoder={"kind": kind, "num_heads": 4, "depth": 3})
+    model = small_model(graphs, decoder={"kind": kind, "depth": 3})
     batch = batch_of(GraphBank(graphs), [0, 2])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         logits_of(model, batch)

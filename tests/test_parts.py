@@ -40,7 +40,8 @@ def run(family, module, rng):
 
 def test_there_are_parts():
     known = {"mlp", "perceiver", "joint", "prefix", "classify", "multilabel", "regress"}
-    assert known | {"supervised"} <= {kind for _, kind in PARTS}
+    controls = {"gcn", "sage", "transformer", "none"}
+    assert known | controls | {"supervised"} <= {kind for _, kind in PARTS}
 
 
 @pytest.mark.parametrize(("family", "kind"), PARTS)
@@ -52,7 +53,8 @@ def test_config_knows_its_kind_and_survives_json(family, kind):
         type(config)(no_such_key=1)
 
 
-MODULES = [(family, kind) for family, kind in PARTS if family in ARGUMENTS]
+NOTHING = ("encoders", "none")  # no weights, and no numbers to compare; see its own test
+MODULES = [p for p in PARTS if p[0] in ARGUMENTS and p != NOTHING]
 
 
 @pytest.mark.parametrize(("family", "kind"), MODULES)
@@ -83,7 +85,7 @@ def test_bf16_is_close_to_float32(family, kind):
     assert (rough.float() - exact).norm() < 0.05 * exact.norm()
 
 
-@pytest.mark.parametrize("kind", kinds("encoders"))
+@pytest.mark.parametrize("kind", [kind for family, kind in MODULES if family == "encoders"])
 def test_encoders_do_not_mix_graphs_and_do_not_care_for_order(kind):
     module = built("encoders", kind)
     rng = torch.Generator().manual_seed(0)
@@ -113,7 +115,15 @@ def test_decoders_read_their_own_graph_and_no_masked_neighbor(kind):
     other[1] = torch.randn(7, 32, generator=rng)
     after = module(local[:, 0], neighbors, mask, other, (0, 5, 9))
     torch.testing.assert_close(after[:5], before[:5])
-    assert not torch.allclose(after[5:], before[5:])
+    reads_latents = config_class("decoders", kind).reads_latents
+    assert torch.equal(after[5:], before[5:]) != reads_latents
+
+
+def test_no_encoder_gives_no_latents_of_every_graph():
+    module = built(*NOTHING)
+    found = run("encoders", module, torch.Generator())
+    assert found.shape == (2, 0, 32) and not list(module.parameters())
+    assert module.num_latents == module.flops(9, 2) == 0
 
 
 @pytest.mark.parametrize("kind", kinds("heads"))

@@ -8,12 +8,12 @@ import torch
 from sklearn.linear_model import Ridge
 
 from graphfm.config import TrainConfig
+from graphfm.nn.ridge import fit_ridge
 from graphfm.objectives.supervised import Config as Supervised
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.loop import train
 from graphfm.training.metrics import accuracy
 from graphfm.training.optim import make_optimizer
-from graphfm.training.ridge import fit_ridge
 from tests.graphs import batch_of, small_model, three_graphs
 
 

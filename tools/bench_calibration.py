@@ -71,14 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace, lines: Path, key: str) -> None:
     """Fit what has no line yet."""
-    from bench_pretraining import append, evaluation_graphs, load_graph
     from tqdm import tqdm
 
+    from graphfm.benchmark.suite import read_suite
+
+    suite = read_suite("evaluation-15")
     known = {(r["graph"], r["seed"]) for r in read_rows(lines) if r["key"] == key}
-    graphs = args.graphs or evaluation_graphs()
+    graphs = args.graphs or list(suite.groups)
     units = [(g, s) for s in range(args.seeds) for g in graphs if (g, s) not in known]
     for graph, seed in tqdm(units, unit="fit", file=sys.stderr, disable=not units):
-        row = run_one(load_graph(graph), seed, tune=args.tune, coverage=args.coverage)
+        row = run_one(suite.load(graph), seed, tune=args.tune, coverage=args.coverage)
         append(lines, {**row, "key": key})
 
 
@@ -285,10 +287,24 @@ def _interval(mean: dict[str, float]) -> str:
 
 def read_rows(lines: Path) -> list[Row]:
     """Whole lines of the file; one that an interrupted run left half-written is passed over."""
-    from bench_report import read_rows as read
-
-    rows: list[Row] = read(lines)
+    rows = []
+    if lines.exists():
+        for number, line in enumerate(lines.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                print(f"{lines}, line {number}: cut off, measured again", file=sys.stderr)
     return rows
+
+
+def append(lines: Path, row: Row) -> None:
+    """Add a line; one that an interrupted run left half-written is ended first."""
+    with lines.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(row).encode() + b"\n")
 
 
 def key_of(args: argparse.Namespace) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.prepare import prepare
-from graphfm.training.ridge import fit_ridge
+from graphfm.nn.ridge import fit_ridge
 
 MAX_NODES = 20_000  # least squares cost nodes x columns^2: 1 s at 20,000 x 256
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from graphfm.baselines.task import Peer, Settings, Task
 from graphfm.graphs.graph import Graph
-from graphfm.training.ridge import fit_ridge
+from graphfm.nn.ridge import fit_ridge
 
 
 def ridge(

@@ -21,6 +21,7 @@ OPTIONAL = {
     "timm": "timm",
     "plotly": "plotly",
     "anndata": "anndata",
+    "huggingface_hub": "huggingface_hub",
 }
 
 
@@ -47,6 +48,7 @@ def doctor(
                 "optional": optional,
                 "compute": f"{facts['threads']} threads, GPU: {facts['gpu'] or 'none'}",
                 "cache": f"{facts['cache']} {writable}, {facts['free_gb']:.0f} GB free",
+                "weights": facts["weights"] or "none here (fine: fits begin at random)",
                 "data": f"{facts['data']}" + ("" if facts["data_found"] else " (not there: fine)"),
             }
         )
@@ -64,6 +66,7 @@ def _facts() -> dict[str, Any]:
 
     from graphfm.graphs.cache import cache_folder
     from graphfm.graphs.catalog import data_folder
+    from graphfm.hub import shipped_weights
 
     cache, data = cache_folder(), data_folder()
     standing = next(p for p in (cache, *cache.parents) if p.is_dir())
@@ -82,6 +85,7 @@ def _facts() -> dict[str, Any]:
         "optional": {n: _version(n) if util.find_spec(m) else None for n, m in OPTIONAL.items()},
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "weights": str(found) if (found := shipped_weights()) else None,
         "cache": str(cache),
         "cache_writable": writable,
         "free_gb": free_gb,

@@ -74,11 +74,12 @@ def finetune(
     strip_ids: StripOption = False,
     obsp: ObspOption = None,
     start: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--from",
             metavar="CKPT",
-            help="Run or checkpoint folder. Without it the model begins at random.",
+            help="Run or checkpoint folder, owner/name on the Hugging Face Hub, or random. "
+            "Default: the weights that come with the package.",
             rich_help_panel="Model",
         ),
     ] = None,
@@ -161,7 +162,7 @@ def finetune(
         "graph": graph,
         "node_table": str(nodes) if nodes else None,
         "target": target,
-        "from": str(start) if start else None,
+        "from": start,
         "tune": tune.value,
         "max_steps": max_steps,
         "max_time": seconds,
@@ -245,6 +246,7 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
         }
     warn_if_seen(whole, model.not_judged_on_)
     facts = {
+        "weights": model.weights_,
         "fit_seconds": seconds,
         "depth": model.tune_,
         "tune_reason": model.tune_reason_,

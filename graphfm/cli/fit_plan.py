@@ -22,18 +22,15 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
     Raises:
         DataError: GFM149 if it needs more memory than there is.
     """
-    from graphfm.checkpoint import load_model
-    from graphfm.config import ModelConfig
     from graphfm.finetune import MAX_STEPS
-    from graphfm.model import GraphFM
+    from graphfm.hub import pretrained
     from graphfm.training.calibration import num_choosing
     from graphfm.training.depth import AUTO, depths_to_try
     from graphfm.training.descent import DEPTHS, Depth
     from graphfm.training.fit_cost import check_memory, memory_left, seconds_of, sizes_of
     from graphfm.training.loop import pick_device
 
-    start = asked["from"]
-    model = load_model(start) if start else GraphFM(ModelConfig(), seed=asked["seed"])
+    model = pretrained(asked["from"], seed=asked["seed"])
     labelled = whole.labelled
     counts = {
         part: int((mask & labelled).sum())
@@ -49,7 +46,13 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
         deeper = (asked["tune"],)
     depths = (DEPTHS[0], *(deeper if steps else ()))
     where = pick_device(device)
-    sizes = sizes_of(whole, model, num_train=counts["train"], num_val=counts.get("val", 0))
+    sizes = sizes_of(
+        whole,
+        model,
+        num_train=counts["train"],
+        num_val=counts.get("val", 0),
+        with_trees=asked["tune"] != DEPTHS[0],
+    )
     needed = check_memory(sizes, model, where, ensemble=asked["ensemble"], where=whole.name)
     seconds = seconds_of(
         sizes, model, depths, max_steps=steps, ensemble=asked["ensemble"], device=where
@@ -64,6 +67,7 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
         "depths": list(depths),
         "depths_left_out": why_not,
         "steps": steps,
+        "weights": model.about.get("name", "random"),
         "params_trunk": params["trunk"],
         "params_head": (model.shape.dim + sizes.num_raw + 1) * sizes.num_classes,
         "memory_gib": round(needed / GIB, 2),
@@ -87,7 +91,7 @@ def plan_lines(plan: Mapping[str, Any]) -> dict[str, str]:
         "labels": f"{plan['num_labelled']:,} of {plan['num_nodes']:,} nodes, "
         + ("a number" if plan["task"] == "regress" else f"{plan['num_classes']:,} classes"),
         "split": " / ".join(parts) + f", seed {plan['seed']}",
-        "begins with": plan["from"] or "a random trunk",
+        "begins with": "a random trunk" if plan["weights"] == "random" else plan["weights"],
         "depth": depth,
         **({"members": str(members)} if members > 1 else {}),
         "parameters": f"{plan['params_trunk']:,} in the trunk, {plan['params_head']:,} in the head",

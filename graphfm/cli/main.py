@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from graphfm import __version__
 from graphfm.cli import (
+    benchmark,
     datasets,
     demo,
     doctor,
@@ -95,6 +96,7 @@ app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("report")(report_page.report)
+app.command("benchmark")(benchmark.benchmark)
 app.add_typer(scaling.app, name="scaling")
 app.command("explain")(explain.explain)
 

@@ -6,7 +6,6 @@ Shapes:
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,14 +16,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from graphfm.checkpoint import (
-    find_checkpoint,
-    load_model,
-    not_judged_on,
-    read_tensors,
-    verify_checkpoint,
-)
-from graphfm.config import ModelConfig
 from graphfm.errors import DataError
 from graphfm.estimator.inputs import Reading, is_matrix, read_known, read_like, rows_graph
 from graphfm.finetune import MAX_STEPS, finetune
@@ -35,12 +26,14 @@ from graphfm.graphs.graph import Graph
 from graphfm.graphs.prepare import PreparedGraph, prepare
 from graphfm.graphs.spec import Task, TaskSpec
 from graphfm.graphs.splits import stratified_split
+from graphfm.hub import NOVELTY, RANDOM, pretrained
 from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import sample_context
 from graphfm.training.budget import Budget
 from graphfm.training.calibration import Calibration
 from graphfm.training.ensemble import Ensemble
+from graphfm.training.experts import Experts
 from graphfm.training.fit_cost import check_memory, sizes_of
 from graphfm.training.inference import node_states
 from graphfm.training.loop import pick_device
@@ -60,6 +53,7 @@ class GraphEstimator(BaseEstimator):
     best_step_: int
     calibration_: Calibration
     corpus_novelty_: dict[str, dict[str, float]]
+    experts_: Experts | None
     far_states_: float | None
     cut_short_: list[str]
     fit_seconds_: float
@@ -77,6 +71,7 @@ class GraphEstimator(BaseEstimator):
     tune_: str
     tune_reason_: str
     val_score_: float | None
+    weights_: str
 
     def __init__(
         self,
@@ -131,11 +126,10 @@ class GraphEstimator(BaseEstimator):
         budget = Budget(self.max_time)
         known, self.reading_ = self._known(graph, y, target, nodes, options)
         masks = self._masks(known, train_mask, val_mask)
-        model = self._pretrained().to(pick_device(self.device))
+        start = self._pretrained()
+        model = start.to(pick_device(self.device))
         sizes = sizes_of(known, model, num_train=int(masks[0].sum()))
-        check_memory(
-            sizes, model, model.encoder.latents.device, ensemble=self.ensemble, where=known.name
-        )
+        check_memory(sizes, model, model.device, ensemble=self.ensemble, where=known.name)
         prepared = prepare(known)
         fitted = finetune(
             prepared,
@@ -146,7 +140,7 @@ class GraphEstimator(BaseEstimator):
             max_steps=self.max_steps,
             budget=budget,
             ensemble=self.ensemble,
-            corpus=_corpus_states(self.checkpoint),
+            corpus=_corpus_states(start),
             seed=self.seed,
             progress=self.verbose,
         )
@@ -157,14 +151,17 @@ class GraphEstimator(BaseEstimator):
         self.tried_ = [each.to_json() for each in fitted.tried]
         self.model_, self.members_ = fitted.model, fitted.members
         self.transform_, self.scaling_ = prepared.transform, fitted.scaling
+        self.experts_ = fitted.experts
         self.calibration_ = fitted.calibration
         self.rows_ = None
         if self._of_rows:  # what the encoder reads when further rows are predicted
             kept = sample_context(known.num_nodes, MAX_CONTEXT, seed=[self.seed, 0, 0])
             self.rows_ = prepared.x[kept].clone()
-        given = self.checkpoint
-        self.not_judged_on_ = not_judged_on(given) if isinstance(given, str | Path) else []
-        self.corpus_novelty_ = _novelty_beside(given, known)
+        about = start.about
+        self.weights_ = str(about.get("name", "given" if start is self.checkpoint else RANDOM))
+        # A checkpoint of an earlier version says only what it was trained on.
+        self.not_judged_on_ = list(about.get("not_judged_on", about.get("corpus", [])))
+        self.corpus_novelty_ = _novelty_beside(about.get("corpus", []), known)
         self.graph_, self.graph_name_ = known, known.name
         return self
 
@@ -223,10 +220,7 @@ class GraphEstimator(BaseEstimator):
     def _pretrained(self) -> GraphFM:
         if isinstance(self.checkpoint, GraphFM):
             return self.checkpoint
-        if self.checkpoint is not None:
-            return load_model(self.checkpoint)
-        print("no pretrained weights are packaged yet: the trunk is random", file=sys.stderr)
-        return GraphFM(ModelConfig(), seed=self.seed)
+        return pretrained(self.checkpoint, seed=self.seed)
 
     def _masks(self, graph: Graph, train: Any, val: Any) -> tuple[Tensor, Tensor]:
         """What to learn from and what to stop by; no node is in both, none in the test mask."""
@@ -289,7 +283,8 @@ class GraphEstimator(BaseEstimator):
             prepared = _beside(self.rows_, prepared)
             places, how["num_context"] = places + len(self.rows_), len(self.rows_)
         device = next(self.model_.parameters()).device
-        return bank_of(prepared, device, like=self.scaling_), places, how
+        bank = bank_of(prepared, device, like=self.scaling_, experts=self.experts_)
+        return bank, places, how
 
 
 def mask_of(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None = None) -> Tensor:
@@ -339,18 +334,12 @@ def _beside(rows: Tensor, prepared: PreparedGraph) -> PreparedGraph:
     )
 
 
-def _corpus_states(checkpoint: Any) -> StateCloud | None:
-    """Where the states of a checkpoint's corpus lie; None where it does not say."""
-    if not isinstance(checkpoint, str | Path):
-        return None
-    path = find_checkpoint(Path(checkpoint)) / "novelty.safetensors"
-    return StateCloud(**read_tensors(path)) if path.is_file() else None
+def _corpus_states(model: GraphFM) -> StateCloud | None:
+    """Where the states of a model's corpus lie; None where its checkpoint does not say."""
+    return StateCloud(**model.extra[NOVELTY]) if NOVELTY in model.extra else None
 
 
-def _novelty_beside(checkpoint: Any, graph: Graph) -> dict[str, dict[str, float]]:
-    """Where a graph lies in the corpus that a checkpoint names, as far as the catalog knows it."""
-    if not isinstance(checkpoint, str | Path):
-        return {}
-    ids = verify_checkpoint(find_checkpoint(Path(checkpoint))).get("corpus", [])
-    entries = Catalog.read().entries
+def _novelty_beside(ids: list[str], graph: Graph) -> dict[str, dict[str, float]]:
+    """Where a graph lies among the graphs of a corpus, as far as the catalog knows them."""
+    entries = Catalog.read().entries if ids else {}
     return graph_novelty(graph, [entries[i] for i in ids if i in entries])

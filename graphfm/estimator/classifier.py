@@ -30,8 +30,9 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
     """Fit a pretrained trunk to one graph and predict the class of its nodes.
 
     Args:
-        checkpoint: Run or checkpoint folder, or a ``GraphFM``. None = the packaged weights; until
-            some ship, random ones, said aloud.
+        checkpoint: Run or checkpoint folder, ``owner/name`` on the hub, ``graphfm-small``,
+            ``random``, or a ``GraphFM``. None = the weights that come with the package; where the
+            installation has none, random ones, said aloud.
         tune: How deep to fit: ``probe``, ``adapter``, ``decoder``, ``full``, or ``auto``: the probe
             first, then deeper ones, of which validation nodes choose.
         max_steps: Gradient steps at most; the best on validation nodes is kept.
@@ -59,6 +60,8 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         corpus_novelty_: Where the graph lies among those that the checkpoint was pretrained on, by
             size, degree, features and classes; empty without a checkpoint that names them.
         not_judged_on_: Ids of graphs that the pretrained weights have seen, and of their groups.
+        weights_: Name of the pretrained weights; ``random`` for none, ``given`` for a ``GraphFM``
+            that does not say.
 
     Example:
         >>> import networkx as nx

@@ -28,8 +28,9 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
     """Fit a pretrained trunk to one graph and predict a number for each of its nodes.
 
     Args:
-        checkpoint: Run or checkpoint folder, or a ``GraphFM``. None = the packaged weights; until
-            some ship, random ones, said aloud.
+        checkpoint: Run or checkpoint folder, ``owner/name`` on the hub, ``graphfm-small``,
+            ``random``, or a ``GraphFM``. None = the weights that come with the package; where the
+            installation has none, random ones, said aloud.
         tune: How deep to fit, as in :class:`GraphFMClassifier`.
         max_steps: Gradient steps at most; the best on validation nodes is kept.
         max_time: Seconds of the fit at most; None = as long as it takes.
@@ -44,7 +45,7 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         calibration_: What was learned from the validation nodes: absolute residuals, ascending.
         tune_: As in :class:`GraphFMClassifier`, like all that follow: ``tune_reason_``, ``tried_``,
             ``members_``, ``history_``, ``best_step_``, ``fit_seconds_``, ``corpus_novelty_``,
-            ``not_judged_on_``.
+            ``not_judged_on_``, ``weights_``.
 
     Example:
         >>> from graphfm import GraphFMRegressor

@@ -18,6 +18,7 @@ from graphfm.estimator.inputs import Reading
 from graphfm.graphs.features import FeatureTransform
 from graphfm.training.calibration import Calibration
 from graphfm.training.ensemble import parted, with_members
+from graphfm.training.experts import Experts
 from graphfm.training.loop import pick_device
 from graphfm.training.probe import TARGET
 from graphfm.training.receipt import environment
@@ -41,6 +42,7 @@ PLAIN: tuple[
     ("tune", ""),
     ("tune_reason", ""),
     ("val_score", None),
+    ("weights", ""),
 )
 
 
@@ -69,6 +71,7 @@ def save_fitted(estimator: GraphEstimator, folder: Path, own: dict[str, Any]) ->
             "transform": estimator.transform_.config(),
             "calibration": estimator.calibration_.config(),
             "input": None if reading is None else reading.to_json(),
+            "experts": None if estimator.experts_ is None else estimator.experts_.config(),
             "num_columns": getattr(estimator, "n_features_in_", None),
             **{name: getattr(estimator, f"{name}_") for name, _ in PLAIN},
             **own,
@@ -83,6 +86,8 @@ def save_fitted(estimator: GraphEstimator, folder: Path, own: dict[str, Any]) ->
     }
     if estimator.scaling_ is not None:
         extra["scaling"] = {k: v.cpu() for k, v in estimator.scaling_.items()}
+    if estimator.experts_ is not None:
+        extra["experts"] = estimator.experts_.tensors()
     if estimator.rows_ is not None:
         extra["rows"] = {"x": estimator.rows_}
     save_checkpoint(folder, first, meta=meta, extra=extra)
@@ -134,7 +139,10 @@ def fill(estimator: GraphEstimator, path: Path, config: dict[str, Any]) -> None:
         estimator.calibration_ = Calibration.from_parts(saved["calibration"], tensors)
     reading = saved.get("input")
     estimator.reading_ = None if reading is None else Reading.from_json(reading)
-    estimator.scaling_ = estimator.rows_ = None
+    estimator.scaling_ = estimator.rows_ = estimator.experts_ = None
+    if saved.get("experts") is not None:
+        tensors = read_tensors(path / "experts.safetensors")
+        estimator.experts_ = Experts.from_parts(saved["experts"], tensors)
     if (path / "scaling.safetensors").is_file():
         estimator.scaling_ = read_tensors(path / "scaling.safetensors")
     if (path / "rows.safetensors").is_file():

@@ -59,6 +59,11 @@ def verify_hash(relative: str, actual: str, *, where: Path) -> None:
     _check(relative, actual, folder, where=str(where))
 
 
+def is_offline() -> bool:
+    """Whether the user has said that nothing may be fetched: ``--offline``, GRAPHFM_OFFLINE."""
+    return os.environ.get("GRAPHFM_OFFLINE", "").lower() not in {"", "0", "false", "no"}
+
+
 def fetch(files: Sequence[RawFile], folder: Path, *, offline: bool | None = None) -> None:
     """Make sure that raw files lie below a folder; fetch those that do not.
 
@@ -77,7 +82,7 @@ def fetch(files: Sequence[RawFile], folder: Path, *, offline: bool | None = None
         OutputError: GFM403 if the cache cannot be written.
     """
     if offline is None:
-        offline = os.environ.get("GRAPHFM_OFFLINE", "").lower() not in {"", "0", "false", "no"}
+        offline = is_offline()
     wanted: dict[str, list[RawFile]] = {}  # by address: an archive is fetched once
     with writing(folder):
         for file in dict.fromkeys(files):

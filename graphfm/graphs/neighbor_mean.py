@@ -45,13 +45,27 @@ def backend(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 def core(rowptr: Tensor, col: Tensor, x: Tensor) -> Tensor:
     """By the product with a CSR matrix: scipy's on a CPU, torch's elsewhere."""
+    if x.device.type == "cpu":
+        return averaging(rowptr, col, x.dtype)(x)
+    return torch_product(rowptr, col, _shares(rowptr, x.dtype), x)
+
+
+def averaging(
+    rowptr: Tensor, col: Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[Tensor], Tensor]:
+    """:func:`neighbor_mean` on a CPU, as a function of ``x`` alone: for many products in a row."""
+    num_nodes = len(rowptr) - 1
+    shares = _shares(rowptr, dtype)
+    mean = sparse.csr_array(
+        (shares.numpy(), col.numpy(), rowptr.numpy()), shape=(num_nodes, num_nodes)
+    )
+    return lambda x: torch.from_numpy(mean @ x.numpy())
+
+
+def _shares(rowptr: Tensor, dtype: torch.dtype) -> Tensor:
+    """What an edge counts in the mean of its row, (E,)."""
     degree = rowptr.diff()
-    shares = (1 / degree.clamp(min=1)).to(x.dtype).repeat_interleave(degree)  # (E,)
-    if x.device.type != "cpu":
-        return torch_product(rowptr, col, shares, x)
-    shape = (len(degree), len(degree))
-    mean = sparse.csr_array((shares.numpy(), col.numpy(), rowptr.numpy()), shape=shape)
-    return torch.from_numpy(mean @ x.numpy())
+    return (1 / degree.clamp(min=1)).to(dtype).repeat_interleave(degree)
 
 
 def torch_product(rowptr: Tensor, col: Tensor, values: Tensor, x: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class GraphSpec(_Spec):
     task: TaskSpec
     num_raw: int = Field(default=0, ge=0)
     """Columns of raw multi-hop features that the head reads beside the state; 0 in pretraining."""
+    num_experts: int = Field(default=1, ge=1)
+    """Closed-form experts whose answers the head pools, itself counted; only for ``classify``."""
 
     @field_validator("name")
     @classmethod

@@ -7,8 +7,9 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,34 +27,42 @@ TILE_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
 KeysValues = tuple[Sequence[Tensor], Sequence[Tensor]]  # of the latents: B times (K, H, E) each
 
 
-class DecoderConfig(PartConfig):
-    """Shape of a decoder whose layers read target, neighbors and latents."""
+class LocalConfig(PartConfig):
+    """Shape of a decoder whose layers read the target and its neighbors, and nothing else."""
 
+    reads_latents: ClassVar[bool] = False
+    """A model builds no encoder for a decoder that reads none."""
     depth: int = Field(default=2, ge=1)
     """M, layers."""
-    num_heads: int = Field(default=4, ge=1)
     ffn_mult: int = Field(default=2, ge=1)
     """Width of a feed-forward layer over D."""
     recompute: bool = False
     """Make activations again in the backward pass: a tenth of the memory, 1.6 times the time."""
 
 
-class DecoderWeights(nn.Module):
-    """The weights of such a decoder; they load into any other one of the same shape.
+class DecoderConfig(LocalConfig):
+    """Shape of a decoder whose layers read target, neighbors and latents."""
+
+    reads_latents: ClassVar[bool] = True
+    num_heads: int = Field(default=4, ge=1)
+
+
+class TiledDecoder(nn.Module):
+    """What every decoder does around its layers: roles, tiles, and the last norm.
 
     Targets go through all layers in tiles, for no target reads another.
 
     Args:
         dim: Width D.
-        config: Depth M, heads and feed-forward width.
+        config: Feed-forward width, and whether to recompute.
+        make_layers: Gives the layers; called after the roles are drawn.
     """
 
-    def __init__(self, dim: int, config: DecoderConfig):
+    def __init__(self, dim: int, config: LocalConfig, make_layers: Callable[[], nn.ModuleList]):
         super().__init__()
-        self.dim, self.ffn_mult, self.num_heads = dim, config.ffn_mult, config.num_heads
-        self.recompute = config.recompute
+        self.dim, self.ffn_mult, self.recompute = dim, config.ffn_mult, config.recompute
         self.roles = nn.Parameter(torch.randn(2, dim) * 0.02)  # target, neighbor
-        self.layers = Blocks(config.depth, dim, config.num_heads, config.ffn_mult)
+        self.layers = make_layers()
         self.norm = nn.LayerNorm(dim)
 
     def forward(
@@ -134,6 +143,22 @@ class DecoderWeights(nn.Module):
         # A weight of 0 times NaN is NaN: what is not there must be a number.
         local.masked_fill_(~there[..., None], 0.0)
         return self.tile(local, there, shared, cu_q)
+
+
+class DecoderWeights(TiledDecoder):
+    """The weights of transformer blocks; they load into any other decoder of the same shape.
+
+    Args:
+        dim: Width D.
+        config: Depth M, heads and feed-forward width.
+    """
+
+    layers: Blocks
+
+    def __init__(self, dim: int, config: DecoderConfig):
+        blocks = partial(Blocks, config.depth, dim, config.num_heads, config.ffn_mult)
+        super().__init__(dim, config, blocks)
+        self.num_heads = config.num_heads
 
 
 class LinearHead(nn.Module):

@@ -47,7 +47,10 @@ def lead_of(run: Run, methods: list[dict[str, Any]], metric: str) -> list[str]:
     estimator = run.estimator
     num = f"{len(estimator['classes'])} classes"
     start = run.fit.get("from") or estimator["params"].get("checkpoint")
-    model = f"A model pretrained in {short(str(start))}" if start else "A model begun at random"
+    start = start or estimator.get("weights") or "random"  # older folders do not say
+    model = "A model begun at random"
+    if start != "random":
+        model = f"A model pretrained in {short(str(start))}"
     if not methods:
         return [f"{model}, fitted to predict {num}."]
     own, others = methods[0], methods[1:]

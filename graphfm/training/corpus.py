@@ -20,7 +20,8 @@ from graphfm.graphs.splits import stratified_split
 from graphfm.model import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
-from graphfm.sampling.plan import GraphSize, Plan, Visit, targets_of
+from graphfm.sampling.plan import GraphSize, Plan, StepCost, Visit, targets_of
+from graphfm.training.multihop import multihop
 from graphfm.training.share import Share
 
 SPLIT_SEED = 0  # which nodes a corpus holds back does not change with the seed of a run
@@ -47,7 +48,8 @@ class Corpus:
     ):
         self.recipe = recipe
         self.sampling = recipe.sampling
-        self.bank = GraphBank(graphs, device=device)
+        raw = {g.name: multihop(g).half() for g in graphs} if recipe.objective.reads_raw else None
+        self.bank = GraphBank(graphs, raw=raw, device=device)
         self.specs = [
             GraphSpec(name=g.name, num_features=g.num_features, task=g.task) for g in graphs
         ]
@@ -85,11 +87,17 @@ class Corpus:
             max_targets=self.sampling.max_targets,
             max_context=self.sampling.max_context,
             targets_per_step=self.sampling.targets_per_step,
-            cost=model.step_cost(self.sampling.num_neighbors),
+            cost=self._cost(model),
             strategy=self.sampling.strategy,
             bins_per_step=self.sampling.bins_per_step,
         )
         return self.plan
+
+    def _cost(self, model: GraphFM) -> StepCost:
+        graph, context = self.sampling.graph_cost, self.sampling.context_cost
+        if graph is None or context is None:
+            return model.step_cost(self.sampling.num_neighbors)
+        return StepCost(graph=graph, context_node=context)
 
     def batch_at(self, step: int) -> GraphBatch:
         """All of a step in one batch: a function of (recipe, step) alone."""
@@ -164,6 +172,8 @@ class Corpus:
         )
 
     def _context(self, graph: int, step: int) -> Tensor:
+        if not self.recipe.model.encoder.num_latents:
+            return torch.arange(0)  # nobody reads it: no token is made
         num_nodes = self.bank.offset[graph + 1] - self.bank.offset[graph]
         key = self.bank.keys[graph] % 2**64
         seed = [self.recipe.seed, step, key]

@@ -216,7 +216,7 @@ class Spread:
     @property
     def device(self) -> torch.device:
         """Where the model lies."""
-        return self.model.encoder.latents.device
+        return self.model.device
 
     def sends(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Around a forward and backward pass: the trunk's gradients travel with the last one."""
@@ -258,7 +258,8 @@ class Spread:
         owners = [self.model.universal]
         for name in names:
             owners += [self.model.adapter(name), self.model.head(name)]
-        weights = [p for owner in owners for p in owner.parameters() if p.requires_grad]
+        # Each once: a graph without an adapter of its own has the universal one.
+        weights = list(dict.fromkeys(p for o in owners for p in o.parameters() if p.requires_grad))
         host = torch.tensor([flops, *(p.grad is not None for p in weights)], dtype=torch.float64)
         flops, *used = self.world.sum(host).tolist()
         active = [p for p, n in zip(weights, used, strict=True) if n]

@@ -44,9 +44,9 @@ class Ensemble(nn.Module):
         return member
 
     @property
-    def encoder(self) -> nn.Module:
-        """Of the first member: tells the device."""
-        return self.first.encoder
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.first.device
 
     @property
     def specs(self) -> dict[str, GraphSpec]:

@@ -16,6 +16,7 @@ from graphfm.training.corpus import Corpus
 from graphfm.training.loop import train
 from graphfm.training.optim import make_optimizer
 from graphfm.training.receipt import peak_memory_gib
+from graphfm.training.validation import judged
 
 MIN_STEPS, MAX_STEPS = 2, 12  # timed, after one that is not: steps cost alike, a first one more
 MAX_SECONDS = 20.0  # of steps, and a third of it of evaluation
@@ -41,14 +42,15 @@ def estimate(recipe: Recipe, corpus: Corpus, model: GraphFM) -> dict[str, Any]:
     plan = corpus.make_plan(model)
     c = recipe.train
     optimizer = make_optimizer([model], c)
-    steps = train(model, recipe.objective.build(), optimizer, corpus.share_at, c, seed=recipe.seed)
+    objective = recipe.objective.build()
+    steps = train(model, objective, optimizer, corpus.share_at, c, seed=recipe.seed)
     targets: list[int] = []
     flops: list[int] = []
 
     def one() -> None:
         step = next(steps)
         targets.append(sum(batch.num_targets for batch in step.batches))
-        flops.append(sum(3 * model.flops(batch) for batch in step.batches))
+        flops.append(step.flops)
 
     num_steps = min(c.steps, MAX_STEPS + 1)
     one()
@@ -109,7 +111,7 @@ def _evaluation_seconds(corpus: Corpus, model: GraphFM, num_targets: int) -> flo
     left = iter(groups)
 
     def one() -> None:
-        model(corpus.val_batch(next(left), num_targets))
+        judged(model, corpus, next(left), num_targets)
 
     times = list(_timed(one, len(groups), 1, MAX_SECONDS / 3, corpus.bank.device))
     return statistics.mean(times) * len(groups) if times else 0.0

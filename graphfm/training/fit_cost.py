@@ -21,6 +21,11 @@ from graphfm.graphs.prepare import PreparedGraph
 from graphfm.model import UNIVERSAL_FEATURES, GraphFM
 from graphfm.training.calibration import MAX_CHOICE, MAX_NODES, num_choosing
 from graphfm.training.descent import DEPTHS, EVAL_EVERY, STEP_CONTEXT, TARGETS_PER_STEP, Depth
+from graphfm.training.expert_cost import (
+    flops_of_experts,
+    memory_of_experts,
+    seconds_of_experts,
+)
 from graphfm.training.inference import TILE
 from graphfm.training.multihop import NUM_HOPS
 from graphfm.training.probe import MAX_CONTEXT, MAX_RIDGE_NODES, NUM_NEIGHBORS, STATE_WEIGHTS
@@ -47,6 +52,8 @@ class Sizes:
         num_train: Labelled training nodes.
         num_val: Labelled validation nodes.
         prepared: Whether features and encodings are in memory already.
+        classify: Whether a node has one class of several: such a fit has experts.
+        with_trees: Whether trees are among them, which a fit at depth ``probe`` leaves out.
     """
 
     num_nodes: int
@@ -57,6 +64,8 @@ class Sizes:
     num_train: int
     num_val: int = 0
     prepared: bool = True
+    classify: bool = True
+    with_trees: bool = True
 
     @property
     def num_raw(self) -> int:
@@ -65,7 +74,12 @@ class Sizes:
 
 
 def sizes_of(
-    graph: Graph | PreparedGraph, model: GraphFM, *, num_train: int, num_val: int = 0
+    graph: Graph | PreparedGraph,
+    model: GraphFM,
+    *,
+    num_train: int,
+    num_val: int = 0,
+    with_trees: bool = True,
 ) -> Sizes:
     """Of a graph, prepared or yet to be."""
     return Sizes(
@@ -78,6 +92,8 @@ def sizes_of(
         num_train=num_train,
         num_val=num_val,
         prepared=isinstance(graph, PreparedGraph),
+        classify=graph.task.kind == "classify",
+        with_trees=with_trees,
     )
 
 
@@ -110,10 +126,12 @@ def memory_of(sizes: Sizes, model: GraphFM, *, ensemble: int = 1) -> Memory:
     layers = len(model.decoder.layers) + 1
     params = model.num_params()
     own = params["trunk"] + params["universal"] + columns * sizes.num_classes
+    said, expert_parts = memory_of_experts(sizes)
     lasting = {
         "structure": n * 16 + edges * 4,
         "positional encodings": n * sizes.num_encodings * 4,
         "raw multi-hop features": n * sizes.num_raw * 4,
+        "what experts say": said,
         "weights and their gradients": 4 * own * (5 + ensemble),
     }
     passing = {
@@ -122,6 +140,7 @@ def memory_of(sizes: Sizes, model: GraphFM, *, ensemble: int = 1) -> Memory:
         "the closed form": 8 * (4 * rows * columns + 3 * min(rows, columns) ** 2),
         "a gradient step": 4 * tokens * model.shape.dim * layers * ACTIVATIONS,
         "answers": n * sizes.num_classes * 4 * 4,
+        **expert_parts,
     }
     if not sizes.prepared:
         lasting["transformed features"] = n * sizes.num_features * 4
@@ -197,6 +216,23 @@ def seconds_of(
         device: Where.
     """
     rate = EFFICIENCY * _product_rate(device or torch.device("cpu"))
+    total = flops_of(sizes, model, depths, max_steps=max_steps, ensemble=ensemble)
+    tries = sum(depth != DEPTHS[0] for depth in depths)
+    begin = FIRST_STEP_SECONDS if tries else 0.0
+    steps = ensemble * max_steps * tries
+    begin += BEGIN_SECONDS + seconds_of_experts(sizes)
+    return begin + steps * STEP_SECONDS + total / rate
+
+
+def flops_of(
+    sizes: Sizes,
+    model: GraphFM,
+    depths: tuple[Depth, ...],
+    *,
+    max_steps: int,
+    ensemble: int = 1,
+) -> int:
+    """About how many floating point operations a fit takes; arguments as in :func:`seconds_of`."""
     rows = min(sizes.num_train, MAX_RIDGE_NODES)
     columns = model.shape.dim + sizes.num_raw
     small = min(rows, columns)
@@ -209,10 +245,8 @@ def seconds_of(
     a_try = max_steps * step + (max_steps // EVAL_EVERY) * judged
     tries = sum(depth != DEPTHS[0] for depth in depths)
     member = probe + a_try * (tries > 0)
-    total = probe + tries * a_try + (ensemble - 1) * member + ensemble * calibration
-    begin = FIRST_STEP_SECONDS if tries else 0.0
-    steps = ensemble * max_steps * tries
-    return BEGIN_SECONDS + begin + steps * STEP_SECONDS + total / rate
+    once = probe + tries * a_try + flops_of_experts(sizes)
+    return once + (ensemble - 1) * member + ensemble * calibration
 
 
 def _num_judged(sizes: Sizes) -> int:

@@ -52,6 +52,8 @@ def decoded_tiles(
     num_nodes = bank.offset[graph + 1] - bank.offset[graph]
     of = num_nodes if num_context is None else num_context
     context = sample_context(of, max_context, seed=[seed, 0, 0])
+    if not model.encoder.num_latents:
+        context = context[:0]  # nobody reads it
     latents = None
     for part in nodes.split(tile):
         batch = make_batch(

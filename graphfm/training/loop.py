@@ -191,6 +191,8 @@ def _gradient(
                 loss, each = objective(model, batch, *whole)
             loss.backward()
         flops += 3 * model.flops(batch)  # backward costs two forwards
+        if hasattr(objective, "flops"):
+            flops += objective.flops(model, batch)  # of what it does beside the model
         parts = [size / share.totals[n] for n, size in zip(batch.names, batch.sizes, strict=True)]
         rows = [0, *(1 + place[name] for name in batch.names)]
         # No two rows alike within a batch: the sum has one order, also on CUDA.

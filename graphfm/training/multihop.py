@@ -17,6 +17,11 @@ NUM_HOPS = 2
 Scaling = dict[str, Tensor]  # center (2,) of degree and return probability; scale of each block
 
 
+def num_multihop(graph: PreparedGraph) -> int:
+    """R, the raw columns of a graph."""
+    return (NUM_HOPS + 1) * graph.num_features + (graph.pe.shape[1] - 2) // 2 + 2
+
+
 def multihop(graph: PreparedGraph) -> Tensor:
     """Raw columns of all nodes, (N, R) float32; see :func:`scaled_multihop`."""
     return scaled_multihop(graph)[0]

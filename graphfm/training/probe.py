@@ -1,5 +1,8 @@
 """Where every fit begins: a trunk that has taken in one graph, its head solved in closed form.
 
+A head of classes pools closed-form experts, of which the ridge on the trunk's states is the first:
+they are weighed by their held-out loss, and that is corrected on validation nodes.
+
 Shapes:
     N  nodes   R  raw columns   D  width   C  classes
 """
@@ -7,6 +10,8 @@ Shapes:
 from __future__ import annotations
 
 import copy
+import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,22 +21,28 @@ from torch import Tensor
 from graphfm.graphs.prepare import PreparedGraph
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model import GraphFM
+from graphfm.nn.ridge import fit_ridge
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import some_of
+from graphfm.training.experts import Experts, fit_experts
 from graphfm.training.inference import node_states
-from graphfm.training.multihop import Scaling, scaled_multihop
-from graphfm.training.ridge import fit_ridge
+from graphfm.training.multihop import Scaling, num_multihop, scaled_multihop
 
 TARGET = "target"  # the name that a fitted model gives to its graph
 NUM_NEIGHBORS = 16
 MAX_CONTEXT = 4096
 SAMPLING = {"num_neighbors": NUM_NEIGHBORS, "max_context": MAX_CONTEXT}
 STATE_WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of the state beside raw features, chosen by leave-one-out
+OFFSET_WIDTH = 0.7  # of the prior on a log weight: half a unit of variance; 0.35 gained less
 MAX_RIDGE_NODES = 20_000  # the closed form costs nodes x columns^2: 15 s at 20,000 x 900
 
 
 def bank_of(
-    prepared: PreparedGraph, device: torch.device, *, like: Scaling | None = None
+    prepared: PreparedGraph,
+    device: torch.device,
+    *,
+    like: Scaling | None = None,
+    experts: Experts | None = None,
 ) -> GraphBank:
     """A bank of one graph, under the name :data:`TARGET`, with the raw features its head reads.
 
@@ -39,14 +50,41 @@ def bank_of(
         prepared: The graph.
         device: Where the bank lies.
         like: ``scaling`` of the bank that a model was fitted on; None = fit.
+        experts: Of the fit, whose columns the head reads behind the raw ones; None = it has none.
     """
     renamed = copy.copy(prepared)
     object.__setattr__(renamed, "name", TARGET)
     raw, scaling = scaled_multihop(prepared, like)
+    if experts is not None:
+        raw = torch.cat([raw, experts.columns(prepared, raw)], dim=1)
     return GraphBank([renamed], raw={TARGET: raw}, scaling=scaling, device=device)
 
 
-def adopt(model: GraphFM, prepared: PreparedGraph, bank: GraphBank) -> GraphFM:
+def ask_experts(
+    bank: GraphBank, prepared: PreparedGraph, nodes: Tensor, *, seed: int, with_trees: bool = True
+) -> Experts | None:
+    """Fit experts to the labels of some nodes; the bank gets their columns behind the raw ones.
+
+    Returns:
+        None for a task without experts, and for a graph that is too large.
+    """
+    if prepared.task.kind != "classify":
+        return None
+    raw = bank.raw[TARGET].cpu()
+    num_classes = prepared.task.num_classes
+    found = fit_experts(
+        prepared, raw, nodes, num_classes=num_classes, seed=seed, with_trees=with_trees
+    )
+    if found is None:
+        return None
+    experts, columns = found
+    bank.raw[TARGET] = torch.cat([raw, columns], dim=1).to(bank.device)
+    return experts
+
+
+def adopt(
+    model: GraphFM, prepared: PreparedGraph, bank: GraphBank, experts: Experts | None = None
+) -> GraphFM:
     """A copy of the trunk with one new adapter, begun as the universal one, and one new head."""
     shape = model.shape.model_copy(update={"universal_share": 0.0})  # from here on its own only
     own = GraphFM(shape, seed=0)
@@ -58,9 +96,12 @@ def adopt(model: GraphFM, prepared: PreparedGraph, bank: GraphBank) -> GraphFM:
             name=TARGET,
             num_features=prepared.num_features,
             task=prepared.task,
-            num_raw=bank.raw[TARGET].shape[1],
+            num_raw=num_multihop(prepared),
+            num_experts=1 if experts is None else 1 + len(experts.names),
         )
     )
+    if experts is not None:
+        own.head(TARGET).held_out[1:] = experts.held_out
     return own.to(bank.device)
 
 
@@ -78,13 +119,15 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
     head = model.head(TARGET)
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     on_device = nodes.to(bank.device)
-    raw = bank.raw[TARGET][on_device]
+    raw = bank.raw[TARGET][on_device][:, : model.specs[TARGET].num_raw]
     y = bank.y[TARGET][on_device]
     number = model.specs[TARGET].task.kind == "regress"
     if number:
         head.begin(y)
     targets = head.targets(y, model.specs[TARGET].task.num_classes)
-    fits = {w: fit_ridge(torch.cat([w * states, raw], dim=1), targets) for w in STATE_WEIGHTS}
+    # Other experts read no state: among them its weight, at three more solutions, gains nothing.
+    weights = STATE_WEIGHTS if model.specs[TARGET].num_experts == 1 else (1.0,)
+    fits = {w: fit_ridge(torch.cat([w * states, raw], dim=1), targets) for w in weights}
     weight = min(fits, key=lambda w: fits[w].error)
     fit = fits[weight]
     # Least squares fits a number as it is; scores of classes need a scale, and not their mean.
@@ -101,4 +144,71 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
         head.score.weight.copy_(scale * fit.weight.t())
         head.score.weight[:, : states.shape[1]] *= weight
         head.score.bias.copy_(scale * (fit.bias - mean))
+        if model.specs[TARGET].num_experts > 1:
+            head.held_out[0] = head.loss(scale * held_out, y).mean()
     return weight
+
+
+def weigh_experts(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> None:
+    """Correct the weights of a pool of experts, and how sure it is, by labels it has not read.
+
+    A head without experts is left as it is.
+
+    Args:
+        model: Its head solved.
+        bank: Holds the graph.
+        nodes: Validation places that may fit something.
+        seed: Of neighbors.
+    """
+    if model.specs[TARGET].num_experts == 1 or not len(nodes):
+        return
+    head = model.head(TARGET)
+    said = heard(model, bank, nodes, seed=seed)
+    offset, sharpness = correction(head, said, bank.y[TARGET][nodes.to(bank.device)])
+    with torch.no_grad():
+        head.offset.copy_(offset)
+        head.sharpness.copy_(sharpness)
+
+
+@torch.no_grad()
+def heard(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> Tensor:
+    """What each expert of a pool says of some nodes: log-probabilities (Q, E, C)."""
+    states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
+    columns = torch.cat([states, bank.raw[TARGET][nodes.to(bank.device)]], dim=1)
+    said: Tensor = model.head(TARGET).evidence(columns)
+    return said
+
+
+def correction(head: Any, said: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """What to add to log weights of experts, and to the log of how sharp their pool is.
+
+    ``min_o sum_v nll(pool_v(o), y_v) + |o|^2 / (2 s^2)``, s = :data:`OFFSET_WIDTH`, half of it for
+    the sharpness: few nodes leave both near 0. In float64 and to the end, for the answer must not
+    depend on the order of classes or nodes.
+
+    Args:
+        head: An ``ExpertHead``.
+        said: (Q, E, C) of nodes that no expert was fitted on.
+        y: (Q,) their classes.
+
+    Returns:
+        (E,) and a scalar.
+    """
+    said = said.double()
+    num_experts = said.shape[1]
+    nats = math.log(said.shape[2])
+    free = torch.zeros(num_experts + 1, dtype=said.dtype, device=said.device, requires_grad=True)
+    width = torch.full_like(free, OFFSET_WIDTH)
+    width[num_experts] = OFFSET_WIDTH / 2
+    search = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
+
+    def objective() -> float:
+        search.zero_grad()
+        logits = head.pool(said, free[:num_experts], free[num_experts])
+        loss = nats * head.loss(logits, y).sum() + (free / width).square().sum() / 2
+        loss.backward()
+        return float(loss.detach())
+
+    search.step(objective)
+    found = free.detach()
+    return found[:num_experts], found[num_experts]

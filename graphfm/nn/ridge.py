@@ -1,7 +1,7 @@
 """Closed-form head: ridge regression on states, its strength by leave-one-out.
 
 Shapes:
-    R  labelled nodes   P  columns   C  classes
+    R  labelled nodes   Q  other nodes   P  columns   C  classes
 """
 
 from __future__ import annotations
@@ -79,3 +79,29 @@ def fit_ridge(
         held_out=held_out.float(),
         error=error,
     )
+
+
+def ridge_answers(features: Tensor, targets: Tensor, asked: Tensor, *, lam: float) -> Tensor:
+    """What the ridge of a given strength says of other rows; the gradient goes through the solve.
+
+    :func:`fit_ridge` finds the strength. By Cholesky, of the smaller of the two forms.
+
+    Args:
+        features: (R, P).
+        targets: (R, C).
+        asked: (Q, P).
+        lam: Strength, as a multiple of the mean squared column norm.
+
+    Returns:
+        (Q, C) float64.
+    """
+    x, y, asked = features.double(), targets.double(), asked.double()
+    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
+    x, y = x - mean_x, y - mean_y
+    wide = x.shape[0] <= x.shape[1]
+    gram = x @ x.T if wide else x.T @ x
+    unit = (x.square().sum() / max(1, x.shape[1])).clamp(min=1e-30)
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    factor = torch.linalg.cholesky(gram + lam * unit * eye)
+    solved = torch.cholesky_solve(y if wide else x.T @ y, factor)
+    return (asked - mean_x) @ (x.T @ solved if wide else solved) + mean_y

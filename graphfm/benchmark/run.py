@@ -1,0 +1,350 @@
+"""Do the cells of a plan that are not done: processes side by side, one receipt each.
+
+Before a process times a model for the first time, it lets it fit a graph of 60 nodes: importing
+PyG takes 2 s, which would else be on the bill of whoever comes first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from graphfm.benchmark.cells import (
+    DONE,
+    FAILED,
+    LEFT_OUT,
+    MIN_SEARCH_SECONDS,
+    OFFICIAL,
+    Cell,
+    Plan,
+    Receipt,
+    Unit,
+    refuse_seen,
+    shares,
+)
+from graphfm.benchmark.fit import measure
+from graphfm.benchmark.models import ANCHOR, Competitor, competitors
+from graphfm.checkpoint import write_json
+from graphfm.errors import GraphFMError
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.prepare import PreparedGraph, prepare
+from graphfm.graphs.splits import with_split
+from graphfm.training.metrics import accuracy, roc_auc
+from graphfm.training.receipt import environment, give_back_memory, peak_memory_gib
+
+log = logging.getLogger(__name__)
+
+RARE = 0.25  # of two classes, the share below which accuracy says little: ROC-AUC is judged by
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+MAX_WARNINGS = 5  # of a receipt
+KILLED = "the process was killed: out of memory?"
+
+
+def run(plan: Plan, *, jobs: int = 1) -> None:
+    """Do what is missing; a cell that fails leaves a receipt that says why, and the rest goes on.
+
+    Args:
+        plan: What there is to do.
+        jobs: Processes, each with one thread: seconds are of one core.
+
+    Raises:
+        DataError: GFM147 where the model has learned from a graph of the suite.
+    """
+    refuse_seen(plan)
+    todo = list(plan.units(missing_only=True))
+    num_cells = sum(len(unit.models) for unit in todo)
+    with tqdm(total=num_cells, unit="cell", desc=plan.suite.name, disable=None) as bar:
+        left = _side_by_side(plan, todo, jobs, bar)
+        # A process died, and with it all that ran beside it: each of these in one of its own.
+        for unit in left:
+            while untried := [m for m in unit.models if plan.receipt(_cell(unit, m)) is None]:
+                if not _side_by_side(plan, [replace(unit, models=tuple(untried))], 1, bar):
+                    break
+                culprit = next(m for m in untried if plan.receipt(_cell(unit, m)) is None)
+                _keep(plan, _cell(unit, culprit), {"status": FAILED, "error": KILLED})
+
+
+def run_unit(plan: Plan, unit: Unit) -> int:
+    """Fit some models on one split of one graph; returns how many cells that were."""
+    torch.set_num_threads(1)
+
+    def keep(model: Competitor, receipt: Receipt) -> None:
+        _keep(plan, _cell(unit, model), receipt)
+
+    try:
+        whole = plan.suite.load(unit.graph)
+        split, facts = _split(whole, unit)
+        if split is not None:
+            facts["prepare_seconds"] = _preparing(plan, whole)
+            prepared = prepare(split)
+    except Exception as error:  # a graph that cannot be read must not end a night's run
+        for model in unit.models:
+            keep(model, {"status": FAILED, "error": _said(error)})
+        return len(unit.models)
+    if split is None:
+        for model in unit.models:
+            keep(model, {"status": LEFT_OUT, **facts})
+        return len(unit.models)
+    assert split.y is not None and split.test_mask is not None
+    asked = split.test_mask & split.labelled
+    y = split.y[asked].numpy()
+    # No model of the table ever holds a test label, whatever it does inside.
+    split = split.replace(y=split.y.masked_fill(split.test_mask, -1), test_mask=asked)
+    prepared = replace(prepared, y=split.y, test_mask=asked)
+    for model in unit.models:
+        try:
+            _warm_up(model, facts["metric"])
+            with _heard() as warnings:
+                found = _one(plan, model, split, prepared, unit.seed, y, facts["metric"])
+            receipt = {"status": DONE, **found, "warnings": warnings}
+        except Exception as error:  # nor must a model that fails
+            log.warning("%s, %s: %s", unit.graph, model.name, _said(error))
+            receipt = {"status": FAILED, "error": _said(error)}
+        keep(model, {**receipt, **facts, "num_test": len(y)})
+    give_back_memory()
+    return len(unit.models)
+
+
+def judged_by(y: np.ndarray) -> str:
+    """``roc_auc`` for two classes of which one is rare, else ``accuracy``.
+
+    Args:
+        y: Classes of the labelled nodes of a graph.
+
+    >>> judged_by(np.array([0] * 80 + [1] * 20)), judged_by(np.array([0] * 70 + [1] * 30))
+    ('roc_auc', 'accuracy')
+    """
+    counts = np.bincount(y)
+    counts = counts[counts > 0]
+    return "roc_auc" if len(counts) == 2 and counts.min() < RARE * counts.sum() else "accuracy"
+
+
+def _one(
+    plan: Plan,
+    model: Competitor,
+    split: Graph,
+    prepared: PreparedGraph,
+    seed: int,
+    y: np.ndarray,
+    metric: str,
+) -> Receipt:
+    """Fit and judge one model."""
+    limits = [plan.max_seconds]
+    if model.tuned and plan.search_cost is not None:
+        gcn = _gcn_seconds(plan, split, prepared, metric)
+        limits.append(max(MIN_SEARCH_SECONDS, plan.search_cost * gcn))
+    max_seconds = min((limit for limit in limits if limit is not None), default=None)
+    found = measure(
+        model,
+        split,
+        prepared,
+        start=plan.start,
+        seed=seed,
+        steps=plan.steps,
+        trials=plan.trials,
+        max_seconds=max_seconds,
+        metric=metric,
+    )
+    if not np.isfinite(found.proba).all():
+        raise ValueError("its answers are not all finite")
+    two = split.num_classes == 2
+    scores = {
+        "accuracy": accuracy(y, found.proba),
+        "roc_auc": roc_auc(y, found.proba) if two else None,
+    }
+    if scores[metric] is None:
+        raise ValueError("all test nodes are of one class: there is no ROC-AUC")
+    return {
+        "score": scores[metric],
+        **scores,
+        "val_score": found.val_score,
+        "seconds": found.seconds,
+        "wall_seconds": found.wall_seconds,
+        "fit_seconds": found.fit_seconds,
+        "trials": found.trials,
+        "max_seconds": max_seconds,
+        "flops": found.flops,
+        "settings": dict(found.settings),
+    }
+
+
+def _split(whole: Graph, unit: Unit) -> tuple[Graph | None, Receipt]:
+    """The graph with its split, and what is known of it; without one, why it is left out."""
+    if whole.y is None or not whole.has_classes:
+        return None, {"error": "its nodes have no single class"}
+    y = whole.y[whole.labelled].numpy()
+    facts: Receipt = {
+        "num_nodes": whole.num_nodes,
+        "num_edges": whole.num_edges,
+        "num_features": whole.num_features,
+        "num_classes": whole.num_classes,
+        "metric": judged_by(y),
+    }
+    if unit.split != OFFICIAL:
+        return with_split(whole, shares(unit.split), seed=unit.seed), facts
+    if whole.train_mask is None or whole.test_mask is None:
+        return None, {**facts, "error": "it has no split of its own"}
+    return whole, facts
+
+
+def _side_by_side(plan: Plan, units: list[Unit], jobs: int, bar: tqdm[Any]) -> list[Unit]:
+    """Do units in processes; returns those that a process took with it when it died."""
+    left = []
+    others = {*multiprocessing.active_children()}
+    # Spawned: torch does not survive a fork. One thread each, set before numpy is imported there.
+    context = multiprocessing.get_context("spawn")
+    with _environment(dict.fromkeys(THREADS, "1")), ProcessPoolExecutor(jobs, context) as pool:
+        coming = {pool.submit(run_unit, plan, unit): unit for unit in units}
+        try:
+            for done in as_completed(coming):
+                try:
+                    bar.update(done.result())
+                except BrokenProcessPool:
+                    left.append(coming[done])
+        except BaseException:  # interrupted: a worker would go on with the next unit it holds
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in {*multiprocessing.active_children()} - others:
+                child.terminate()  # receipts are whole or not there
+            raise
+    return left
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables of the processes that begin meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@cache
+def _warm_up(model: Competitor, metric: str) -> None:
+    """Let a model fit a graph of two clusters, so that everything it needs is imported."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    ends = rng.integers(0, 60, (2, 240))
+    ends = ends[:, y[ends[0]] == y[ends[1]]]
+    x = torch.from_numpy(rng.normal(size=(60, 4)) + y[:, None]).float()
+    graph = Graph.from_edges(
+        ends, num_nodes=60, name="warm-up", x=x, y=torch.from_numpy(y), class_names=("a", "b")
+    )
+    graph = with_split(graph, (0.5, 0.25, 0.25), seed=0)
+    quick = replace(model, random=True, tuned=False, steps=1)
+    with _heard():  # what is said of these 60 nodes concerns nobody
+        measure(quick, graph, prepare(graph, cache=False), start=None, seed=0, metric=metric)
+
+
+class _Ear(logging.Handler):
+    """Keeps what is said, at most a few lines."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.lines) < MAX_WARNINGS:
+            self.lines.append(record.getMessage()[:200])
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Warnings of the package, for a receipt instead of the screen: thousands of fits."""
+    package, ear = logging.getLogger("graphfm"), _Ear()
+    before = package.handlers, package.propagate
+    package.handlers, package.propagate = [ear], False
+    try:
+        yield ear.lines
+    finally:
+        package.handlers, package.propagate = before
+
+
+def _preparing(plan: Plan, graph: Graph) -> float:
+    """Seconds that positions and features of a graph take, measured once for all its cells."""
+
+    def seconds() -> float:
+        began = time.process_time()
+        prepare(graph, cache=False)
+        return time.process_time() - began
+
+    return _once(plan.out / "prepare" / f"{graph.name}.json", seconds)
+
+
+def _gcn_seconds(plan: Plan, split: Graph, prepared: PreparedGraph, metric: str) -> float:
+    """Of one training of the default GCN, measured once for a graph: the unit of every search."""
+
+    def seconds() -> float:
+        (anchor,) = competitors(ANCHOR)
+        _warm_up(anchor, metric)
+        return measure(anchor, split, prepared, start=None, seed=0, metric=metric).seconds
+
+    return _once(plan.out / "gcn" / f"{split.name}.json", seconds)
+
+
+def _once(path: Path, seconds: Callable[[], float]) -> float:
+    """Seconds as the file says, measured where there is none yet."""
+    if not path.exists():
+        measured = seconds()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():  # else a process beside this one was faster: the same for all
+            write_json(path, {"graph": path.stem, "seconds": measured})
+    return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+
+
+def _keep(plan: Plan, cell: Cell, receipt: Receipt) -> None:
+    path = plan.path(cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"peak_gib": peak_memory_gib(), "machine": machine(), "environment": _versions()}
+    write_json(path, {**vars(cell), "key": plan.keys[cell.model], **receipt, **about})
+
+
+def _cell(unit: Unit, model: Competitor) -> Cell:
+    return Cell(split=unit.split, graph=unit.graph, seed=unit.seed, model=model.name)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, GraphFMError):
+        return f"{error.code} {error.what}"[:500]
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """Its processor and number of cores: seconds are compared on one machine only."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):  # not Linux, or a processor without a name
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, Any]:
+    found = environment(0)
+    return {name: found[name] for name in ("versions", "python", "platform", "threads", "commit")}

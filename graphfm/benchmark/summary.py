@@ -1,0 +1,261 @@
+"""From receipts to what a table says: means, ranks, Elo, pairs and costs of every split.
+
+Shapes:
+    G  graphs   M  models   S  seeds   B  bootstrap draws
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from graphfm.benchmark import statistics
+from graphfm.benchmark.cells import DONE, FAILED, LEFT_OUT, Cell, Plan, Receipt
+from graphfm.benchmark.models import ANCHOR, Competitor
+from graphfm.benchmark.statistics import Array
+
+MISSING = "not done yet"
+Receipts = dict[Cell, Receipt]
+
+
+def summarise(plan: Plan) -> dict[str, Any]:
+    """Plain data of everything that was measured; nothing that failed is left unsaid."""
+    found: Receipts = {}
+    for cell in plan.cells():
+        if (receipt := plan.receipt(cell)) is not None:
+            found[cell] = receipt
+    counts = Counter(receipt["status"] for receipt in found.values())
+    num_cells = sum(1 for _ in plan.cells())
+    return {
+        "plan": plan.to_json(),
+        "cells": {
+            "all": num_cells,
+            **{status: counts[status] for status in (DONE, FAILED, LEFT_OUT)},
+            MISSING: num_cells - len(found),
+        },
+        "failed": [
+            {**vars(cell), "error": receipt["error"]}
+            for cell, receipt in found.items()
+            if receipt["status"] == FAILED
+        ],
+        "left_out": sorted(
+            {
+                (cell.split, cell.graph, receipt["error"])
+                for cell, receipt in found.items()
+                if receipt["status"] == LEFT_OUT
+            }
+        ),
+        "machines": sorted({r["machine"] for r in found.values()}),
+        "commits": sorted({str(r["environment"]["commit"]) for r in found.values()}),
+        "splits": {split: _of_split(plan, split, found) for split in plan.splits},
+    }
+
+
+def _of_split(plan: Plan, split: str, found: Receipts) -> dict[str, Any]:
+    """Everything about one split."""
+    models = [model.name for model in plan.models]
+    done = {
+        (cell.graph, cell.model, cell.seed): receipt
+        for cell, receipt in found.items()
+        if cell.split == split and receipt["status"] == DONE
+    }
+    graphs, ranked, not_ranked = {}, [], {}
+    for graph in plan.suite.groups:
+        of_graph = [r for (g, _, _), r in done.items() if g == graph]
+        if of_graph:
+            graphs[graph] = _of_graph(plan, graph, done, of_graph[0])
+        cells = [
+            found.get(Cell(split=split, graph=graph, seed=seed, model=model))
+            for model in models
+            for seed in range(plan.seeds)
+        ]
+        states = Counter(MISSING if cell is None else cell["status"] for cell in cells)
+        if states[DONE] == len(cells):
+            ranked.append(graph)
+        else:
+            not_ranked[graph] = ", ".join(f"{n} {s}" for s, n in states.items() if s != DONE)
+    result: dict[str, Any] = {
+        "graphs": graphs,
+        "ranked": ranked,
+        "not_ranked": not_ranked,
+        "costs": _costs(plan, done),
+    }
+    if ranked:
+        scores = np.array(
+            [[[done[g, m, s]["score"] for s in range(plan.seeds)] for m in models] for g in ranked]
+        )  # (G, M, S)
+        result |= _standing(plan.models, scores)
+    return result
+
+
+def _of_graph(
+    plan: Plan, graph: str, done: dict[tuple[str, str, int], Receipt], any_receipt: Receipt
+) -> dict[str, Any]:
+    """Mean and interval of each model on one graph."""
+    facts = ("num_nodes", "num_edges", "num_features", "num_classes", "num_test", "metric")
+    scores = {}
+    for model in plan.models:
+        receipts = [
+            done[graph, model.name, seed]
+            for seed in range(plan.seeds)
+            if (graph, model.name, seed) in done
+        ]
+        if receipts:
+            mean, half = statistics.mean_interval(np.array([r["score"] for r in receipts]))
+            scores[model.name] = {"mean": mean, "half": half, "seeds": len(receipts)}
+    return {**{name: any_receipt[name] for name in facts}, "scores": scores}
+
+
+def _standing(models: Sequence[Competitor], scores: Array) -> dict[str, Any]:
+    """Ranks, Elo, wins and pairs from the scores of graphs that every model has, (G, M, S)."""
+    names = [model.name for model in models]
+    num_graphs, num_models, _ = scores.shape
+    means = scores.mean(axis=2)
+    ranked = statistics.ranks(means)
+    won = statistics.wins(scores)
+    anchor = names.index(ANCHOR) if ANCHOR in names else None
+    elo = statistics.elo(won.sum(axis=0), anchor=anchor)
+    average = ranked.mean(axis=0)
+    rank_draws = statistics.over_graphs(num_graphs, lambda counts: counts @ ranked / num_graphs)
+    flat = won.reshape(num_graphs, -1)
+    elo_draws = statistics.over_graphs(
+        num_graphs,
+        lambda counts: statistics.elo(
+            (counts @ flat).reshape(-1, num_models, num_models), anchor=anchor
+        ),
+    )
+    standing = {
+        name: {
+            "rank": float(average[i]),
+            "rank_interval": statistics.interval(rank_draws[:, i]),
+            "elo": float(elo[i]),
+            "elo_interval": statistics.interval(elo_draws[:, i]),
+            "first_on": int((ranked[:, i] < 1.5).sum()),
+        }
+        for i, name in enumerate(names)
+    }
+    return {
+        "models": standing,
+        "elo_anchor": ANCHOR if anchor is not None else None,
+        "wins": {
+            a: {b: float(won[:, i, j].mean()) for j, b in enumerate(names) if i != j}
+            for i, a in enumerate(names)
+        },
+        "friedman_p": statistics.friedman(ranked),
+        "critical_difference": (
+            statistics.critical_difference(num_models, num_graphs) if num_models > 1 else None
+        ),
+        "pairs": _pairs(models, means),
+        "leads": _leads(models, elo, elo_draws, average, rank_draws),
+    }
+
+
+def _pairs(models: Sequence[Competitor], means: Array) -> list[dict[str, Any]]:
+    """Each of ours against every other; without ours each peer against the anchor."""
+    place = {model.name: i for i, model in enumerate(models)}
+    ours = [model.name for model in models if model.own and not model.control]
+    asked = [(a, b.name) for a in ours for b in models if b.name not in ours]
+    asked += [(a, b) for i, a in enumerate(ours) for b in ours[i + 1 :]]
+    if not ours and ANCHOR in place:
+        asked = [(model.name, ANCHOR) for model in models if model.name != ANCHOR]
+    found = [
+        {"a": a, "b": b, **asdict(statistics.pair(means[:, place[a]], means[:, place[b]]))}
+        for a, b in asked
+    ]
+    if found:
+        adjusted = statistics.holm(np.array([each["wilcoxon_p"] for each in found]))
+        for each, p in zip(found, adjusted, strict=True):
+            each["wilcoxon_holm_p"] = float(p)
+    return found
+
+
+def _leads(
+    models: Sequence[Competitor],
+    elo: Array,
+    elo_draws: Array,
+    average: Array,
+    rank_draws: Array,
+) -> list[dict[str, Any]]:
+    """How far each of ours is ahead of the best tuned peer, by Elo and by rank.
+
+    The peer is the best on these very graphs, which favours it: a bound on the safe side.
+    """
+    rivals = [i for i, model in enumerate(models) if model.tuned]
+    if not rivals:
+        return []
+    best = max(rivals, key=lambda i: elo[i])
+    return [
+        {
+            "model": model.name,
+            "best_tuned": models[best].name,
+            "elo": float(elo[i] - elo[best]),
+            "elo_interval": statistics.interval(elo_draws[:, i] - elo_draws[:, best]),
+            "rank": float(average[best] - average[i]),
+            "rank_interval": statistics.interval(rank_draws[:, best] - rank_draws[:, i]),
+            "first_by_elo": bool(elo[i] >= elo.max()),
+            "first_by_rank": bool(average[i] <= average.min()),
+        }
+        for i, model in enumerate(models)
+        if model.own and not model.control
+    ]
+
+
+def _costs(plan: Plan, done: dict[tuple[str, str, int], Receipt]) -> dict[str, Any]:
+    """Seconds of each model, and over those of one GCN and of its search on the same machine.
+
+    A ratio is taken split by split, its geometric mean over seeds and then over graphs, so that
+    large graphs do not decide it.
+    """
+    searched = f"{ANCHOR}-tuned"
+    costs = {}
+    for model in plan.models:
+        mine = {(g, s): r for (g, m, s), r in done.items() if m == model.name}
+        if not mine:
+            continue
+        seconds = [r["seconds"] for r in mine.values()]
+        costs[model.name] = {
+            "fits": len(mine),
+            "seconds_total": math.fsum(seconds),
+            "seconds_median": float(np.median(seconds)),
+            "trials": float(np.mean([r["trials"] for r in mine.values()])),
+            "over_gcn": _ratios(mine, done, ANCHOR, prepare=False),
+            "over_gcn_prepared": (
+                _ratios(mine, done, ANCHOR, prepare=True) if model.prepared else None
+            ),
+            "over_search": _ratios(mine, done, searched, prepare=False),
+            "flops_over_gcn": _ratios(mine, done, ANCHOR, prepare=False, of="flops"),
+        }
+    return costs
+
+
+def _ratios(
+    mine: dict[tuple[str, int], Receipt],
+    done: dict[tuple[str, str, int], Receipt],
+    unit: str,
+    *,
+    prepare: bool,
+    of: str = "seconds",
+) -> dict[str, Any] | None:
+    """Seconds or FLOPs over those of another model: geometric mean, least and most of a graph."""
+    logs: dict[str, list[float]] = {}
+    for (graph, seed), receipt in mine.items():
+        other = done.get((graph, unit, seed))
+        if other is None or other["machine"] != receipt["machine"]:
+            continue
+        if receipt.get(of) and other.get(of):
+            cost = receipt[of] + (receipt["prepare_seconds"] if prepare else 0.0)
+            logs.setdefault(graph, []).append(math.log(cost / other[of]))
+    if not logs:
+        return None
+    of_graph = {graph: float(np.exp(np.mean(values))) for graph, values in logs.items()}
+    return {
+        "mean": float(np.exp(np.mean(np.log(list(of_graph.values()))))),
+        "least": min(of_graph.values()),
+        "most": max(of_graph.values()),
+        "graphs": len(of_graph),
+    }

@@ -1,0 +1,186 @@
+"""``graphfm benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graphfm.cli.output import folder_for_one, make_folder, whole_file
+from graphfm.cli.terminal import note, pairs, show, show_json, table
+from graphfm.errors import DataError
+
+if TYPE_CHECKING:
+    from graphfm.benchmark.cells import Plan
+
+MODELS = "probe,decoder,auto,random,ridge,gcn,gcn-tuned"
+
+
+def benchmark(
+    suite: Annotated[
+        str | None,
+        typer.Argument(help="evaluation-15, pretraining, or a folder with a MANIFEST.csv."),
+    ] = None,
+    suite_too: Annotated[
+        str | None, typer.Option("--suite", metavar="SUITE", help="The same as an option.")
+    ] = None,
+    models: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="Ours: probe, adapter, decoder, full, auto, states, each with -random or -200 "
+            "(steps); peers: gcn, gcn-tuned, ...; or random, peers, tuned, all.",
+        ),
+    ] = MODELS,
+    graphs: Annotated[
+        str | None, typer.Option(metavar="ID,ID,...", help="Only these of the suite.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Each is another split and start.")] = 5,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="50/25/25|10/10/80|official", help="May be repeated. Default: 50/25/25."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="CKPT",
+            help="Run or checkpoint folder, or owner/name on the hub. Default: shipped weights.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Most gradient steps of ours.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Of each search at most.")] = 10,
+    search_cost: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="K",
+            help="Most seconds of each search: K trainings of the default GCN on that graph, but "
+            "10 s at least. Default: any.",
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Of one cell: 60s, 10m. Default: any.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of receipts and tables; the same command goes on.")
+    ] = Path("runs/benchmark"),
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Fits side by side.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what there is to do, run nothing.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write the tables of what is done, fit nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Judge models beside tuned peers: scores, ranks, Elo, paired tests and cost.
+
+    Each fit leaves a receipt in OUT/cells, and is not done again. The tables are OUT/table.md and
+    OUT/table.json, of all that is done so far. Exit code 1 if a fit failed.
+
+    Example: `graphfm benchmark evaluation-15 --models probe,gcn,gcn-tuned --out runs/bench`
+    """
+    from graphfm.benchmark.cells import OFFICIAL, Plan, refuse_seen, shares
+    from graphfm.benchmark.models import competitors
+    from graphfm.benchmark.suite import read_suite
+    from graphfm.cli.durations import duration
+    from graphfm.finetune import MAX_STEPS
+
+    if (suite is None) == (suite_too is None):
+        raise DataError(
+            "GFM711", "one suite is judged at a time", fix="graphfm benchmark evaluation-15"
+        )
+    chosen = read_suite(str(suite or suite_too))
+    if graphs is not None:
+        chosen = chosen.only([id for id in graphs.split(",") if id])
+    splits = tuple(dict.fromkeys(split or ["50/25/25"]))
+    for each in splits:
+        if each != OFFICIAL:
+            shares(each)
+    taking_part = competitors(models)
+    plan = Plan(
+        suite=chosen,
+        models=taking_part,
+        splits=splits,
+        seeds=seeds,
+        out=out,
+        start=_weights(start) if any(model.own for model in taking_part) else None,
+        trials=trials,
+        steps=MAX_STEPS if steps is None else steps,
+        max_seconds=duration(max_time),
+        search_cost=search_cost,
+    )
+    if dry_run:
+        refuse_seen(plan)
+        _say_plan(plan, as_json)
+        return
+    make_folder(out)
+    if not report_only:
+        from graphfm.benchmark.run import run
+
+        with folder_for_one(out):
+            run(plan, jobs=jobs)
+    summary, text = _write(plan)
+    if as_json:
+        show_json(summary)
+    else:
+        show(text)
+    note(f"written: {out / 'table.md'}, {out / 'table.json'}")
+    if summary["failed"]:
+        num_cells = summary["cells"]["all"]
+        note(f"{len(summary['failed'])} of {num_cells} fits failed; the same command tries again")
+        raise typer.Exit(1)
+
+
+def _write(plan: Plan) -> tuple[dict[str, Any], str]:
+    """The tables and pictures of what is done; the summary and the text."""
+    import json
+
+    from graphfm.benchmark.picture import draw_ranks
+    from graphfm.benchmark.summary import summarise
+    from graphfm.benchmark.table import markdown
+
+    summary = summarise(plan)
+    text = markdown(summary)
+    own = {model.name for model in plan.models if model.own}
+    for split, found in summary["splits"].items():
+        if "models" in found and len(found["models"]) > 1:
+            with whole_file(plan.out / f"cd-{split.replace('/', '-')}.png") as path:
+                draw_ranks(found, own, path, title=f"{plan.suite.name}, {split}")
+    for name, content in {"table.md": text, "table.json": json.dumps(summary, indent=1)}.items():
+        with whole_file(plan.out / name) as path:
+            path.write_text(content + "\n", encoding="utf-8")
+    return summary, text
+
+
+def _weights(given: str | None) -> str | None:
+    """The folder of the pretrained model; None = there is none."""
+    from graphfm.hub import find_weights
+
+    folder = find_weights(given)
+    return None if folder is None else str(folder)
+
+
+def _say_plan(plan: Plan, as_json: bool) -> None:
+    units = list(plan.units())
+    missing = sum(len(unit.models) for unit in plan.units(missing_only=True))
+    num_cells = sum(len(unit.models) for unit in units)
+    facts = {**plan.to_json(), "cells": num_cells, "to_do": missing}
+    if as_json:
+        show_json(facts)
+    else:
+        rows = [[graph, group] for graph, group in plan.suite.groups.items()]
+        show(table(rows, head=["graph", "group"]))
+        lines = {
+            "models": ", ".join(model.name for model in plan.models),
+            "splits": ", ".join(plan.splits),
+            "seeds": plan.seeds,
+            "weights": plan.start or "none: trunks are random",
+            "cells": f"{num_cells:,}, {num_cells - missing:,} of them done",
+        }
+        show(pairs(lines))
+    note("Nothing written.")

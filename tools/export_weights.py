@@ -1,0 +1,212 @@
+"""Make the weights that ship out of a pretraining run.
+
+    python tools/export_weights.py runs/small --out graphfm/weights/small
+
+Trunk and universal adapter in float16, what tells an unseen graph from the corpus, and a model card
+with corpus, licences, audit and receipt. Adapters, heads and optimizer stay behind. A corpus that
+overlaps with an evaluation graph is refused, by what the catalog says and by the data that is here.
+``--scores`` takes the table.json of ``graphfm benchmark``; without it the card holds no score.
+Outside graphfm/weights the tensors may be of any size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphfm.checkpoint import find_checkpoint
+from graphfm.errors import GraphFMError
+from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.prepare import prepare
+from graphfm.graphs.sources.synthetic import Config
+from graphfm.hub import SHIPPED, WEIGHTS, read_pretrained, save_pretrained
+from graphfm.model import GraphFM
+from graphfm.pretrain import audit_corpus
+from graphfm.training.inference import node_states
+from graphfm.training.probe import SAMPLING, adopt, bank_of
+
+MAX_BYTES = 4_000_000  # of the tensors in the package: everybody who installs it carries them
+CURVE_POINTS = 12
+KEPT_OF_RECEIPT = ("steps", "targets_seen", "unique_targets", "flops", "seconds", "nodes", "params")
+
+
+class CannotShip(Exception):
+    """Why a checkpoint cannot ship."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export; 0 if it was done, the error's exit code otherwise."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, help="run or checkpoint folder")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--name", default=SHIPPED)
+    parser.add_argument("--scores", type=Path, help="table.json of graphfm benchmark")
+    args = parser.parse_args(argv)
+    try:
+        report = export(args.checkpoint, args.out, name=args.name, scores=args.scores)
+    except GraphFMError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except CannotShip as error:
+        print(f"{args.checkpoint} cannot ship: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(report, indent=1))
+    return 0
+
+
+def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> dict[str, Any]:
+    """Write the slim checkpoint; what it came to.
+
+    Raises:
+        DataError: GFM147 for a corpus that overlaps with an evaluation graph.
+        CannotShip: For a checkpoint that says too little, or is too large.
+    """
+    path = find_checkpoint(given)
+    model = read_pretrained(path)
+    corpus = model.about.get("corpus")
+    if not corpus or "estimator" in model.about:
+        raise CannotShip("it does not name the graphs that it was pretrained on")
+    catalog = Catalog.read()
+    unknown = sorted(set(corpus) - set(catalog.entries))
+    if unknown:
+        raise CannotShip(f"the catalog does not know {', '.join(unknown[:5])}")
+    audited = audit_corpus(corpus, catalog)
+    for graph in list(model.specs):
+        model.drop_graph(graph)
+    halves = halved(model)
+    size = sum(t.nbytes for each in (halves, *model.extra.values()) for t in each.values())
+    if size > MAX_BYTES and WEIGHTS in out.resolve().parents:
+        raise CannotShip(f"{size:,} bytes of weights are more than the {MAX_BYTES:,} of the wheel")
+    entries = [catalog.entries[id] for id in corpus]
+    licenses: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        licenses[entry.license].append(entry.id)
+    run = path.parent.parent
+    model.about |= {
+        "name": name,
+        "precision": "float16",
+        **audited,
+        "licenses": dict(sorted(licenses.items())),
+        "personal": [entry.id for entry in entries if entry.personal],
+        "receipt": {k: v for k, v in _json(run / "run.json").items() if k in KEPT_OF_RECEIPT},
+        "curve": curve(run / "metrics.jsonl", model.about.get("step", 0)),
+        "rounding": f"{rounding(model, halves):.1e} of its length",
+        "scores": None if scores is None else scores_of(_json(scores)),
+    }
+    save_pretrained(model, out, weights=halves)
+    return {
+        "out": str(out),
+        "bytes": sum(p.stat().st_size for p in out.iterdir()),
+        "params": model.num_params(),
+        "graphs": len(corpus),
+        "audit": "clean",
+        "audited_by_entry_only": audited["audit"]["declared_only"],
+        "rounding": model.about["rounding"],
+    }
+
+
+def halved(model: GraphFM) -> dict[str, Tensor]:
+    """All weights in float16.
+
+    Raises:
+        CannotShip: For one beyond its range, which would become infinite.
+    """
+    weights = model.state_dict()
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    bad = [k for k, v in halves.items() if not v.isfinite().all()]
+    if bad:
+        raise CannotShip(f"float16 cannot hold {', '.join(bad[:5])}")
+    return halves
+
+
+@torch.no_grad()
+def rounding(model: GraphFM, halves: dict[str, Tensor]) -> float:
+    """How far a node's state moves by the rounding, at most, relative to its length."""
+    prepared = prepare(probe_graph(), cache=False)
+    bank = bank_of(prepared, torch.device("cpu"))
+    rounded = copy.deepcopy(model)
+    rounded.load_state_dict(halves)
+    nodes = torch.arange(prepared.num_nodes)
+    one, other = (
+        node_states(adopt(each, prepared, bank), bank, 0, nodes, seed=0, **SAMPLING).double()
+        for each in (model, rounded)
+    )
+    return float(((one - other).norm(dim=1) / one.norm(dim=1)).max())
+
+
+def probe_graph() -> Graph:
+    """A graph like many: 300 nodes, homophilous, with features."""
+    drawn = Config(
+        seed=0, num_nodes=300, mean_degree=6.0, num_classes=3, homophily=0.7,
+        num_features=32, feature_signal=1.0,
+    )  # fmt: skip
+    return drawn.build(name="probe", data=Path("unused"))
+
+
+def curve(path: Path, last: int) -> list[tuple[int, float, float]]:
+    """Steps, loss / log C and accuracy on validation nodes: some evaluations, the last among them.
+
+    Args:
+        path: ``metrics.jsonl`` of the run; not there = no curve.
+        last: Step of the checkpoint.
+    """
+    if not path.is_file():
+        return []
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    points = {
+        r["step"]: (r["step"], round(r["loss"], 4), round(r["accuracy"], 4))
+        for r in records
+        if r["kind"] == "eval" and r["step"] <= last
+    }
+    found = [points[step] for step in sorted(points)]
+    stride = max(1, -(-len(found) // CURVE_POINTS))
+    return found[::-1][::stride][::-1]
+
+
+def scores_of(summary: Any) -> dict[str, Any]:
+    """What the card shows of a benchmark's ``table.json``: who stands where, for every split.
+
+    Raises:
+        CannotShip: Where it is no such file, or the benchmark is not whole.
+    """
+    try:
+        plan, cells = summary["plan"], summary["cells"]
+        missing = {k: n for k, n in cells.items() if n and k in ("failed", "not done yet")}
+        if missing:
+            raise CannotShip(f"the benchmark is not whole: {missing}")
+        tables = [
+            {
+                "title": f"Split {split}, {len(found['ranked'])} graphs, {plan['seeds']} seeds",
+                "columns": ["model", "average rank (95%)", "Elo (95%)"],
+                "rows": [
+                    [name, *(_with_interval(it, *how) for how in (("rank", 2), ("elo", 0)))]
+                    for name, it in sorted(found["models"].items(), key=lambda m: m[1]["rank"])
+                ],
+            }
+            for split, found in summary["splits"].items()
+        ]
+        return {"suite": plan["suite"], "commits": summary["commits"], "tables": tables}
+    except (KeyError, TypeError) as error:
+        raise CannotShip(f"--scores is no table.json of graphfm benchmark: {error!r}") from None
+
+
+def _with_interval(standing: dict[str, Any], name: str, digits: int) -> str:
+    low, high = (f"{v:.{digits}f}" for v in standing[f"{name}_interval"])
+    return f"{standing[name]:.{digits}f} ({low} to {high})"
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
