@@ -255,7 +255,7 @@ def test_a_fit_of_before_calibration_still_loads(fitted, graph, tmp_path: Path) 
     fitted.save(tmp_path / "fit")
     config = verify_checkpoint(tmp_path / "fit")
     del config["estimator"]["calibration"], config["estimator"]["corpus_novelty"]
-    tensors = {"transform": fitted.transform_.tensors()}
+    tensors = {"transform": fitted.transform_.tensors(), "experts": fitted.experts_.tensors()}
     save_checkpoint(tmp_path / "old", load_model(tmp_path / "fit"), meta=config, extra=tensors)
     old = GraphFMClassifier.load(tmp_path / "old")
     answers = old.answer(graph, coverage=0.9)
