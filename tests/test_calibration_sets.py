@@ -344,7 +344,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 
     out, preds = tmp_path / "model", tmp_path / "preds.csv"
     said = json.loads(
-        ran("finetune", "--graph", "karate", "--tune", "probe", "--split", "0.3/0.6/0.1", "--out",
+        ran("finetune", "--graph", "karate-club", "--tune", "probe", "--split", "0.3/0.6/0.1", "--out",
             out, "--json")
     )  # fmt: skip
     assert said["calibration_nodes"] > 8 and said["temperature"] > 0
@@ -355,7 +355,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         "--model",
         out,
         "--graph",
-        "karate",
+        "karate-club",
         "--out",
         preds,
         "--coverage",
@@ -366,7 +366,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:6] == ["id", "label", "probability", "set", "abstain", "novelty"]
     loaded = GraphFMClassifier.load(out)
-    sets = loaded.predict_set("karate", coverage=0.8)
+    sets = loaded.predict_set("karate-club", coverage=0.8)
     for row, mine in zip(rows, sets, strict=True):
         assert row["set"].split(";") == [str(c) for c in loaded.classes_[mine]]
         assert row["abstain"] == ("false" if mine.sum() == 1 else "true")
@@ -375,10 +375,10 @@ def test_the_command_line(tmp_path: Path) -> None:
     nx.write_graphml(nx.Graph(nx.karate_club_graph().edges), other)
     args = ["--model", out, "--graph", other, "--out", tmp_path / "other.csv", "--coverage", "0.8"]
     done = CliRunner().invoke(app, ["predict", *map(str, args)], prog_name="graphfm")
-    assert "calibrated on karate: 80% is no promise here" in done.stderr, done.output
+    assert "calibrated on karate-club: 80% is no promise here" in done.stderr, done.output
     told = json.loads(
-        ran("evaluate", "--model", out, "--graph", "karate", "--json", "--coverage", "0.8")
+        ran("evaluate", "--model", out, "--graph", "karate-club", "--json", "--coverage", "0.8")
     )
     assert told["sets"]["asked"] == 0.8 and told["temperature"] == said["temperature"]
-    text = ran("evaluate", "--model", out, "--graph", "karate")
+    text = ran("evaluate", "--model", out, "--graph", "karate-club")
     assert "calibration error" in text and "sets at 90%" in text

@@ -11,12 +11,12 @@ from tests.test_cli import ran
 def test_predictions_and_states_as_parquet_are_those_of_the_csv(tmp_path: Path) -> None:
     """With ids as text. Seen to fail (ids are numbers) without saying which columns are text."""
     out = tmp_path / "fit"
-    ran("finetune", "--graph", "karate", "--tune", "probe", "--out", out)
+    ran("finetune", "--graph", "karate-club", "--tune", "probe", "--out", out)
     for command, more in (("predict", ["--proba", "--coverage", "0.8"]), ("embed", [])):
         rows = []
         for suffix in ("csv", "parquet"):
             path = tmp_path / f"{command}.{suffix}"
-            ran(command, "--model", out, "--graph", "karate", "--out", path, *more)
+            ran(command, "--model", out, "--graph", "karate-club", "--out", path, *more)
             if suffix == "csv":
                 with path.open(newline="") as file:
                     rows.append(list(csv.DictReader(file)))
