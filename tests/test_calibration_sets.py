@@ -344,8 +344,8 @@ def test_the_command_line(tmp_path: Path) -> None:
 
     out, preds = tmp_path / "model", tmp_path / "preds.csv"
     said = json.loads(
-        ran("finetune", "--graph", "karate-club", "--tune", "probe", "--split", "0.3/0.6/0.1", "--out",
-            out, "--json")
+        ran("finetune", "--graph", "karate-club", "--tune", "probe", "--split", "0.3/0.6/0.1",
+            "--out", out, "--json")
     )  # fmt: skip
     assert said["calibration_nodes"] > 8 and said["temperature"] > 0
     assert 0 <= said["sets"]["coverage"] <= 1 and said["test"]["graphfm"]["ece"] >= 0

@@ -166,6 +166,16 @@ def test_a_strange_graph_has_no_known_label(
     assert bool((said[:, speaking] <= 0).all())
 
 
+def test_other_features_on_the_same_edges_keep_the_labels(whole: Graph) -> None:
+    """As a report shuffles columns. Seen to fail without the hash of the edges."""
+    graph = prepare(whole)
+    experts, _ = fitted(graph, known_nodes(80))
+    assert whole.x is not None
+    shuffled = prepare(whole.replace(x=whole.x.flip(0)), transform=graph.transform, cache=False)
+    said = used(experts, shuffled, like=graph)
+    assert bool((said <= 0).all())
+
+
 def test_names_that_are_not_there_are_no_known_labels(whole: Graph) -> None:
     """A graph with names of its own; nothing is logged, for nothing looks wrong."""
     named = prepare(whole.replace(node_ids=[f"a{i}" for i in range(240)]))
