@@ -149,7 +149,8 @@ class Plan:
             "steps": self.steps,
             "max_seconds": self.max_seconds,
             "search_cost": self.search_cost,
-            "from": self.start,
+            # Not its place on this machine: tables are passed on; keys hold a hash of the weights.
+            "from": None if self.start is None else Path(self.start).name,
         }
 
     def _wanted(self, cell: Cell) -> bool:
