@@ -12,8 +12,8 @@ from typing import Any
 LIMITS = (
     "It knows nodes of one graph: no edge, no time, no text and no whole graph is predicted.",
     "How far an unseen graph profits from these weights depends on the graph. The fit says where "
-    "it lies beside the corpus (`far_states_`, `corpus_novelty_`), and leaves the states out where "
-    "they say nothing that the features do not.",
+    "it lies beside the corpus (`far_states_`, `corpus_novelty_`), and weighs what the states say "
+    "by labels held out from them, beside experts that read features and labels alone.",
     "Graphs under `not_judged_on` in config.json were learned from, or share nodes or features "
     "with such: a score on them says nothing.",
     "An audit sees graphs whose nodes can be matched, not every way in which data can leak.",
