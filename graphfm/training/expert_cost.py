@@ -18,7 +18,7 @@ from graphfm.training.expert_columns import (
     TREE_COLUMNS,
     TREES,
 )
-from graphfm.training.experts import MAX_FIT_NODES, MAX_SAID, MOST
+from graphfm.training.experts import MAX_FIT_NODES, too_large
 from graphfm.training.label_context import FEW, NUM_FOLDS, REACHES, WALKS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ READ_SECONDS = 6e-8  # of a row in one tree
 
 def has_experts(sizes: Sizes) -> bool:
     """Whether a fit has experts: not for numbers or several labels, nor on too large a graph."""
-    return sizes.classify and sizes.num_nodes * MOST * sizes.num_classes <= MAX_SAID
+    return sizes.classify and not too_large(sizes.num_nodes, sizes.num_classes)
 
 
 def widths(sizes: Sizes) -> dict[str, int]:

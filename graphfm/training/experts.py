@@ -140,13 +140,7 @@ class Experts:
             return known
         here, nodes = torch.from_numpy(found), torch.from_numpy(nodes[found])
         then = {key: v[here] for key, v in self.known.items()}
-        if torch.equal(_structure(graph), self.scale["structure"]):  # whatever became of features
-            known[nodes] = then["y"]
-            return known
-        now = _marks(graph, nodes)
-        alike = (now["x"] - then["x"]).abs() <= 1e-3 * (1 + then["x"].abs())
-        alike &= now["degree"] >= then["degree"]
-        if float(alike.double().mean()) < SAME:
+        if not (self._has_edges_of(graph) or _look_alike(_marks(graph, nodes), then)):
             log.warning(
                 "%s: %d nodes are called as training nodes are, but look otherwise: no training "
                 "label is used as context", graph.name, len(nodes),
@@ -154,6 +148,15 @@ class Experts:
             return known
         known[nodes] = then["y"]
         return known
+
+    def _has_edges_of(self, graph: PreparedGraph) -> bool:
+        """Whether it is the graph of the fit, whatever became of its features."""
+        return torch.equal(_structure(graph), self.scale["structure"])
+
+
+def too_large(num_nodes: int, num_classes: int) -> bool:
+    """Whether a graph has too many nodes and classes for experts."""
+    return num_nodes * MOST * num_classes > MAX_SAID
 
 
 def fit_experts(
@@ -178,7 +181,7 @@ def fit_experts(
     Returns:
         None for a graph that is too large, with a log line.
     """
-    if graph.num_nodes * MOST * num_classes > MAX_SAID:
+    if too_large(graph.num_nodes, num_classes):
         log.warning(
             "%s: %d nodes of %d classes are too many for experts: one closed form answers alone",
             graph.name, graph.num_nodes, num_classes,
@@ -275,6 +278,13 @@ def _marks(graph: PreparedGraph, nodes: Tensor) -> dict[str, Tensor]:
     """By what nodes are known again: their degrees, and the sums of their features."""
     degree = graph.rowptr.diff()[nodes]
     return {"degree": degree, "x": graph.x[nodes].float().sum(dim=1)}
+
+
+def _look_alike(now: Mapping[str, Tensor], then: Mapping[str, Tensor]) -> bool:
+    """Whether nearly all nodes have the features that they had, and no fewer neighbors."""
+    alike = (now["x"] - then["x"]).abs() <= 1e-3 * (1 + then["x"].abs())
+    alike &= now["degree"] >= then["degree"]
+    return float(alike.double().mean()) >= SAME
 
 
 def _structure(graph: PreparedGraph) -> Tensor:

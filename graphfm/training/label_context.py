@@ -62,9 +62,8 @@ def label_context(
     prior = start[nodes, :num_classes].mean(dim=0)
     mean = averaging(rowptr, col)
     degree = rowptr.diff().clamp(min=1).to(start.dtype)[:, None]
-    back = mean(1 / degree)  # chance that a walk of two steps is back where it began
-    one = mean(start)
-    reached = [one, (mean(one) - back * start).clamp(min=0), *_walks(mean, start, nodes, seed)]
+    one, back = mean(start), chance_back(mean, degree)
+    reached = [one, beyond(mean, start, one, back), *_walks(mean, start, nodes, seed)]
     paths = [degree, degree / back.clamp(min=1e-4)]  # how many labels a share may rest on
     paths += [degree / (1 - on) for on, _ in WALKS]
     shares = []
@@ -73,6 +72,23 @@ def label_context(
         told = count * values[:, :num_classes]
         shares.append((told + PRIOR_NODES * prior) / (labelled + PRIOR_NODES))
     return LabelContext(shares=torch.stack(shares, dim=1), prior=prior)
+
+
+def chance_back(mean: Callable[[Tensor], Tensor], degree: Tensor) -> Tensor:
+    """Chance that a walk of two steps is back where it began, (N, 1), of degrees >= 1 (N, 1)."""
+    return mean(1 / degree)
+
+
+def beyond(mean: Callable[[Tensor], Tensor], values: Tensor, one: Tensor, back: Tensor) -> Tensor:
+    """What walks of two steps meet, but for those that came back: (N, P).
+
+    Args:
+        mean: The mean over neighbors.
+        values: (N, P) what is met at each node.
+        one: Their mean over neighbors.
+        back: See :func:`chance_back`.
+    """
+    return (mean(one) - back * values).clamp(min=0)
 
 
 def _walks(
