@@ -25,6 +25,7 @@ from graphfm.baselines.inputs import (
 )
 from graphfm.baselines.sparse import Inputs, Matrix, Places
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.neighbor_mean import mean_matrix
 from graphfm.graphs.prepare import prepare
 from graphfm.training.metrics import roc_auc
 from graphfm.training.multihop import multihop
@@ -123,7 +124,7 @@ class Task:
     @cached_property
     def averaging(self) -> Matrix:
         """``D^-1 A``, (N, N): the mean of the neighbors."""
-        return Matrix.of(self._averaging)
+        return Matrix.of(mean_matrix(*self.graph.neighbors))
 
     @cached_property
     def attention(self) -> Places:
@@ -134,14 +135,6 @@ class Task:
     def diffusion(self) -> sparse.csr_array:
         """``D^-1/2 A D^-1/2``, (N, N) float32."""
         return normalised_adjacency(self.graph, self_loops=False)
-
-    @cached_property
-    def _averaging(self) -> sparse.csr_array:
-        rowptr, col = self.graph.neighbors
-        degree = rowptr.diff().numpy()
-        shares = np.repeat(1 / np.maximum(degree, 1), degree).astype(np.float32)
-        shape = (self.graph.num_nodes, self.graph.num_nodes)
-        return sparse.csr_array((shares, col.numpy(), rowptr.numpy()), shape=shape)
 
     def val_score(self, proba: np.ndarray) -> tuple[float, float]:
         """The metric on the validation nodes, then minus their log loss; NaN without any.

@@ -54,12 +54,19 @@ def averaging(
     rowptr: Tensor, col: Tensor, dtype: torch.dtype = torch.float32
 ) -> Callable[[Tensor], Tensor]:
     """:func:`neighbor_mean` on a CPU, as a function of ``x`` alone: for many products in a row."""
+    mean = mean_matrix(rowptr, col, dtype)
+    return lambda x: torch.from_numpy(mean @ x.numpy())
+
+
+def mean_matrix(
+    rowptr: Tensor, col: Tensor, dtype: torch.dtype = torch.float32
+) -> sparse.csr_array:
+    """``D^-1 A``, (N, N): times ``x`` it is the mean over neighbors."""
     num_nodes = len(rowptr) - 1
     shares = _shares(rowptr, dtype)
-    mean = sparse.csr_array(
+    return sparse.csr_array(
         (shares.numpy(), col.numpy(), rowptr.numpy()), shape=(num_nodes, num_nodes)
     )
-    return lambda x: torch.from_numpy(mean @ x.numpy())
 
 
 def _shares(rowptr: Tensor, dtype: torch.dtype) -> Tensor:
