@@ -125,6 +125,7 @@ def finetune(
     max_steps: int = MAX_STEPS,
     budget: Budget | None = None,
     ensemble: int = 1,
+    pool: bool = True,
     corpus: StateCloud | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -145,6 +146,8 @@ def finetune(
             steps and members that do not fit are left out, and a warning says which. Without it a
             fit does the same on every machine.
         ensemble: Members, fitted at the depth that the first has chosen.
+        pool: Whether experts that read no state answer too. Without them the trunk and the raw
+            features answer alone: what a trunk is worth can be seen then, not what is best.
         corpus: Where the states of the pretraining corpus lie.
         seed: Of order, neighbors and dropout.
         progress: Show a bar.
@@ -166,7 +169,9 @@ def finetune(
     sizes = sizes_of(prepared, model, num_train=len(nodes), num_val=num_val)
     check_memory(sizes, model, device, ensemble=ensemble, where=prepared.name)
     bank = bank_of(prepared, device)
-    experts = ask_experts(bank, prepared, nodes, seed=seed, with_trees=tune != "probe")
+    experts = None
+    if pool:
+        experts = ask_experts(bank, prepared, nodes, seed=seed, with_trees=tune != "probe")
     fit = _Fit(
         prepared=prepared,
         trunk=model,

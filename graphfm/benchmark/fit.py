@@ -19,16 +19,15 @@ import torch
 from graphfm.baselines.peers import answer as peer_answer
 from graphfm.benchmark.models import ANCHOR, STATES, Competitor
 from graphfm.config import ModelConfig
-from graphfm.finetune import DEPTHS, MAX_STEPS, SAMPLING, TARGET, Fitted, adopt, bank_of, finetune
+from graphfm.finetune import DEPTHS, MAX_STEPS, SAMPLING, Fitted, adopt, bank_of, finetune
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.prepare import PreparedGraph
 from graphfm.hub import read_pretrained
 from graphfm.model import GraphFM
-from graphfm.nn.ridge import fit_ridge
 from graphfm.training.budget import Budget
 from graphfm.training.calibration import answer
 from graphfm.training.fit_cost import flops_of, sizes_of
-from graphfm.training.inference import node_states
+from graphfm.training.probe import answer_by_states
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +35,7 @@ class Measured:
     """What came of a fit.
 
     Args:
-        proba: Of the test nodes, (Q, C); for ``states`` scores, not probabilities.
+        proba: Of the test nodes, (Q, C).
         seconds: Of the processor, for all that it takes to answer: every fit, the search, the test
             nodes. With one thread that is what an idle machine's clock would say, and a busy one
             does not change it.
@@ -121,6 +120,7 @@ def measure(
         tune=competitor.kind,  # type: ignore[arg-type]
         max_steps=steps if competitor.steps is None else competitor.steps,
         budget=Budget(max_seconds),
+        pool=not competitor.alone,
         seed=seed,
     )
     bank = bank_of(prepared, model.device, like=fitted.scaling, experts=fitted.experts)
@@ -160,16 +160,12 @@ def _loaded(start: str) -> GraphFM:
 def _on_states(
     model: GraphFM, graph: Graph, prepared: PreparedGraph, asked: torch.Tensor, seed: int
 ) -> np.ndarray:
-    """Ridge on the states alone: what the trunk itself carries over."""
-    assert graph.train_mask is not None and graph.y is not None
+    assert graph.train_mask is not None
     bank = bank_of(prepared, torch.device("cpu"))
     own = adopt(model, prepared, bank)
     nodes = (graph.train_mask & graph.labelled).nonzero().flatten()
-    states = node_states(own, bank, 0, nodes, seed=seed, **SAMPLING)
-    fit = fit_ridge(states, own.head(TARGET).targets(graph.y[nodes], graph.num_classes))
-    states = node_states(own, bank, 0, asked, seed=seed, **SAMPLING)
-    scores: np.ndarray = (states @ fit.weight + fit.bias).numpy()
-    return scores
+    said: np.ndarray = answer_by_states(own, bank, nodes, asked, seed=seed).exp().numpy()
+    return said
 
 
 def _own_flops(graph: Graph, prepared: PreparedGraph, model: GraphFM, fitted: Fitted) -> float:

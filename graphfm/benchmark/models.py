@@ -2,8 +2,9 @@
 
 probe adapter decoder full auto   a pretrained model, fitted at that depth
 DEPTH-random                      the same with a trunk of fresh weights: the control
+probe-alone, decoder-random-alone trunk and raw features without the pool of experts
 states, states-random             closed form on the states alone, without raw features
-DEPTH-200, DEPTH-random-200       at most 200 gradient steps in place of ``--steps``
+DEPTH-200, DEPTH-random-200, ...  at most 200 gradient steps in place of ``--steps``
 gcn, sage, ...                    a peer of ``graphfm.baselines.peers`` at its default settings
 gcn-tuned, sage-tuned, ...        by random search on validation nodes
 """
@@ -34,7 +35,7 @@ GROUPS["all"] = (
     *GROUPS["peers"],
     *GROUPS["tuned"],
 )
-_OWN = re.compile(rf"({'|'.join(OWN)})(-random)?(?:-(\d+))?")
+_OWN = re.compile(rf"({'|'.join(OWN)})(-random)?(-alone)?(?:-(\d+))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class Competitor:
         name: As it is called there.
         kind: A depth, ``states``, or one of ``PEERS``.
         random: Whether its trunk has fresh weights.
+        alone: Whether no expert that reads no state answers beside it.
         steps: Gradient steps at most; None = those of the plan.
         tuned: Whether its settings are searched.
     """
@@ -52,6 +54,7 @@ class Competitor:
     name: str
     kind: str
     random: bool = False
+    alone: bool = False
     steps: int | None = None
     tuned: bool = False
 
@@ -93,12 +96,14 @@ def _competitor(name: str) -> Competitor:
     if kind in TUNED and kind != name:
         return Competitor(name=name, kind=kind, tuned=True)
     if own := _OWN.fullmatch(name):
-        depth, random, steps = own.groups()
-        if steps is None or depth not in (DEPTHS[0], STATES):
+        depth, random, alone, steps = own.groups()
+        has_steps = depth not in (DEPTHS[0], STATES)
+        if (steps is None or has_steps) and (alone is None or depth != STATES):
             return Competitor(
                 name=name,
                 kind=depth,
                 random=random is not None,
+                alone=alone is not None,
                 steps=None if steps is None else int(steps),
             )
     every = [*GROUPS, *OWN, *PEERS, *GROUPS["tuned"]]
@@ -106,6 +111,6 @@ def _competitor(name: str) -> Competitor:
         "GFM712",
         f"no model {name!r}.{did_you_mean(name, every)}",
         why="it has no settings to search" if kind in PEERS else "",
-        fix=f"choose among {', '.join((*OWN, *PEERS))}; ours with -random, -200 (steps); "
+        fix=f"choose among {', '.join((*OWN, *PEERS))}; ours with -random, -alone, -200 (steps); "
         "peers with -tuned",
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import multiprocessing
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from graphfm.parts import StrictConfig, validated
 log = logging.getLogger(__name__)
 
 SPLIT = (0.5, 0.25, 0.25)  # of a graph that the model has never seen
+MOST_NODES = (2048, 1024, 2048)  # of each part, by seed: all of them would take twice as long
 
 
 class GridConfig(StrictConfig):
@@ -197,7 +199,8 @@ def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
     ``loss`` and ``accuracy`` are of validation nodes, of all graphs that it learned from;
     ``loss_common`` of the graphs that every run of the same seed has, so that runs on fewer graphs
     compare (left out until the run on the fewest graphs is in, which says which they are);
-    ``loss_unseen`` and ``accuracy_unseen`` of the test nodes of graphs it has never seen.
+    ``loss_unseen`` and ``accuracy_unseen`` of the test nodes of graphs it has never seen, after
+    the short fit; ``loss_states`` and ``accuracy_states`` of a closed form on the states alone.
     """
     fewest = min((*config.graphs, 1.0))
     for cell in cells(config):
@@ -232,6 +235,8 @@ def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
                 found = _read(unseen)
                 for key in ("loss", "accuracy"):
                     row[f"{key}_unseen"] = sum(graph[key] for graph in found) / len(found)
+                    of_states = sum(graph[f"states_{key}"] for graph in found)
+                    row[f"{key}_states"] = of_states / len(found)
             yield row
 
 
@@ -239,7 +244,7 @@ def losses(config: GridConfig, out: Path) -> Iterator[tuple[str, int, dict[str, 
     """Cell, steps, and the losses of every finished run: of each graph learned from, each unseen.
 
     Loss / log C, on validation nodes and on test nodes as in :func:`rows`; an unseen graph's name
-    begins with ``unseen:``.
+    begins with ``unseen:`` after the short fit, with ``states:`` on the states alone.
     """
     for cell in cells(config):
         for steps in config.steps:
@@ -250,6 +255,7 @@ def losses(config: GridConfig, out: Path) -> Iterator[tuple[str, int, dict[str, 
             unseen = folder / "unseen.json"
             judged = _read(unseen) if unseen.exists() else []
             found |= {f"unseen:{graph['graph']}": graph["loss"] for graph in judged}
+            found |= {f"states:{graph['graph']}": graph["states_loss"] for graph in judged}
             yield cell.name, steps, found
 
 
@@ -274,44 +280,63 @@ def _check_unseen(config: GridConfig) -> None:
 def _unseen(
     config: GridConfig, cell: Cell, folder: Path, device: str
 ) -> Iterator[dict[str, float | str]]:
-    """Loss / log C and accuracy on the test nodes of each graph, after a short fit."""
-    import numpy as np
+    """Loss / log C and accuracy on the test nodes of each graph, after a short fit.
+
+    The trunk and the raw features answer without the pool of experts, which would hide what differs
+    between trunks; ``states_...`` is a closed form on the states alone.
+    """
     import torch
 
     from graphfm.checkpoint import load_model
-    from graphfm.finetune import SAMPLING, TARGET, bank_of, finetune
+    from graphfm.finetune import SAMPLING, bank_of, finetune
     from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.graph import labelled_nodes
     from graphfm.graphs.prepare import prepare_many
     from graphfm.graphs.splits import stratified_split
+    from graphfm.sampling.batch import some_of
     from graphfm.training.inference import node_logits
     from graphfm.training.loop import pick_device
+    from graphfm.training.probe import adopt, answer_by_states
 
     where = pick_device(device)
     model = load_model(folder).to(where)
     for prepared in prepare_many(list(config.unseen), Catalog.read()):
         assert prepared.y is not None
+        known = labelled_nodes(prepared.y)
         parts = stratified_split(prepared.y, SPLIT, seed=cell.seed, ids=prepared.node_ids)
+        train, val, test = (
+            some_of((part & known).nonzero().flatten(), most, seed=cell.seed)
+            for part, most in zip(parts, MOST_NODES, strict=True)
+        )
         fitted = finetune(
             prepared,
             model,
-            train_mask=parts[0],
-            val_mask=parts[1],
+            train_mask=torch.zeros_like(known).index_fill_(0, train, True),
+            val_mask=torch.zeros_like(known).index_fill_(0, val, True),
             tune="decoder",
             max_steps=config.unseen_steps,
+            pool=False,
             seed=cell.seed,
         )
-        test = (parts[2] & (prepared.y >= 0)).nonzero().flatten()
-        bank = bank_of(prepared, where, like=fitted.scaling, experts=fitted.experts)
+        bank = bank_of(prepared, where, like=fitted.scaling)
         logits = node_logits(fitted.model, bank, 0, test, seed=cell.seed, **SAMPLING)
-        logits, y = logits.cpu().float(), prepared.y[test]
-        loss = torch.nn.functional.cross_entropy(logits, y)
-        classes = fitted.model.specs[TARGET].task.num_classes
-        hits = logits.argmax(dim=1) == y
+        fresh = adopt(model, prepared, bank)
+        states = answer_by_states(fresh, bank, train, test, seed=cell.seed)
         yield {
             "graph": prepared.name,
-            "loss": float(loss) / float(np.log(classes)),
-            "accuracy": float(hits.float().mean()),
+            **_judged(logits, prepared.y[test]),
+            **{f"states_{key}": v for key, v in _judged(states, prepared.y[test]).items()},
         }
+
+
+def _judged(logits: Any, y: Any) -> dict[str, float]:
+    """Loss / log C and accuracy: (Q, C), (Q,)."""
+    import torch
+
+    logits = logits.cpu().double()
+    loss = float(torch.nn.functional.cross_entropy(logits, y))
+    hits = logits.argmax(dim=1) == y
+    return {"loss": loss / math.log(logits.shape[1]), "accuracy": float(hits.double().mean())}
 
 
 def _done(config: GridConfig, out: Path, cell: Cell) -> bool:

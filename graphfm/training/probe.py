@@ -24,7 +24,7 @@ from graphfm.model import GraphFM
 from graphfm.nn.ridge import fit_ridge
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import some_of
-from graphfm.training.experts import Experts, fit_experts
+from graphfm.training.experts import Experts, fit_experts, judge_expert, log_probabilities
 from graphfm.training.inference import node_states
 from graphfm.training.multihop import Scaling, num_multihop, scaled_multihop
 
@@ -147,6 +147,30 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
         if model.specs[TARGET].num_experts > 1:
             head.held_out[0] = head.loss(scale * held_out, y).mean()
     return weight
+
+
+def answer_by_states(
+    model: GraphFM, bank: GraphBank, nodes: Tensor, asked: Tensor, *, seed: int
+) -> Tensor:
+    """Closed form on the states alone, without raw features: what the trunk itself carries over.
+
+    Args:
+        model: A trunk that :func:`adopt` gave the graph; its head is not read.
+        bank: Holds the graph, whose labels are classes.
+        nodes: (n,) labelled places to learn from.
+        asked: (Q,) places to answer for.
+        seed: Of neighbors, and of the choice of nodes where there are too many.
+
+    Returns:
+        (Q, C) log-probabilities; how sure they are is chosen by leave-one-out.
+    """
+    nodes = some_of(nodes, MAX_RIDGE_NODES, seed=seed)
+    y = bank.y[TARGET][nodes.to(bank.device)]
+    states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
+    fit = fit_ridge(states, model.head(TARGET).targets(y, model.specs[TARGET].task.num_classes))
+    by, _ = judge_expert(fit.held_out, y)
+    states = node_states(model, bank, 0, asked, seed=seed, **SAMPLING)
+    return log_probabilities(states @ fit.weight + fit.bias, by)
 
 
 def weigh_experts(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> None:
