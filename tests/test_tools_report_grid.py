@@ -75,9 +75,11 @@ def plant(config, out: Path, *, keep=lambda cell, steps: True, learned_by_heart:
             if steps == config.steps[-1]:
                 each = float(UNSEEN.predict(params, count)[0]) + 0.1 * cell.seed
                 found = [
-                    {"graph": name, "loss": (each + 0.1 * i) * noise[GRAPHS + i], "accuracy": 0.5}
+                    {"graph": name, "accuracy": 0.5, "states_accuracy": 0.4,
+                     "loss": (each + 0.1 * i) * noise[GRAPHS + i],
+                     "states_loss": (each + 0.1 * i + 0.2) * noise[GRAPHS + i]}
                     for i, name in enumerate(config.unseen)
-                ]
+                ]  # fmt: skip
                 (folder / "unseen.json").write_text(json.dumps(found))
 
 
@@ -97,15 +99,17 @@ def test_planted_exponents_come_back_each_by_itself(tool, tmp_path: Path, capsys
     count = len(cells(config))
     assert result["cells"] == {"in": count, "of": count, "runs": 3 * count}
     assert "Not finished" not in text
-    for name, truth in (("corpus-nodes", CORPUS), ("unseen-graphs", UNSEEN)):
+    for name, truth in (("corpus-nodes", CORPUS), ("unseen-graphs", UNSEEN),
+                        ("states-graphs", UNSEEN)):  # fmt: skip
         for kind in ("laws", "mixed"):
             if name in result[kind]:
                 found = result[kind][name]["params"]
                 assert found["alpha"]["value"] == pytest.approx(truth.alpha, abs=0.1), name
                 assert found["beta"]["value"] == pytest.approx(truth.beta, abs=0.15), name
     assert result["mixed"]["unseen-graphs"]["floors"] == 9  # 3 graphs, split anew by 3 seeds
-    ends = {one["axis"]: one for one in result["effects"] if one["on"] == "unseen"}
-    assert ends["graphs, at equal targets"]["change"]["high"] < 0
+    for on in ("unseen", "states"):
+        ends = {one["axis"]: one for one in result["effects"] if one["on"] == on}
+        assert ends["graphs, at equal targets"]["change"]["high"] < 0
     assert result["held_out"]["corpus"]["law"] == "chinchilla over different nodes"  # the planted
     for held in result["held_out"].values():
         error = held["errors"]

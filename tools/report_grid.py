@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from report_grid_fits import (
+    NEVER_SEEN,
     RESAMPLES,
     Losses,
     Row,
@@ -27,7 +28,7 @@ from report_grid_fits import (
     mixed_laws,
 )
 from report_grid_held_out import held_out, held_out_unseen
-from report_grid_page import draw_axes, page
+from report_grid_page import MEANING, draw_axes, page
 
 from graphfm.cli.scaling_grid import write_csv
 from graphfm.errors import DataError
@@ -84,10 +85,12 @@ def report(
     }
     if not isinstance(tested, str):
         drawn["corpus"] = tested.pop("fit")
-    unseen = held_out_unseen(found, each, resamples=resamples)
+    judged = {"corpus": tested} | {
+        MEANING[f"{on}-nodes"][0]: held_out_unseen(found, each, on=on, resamples=resamples)
+        for on in NEVER_SEEN
+    }
     record["held_out"] = {
-        name: {"refused": one} if isinstance(one, str) else one
-        for name, one in (("corpus", tested), ("unseen graphs", unseen))
+        name: {"refused": one} if isinstance(one, str) else one for name, one in judged.items()
     }
     plain: dict[str, Any] = finite(record)
     return plain, drawn

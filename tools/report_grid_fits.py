@@ -26,6 +26,8 @@ from graphfm.scaling.runs import Runs
 Row = dict[str, Any]
 Losses = Mapping[tuple[str, int], Mapping[str, float]]  # by cell and steps, then by graph
 RESAMPLES = 400
+CORPUS = "corpus"
+NEVER_SEEN = ("unseen", "states")  # after the short fit; a closed form on states alone
 STEEP = 2.0  # the end of the exponents that a search begins with
 # A row of a mean loss, and what its laws call targets: targets seen, different targets, graphs.
 COLUMNS = ("params", "targets", "unique", "datasets", "flops")
@@ -120,8 +122,9 @@ def mixed_laws(
 
     ``corpus-targets`` on all nodes, where no target repeats; ``corpus-nodes`` at each cell's best
     length; ``unseen-nodes`` and ``unseen-graphs`` on graphs never seen, over different targets and
-    over graphs learned from. An unseen graph has a floor for each seed: the seed splits its nodes
-    anew, which moves its loss more than anything that grows here.
+    over graphs learned from; ``states-nodes`` and ``states-graphs`` the same by their states alone.
+    An unseen graph has a floor for each seed: the seed splits its nodes anew, which moves its loss
+    more than anything that grows here.
     """
     rows = best_so_far(rows)
     known = {(row["run"], row["steps"]): row for row in rows}
@@ -129,35 +132,42 @@ def mixed_laws(
     stopped = {(r["run"], r["steps"]): r for r in rows if r["loss"] == r["loss_best"]}
     stopped = {(r["run"], r["steps"]): r for r in longest(stopped.values())}
     tables = {
-        "corpus-targets": (known, False, "targets", "node_share"),
-        "corpus-nodes": (stopped, False, "unique", ""),
-        "unseen-nodes": (last, True, "unique", ""),
-        "unseen-graphs": (last, True, "datasets", "node_share"),
+        "corpus-targets": (known, CORPUS, "targets", "node_share"),
+        "corpus-nodes": (stopped, CORPUS, "unique", ""),
+        **{f"{on}-nodes": (last, on, "unique", "") for on in NEVER_SEEN},
+        **{f"{on}-graphs": (last, on, "datasets", "node_share") for on in NEVER_SEEN},
     }
     found: dict[str, MixedFit | str] = {}
-    for name, (some, unseen, data, all_of) in tables.items():
+    for name, (some, on, data, all_of) in tables.items():
         kept = [
             row
             for row in some.values()
             if data == "datasets" or row["graph_share"] == 1.0
             if not all_of or row[all_of] == 1.0
         ]
-        runs = by_dataset(kept, losses, data=data, unseen=unseen)
+        runs = by_dataset(kept, losses, data=data, on=on)
         found[name] = (
             "no finished run"
             if runs is None
-            else attempt(partial(fit_mixed, runs, by_seed=unseen, resamples=resamples))
+            else attempt(partial(fit_mixed, runs, by_seed=on != CORPUS, resamples=resamples))
         )
     return found
 
 
-def by_dataset(rows: Sequence[Row], losses: Losses, *, data: str, unseen: bool) -> Runs | None:
-    """A row for each run and dataset; None where no run was judged on one."""
+def by_dataset(rows: Sequence[Row], losses: Losses, *, data: str, on: str) -> Runs | None:
+    """A row for each run and dataset; None where no run was judged on one.
+
+    Args:
+        rows: Runs.
+        losses: Of each dataset.
+        data: As :func:`runs_of` has it.
+        on: ``CORPUS`` or one of ``NEVER_SEEN``, whose datasets have that before their names.
+    """
     long = [
         {**row, "each": loss, "dataset": graph}
         for row in rows
         for graph, loss in losses[row["run"], row["steps"]].items()
-        if graph.startswith("unseen:") == unseen
+        if (graph.partition(":")[0] if ":" in graph else CORPUS) == on
     ]
     if not long:
         return None
@@ -181,18 +191,24 @@ def effects(rows: Sequence[Row]) -> list[dict[str, Any]]:
              [r for r in whole if r["node_share"] == share], "params", "loss_best", ("seed",))
             for share in sorted({r["node_share"] for r in whole})
         ),
-        ("trunk parameters", "unseen", last, "params", "loss_unseen",
-         ("node_share", "graph_share", "seed")),
         ("targets seen", "corpus", [r for r in rows if r["graph_share"] == r["node_share"] == 1.0],
          "steps", "loss", ("size", "seed")),
         ("different nodes", "corpus", whole, "node_share", "loss_best", ("size", "seed")),
-        ("different nodes", "unseen", whole, "node_share", "loss_unseen", ("size", "seed")),
         ("graphs, at equal targets", "common", every, "graph_share", "loss_common",
          ("size", "seed")),
         ("graphs, at equal targets a graph", "common", _equal_exposure(rows), "graph_share",
          "loss_common", ("size", "seed")),
-        ("graphs, at equal targets", "unseen", every, "graph_share", "loss_unseen",
-         ("size", "seed")),
+        *(
+            one
+            for on in NEVER_SEEN
+            for one in (
+                ("trunk parameters", on, last, "params", f"loss_{on}",
+                 ("node_share", "graph_share", "seed")),
+                ("different nodes", on, whole, "node_share", f"loss_{on}", ("size", "seed")),
+                ("graphs, at equal targets", on, every, "graph_share", f"loss_{on}",
+                 ("size", "seed")),
+            )
+        ),
     ]  # fmt: skip
     return [_effect(*one) for one in asked]
 

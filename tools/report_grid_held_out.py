@@ -96,22 +96,22 @@ def held_out(rows: Sequence[Row], *, resamples: int = RESAMPLES) -> dict[str, An
 
 
 def held_out_unseen(
-    rows: Sequence[Row], losses: Losses, *, resamples: int = RESAMPLES
+    rows: Sequence[Row], losses: Losses, *, on: str = "unseen", resamples: int = RESAMPLES
 ) -> dict[str, Any] | str:
     """The same on graphs never seen: their mean loss after the longest run of a cell.
 
-    The law is the mixed one over different nodes; intervals are over held-out cells alone.
+    ``on`` is one of ``NEVER_SEEN``. The law is the mixed one over different nodes; intervals are over held-out cells alone.
     """
     cells = [
         row for row in longest(rows)
-        if row["graph_share"] == 1.0 and row.get("loss_unseen") is not None
+        if row["graph_share"] == 1.0 and row.get(f"loss_{on}") is not None
     ]  # fmt: skip
     if len(cells) < 4:
         return f"{len(cells)} cells are in"
     mask = _largest(np.array([row["flops"] for row in cells]))
     kept = [row for row, large in zip(cells, mask, strict=True) if not large]
     out = [row for row, large in zip(cells, mask, strict=True) if large]
-    runs = by_dataset(kept, losses, data="unique", unseen=True)
+    runs = by_dataset(kept, losses, data="unique", on=on)
     if runs is None:
         return f"all {len(cells)} cells that are in had the same compute"
     one = attempt(partial(fit_mixed, runs, by_seed=True))
@@ -121,19 +121,19 @@ def held_out_unseen(
     out = [row for row in out if row["seed"] in known]  # a split's floor is known from its runs
     if not out:
         return "no seed is in with small and large compute"
-    loss = np.array([row["loss_unseen"] for row in out])
-    of_seed = [[r["loss_unseen"] for r in kept if r["seed"] == row["seed"]] for row in out]
+    loss = np.array([row[f"loss_{on}"] for row in out])
+    of_seed = [[r[f"loss_{on}"] for r in kept if r["seed"] == row["seed"]] for row in out]
     off = {
-        "chinchilla": np.array([_mixed_mean(one, row, losses) for row in out]) / loss - 1,
-        "last value": np.array([_last_value(row, kept, "loss_unseen") for row in out]) / loss - 1,
+        "chinchilla": np.array([_mixed_mean(one, row, losses, on) for row in out]) / loss - 1,
+        "last value": np.array([_last_value(row, kept, f"loss_{on}") for row in out]) / loss - 1,
         "mean of the fitted runs": np.array([np.mean(values) for values in of_seed]) / loss - 1,
     }
     return _compared("chinchilla", {k: v[None] for k, v in off.items()}, kept, out, resamples)
 
 
-def _mixed_mean(one: MixedFit, row: Row, losses: Losses) -> float:
+def _mixed_mean(one: MixedFit, row: Row, losses: Losses, on: str) -> float:
     seen = min(row["unique"], row["targets"])
-    graphs = [k for k in losses[row["run"], row["steps"]] if k.startswith("unseen:")]
+    graphs = [k for k in losses[row["run"], row["steps"]] if k.startswith(f"{on}:")]
     each = [one.predict(row["params"], seen, dataset=f"{k}@{row['seed']}") for k in graphs]
     return float(np.mean(each))
 

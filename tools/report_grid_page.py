@@ -7,16 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_grid_fits import Row, best_so_far, longest
+from report_grid_fits import NEVER_SEEN, Row, best_so_far, longest
 
 MARK = "<!-- below: written by tools/report_grid.py -->\n"
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":")
+GROWS = {
+    "params": "trunk parameters, all graphs",
+    "unique": "different nodes, all graphs",
+    "datasets": "graphs, all their nodes",
+}
+ON = {"unseen": "after a short fit", "states": "states alone"}
 ABOVE = "# What size, nodes and graphs are worth here, measured\n\n"
 MEANING = {
     "corpus-targets": ("corpus", "targets seen"),
     "corpus-nodes": ("corpus", "different nodes"),
     "unseen-nodes": ("unseen graphs", "different nodes"),
     "unseen-graphs": ("unseen graphs", "graphs"),
+    "states-nodes": ("unseen graphs, states", "different nodes"),
+    "states-graphs": ("unseen graphs, states", "graphs"),
 }
 
 
@@ -62,8 +70,9 @@ def _effects(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield (
         "\nSlope: loss ~ x^-slope, without a floor. *Corpus*: validation nodes of all graphs "
         "learned from; *common*: of those that each run of a seed has; *unseen*: test nodes of "
-        "graphs that no run has seen, after a few steps at depth `decoder`. 95% t-intervals are "
-        "over pairs; one pair has none."
+        "graphs that no run has seen, after a few steps at depth `decoder`; *states*: the same "
+        "by a closed form on the trunk's states alone. 95% t-intervals are over pairs; one pair "
+        "has none."
     )
     yield "\n![what grows, and the loss](pictures/scaling-axes.png)"
 
@@ -151,60 +160,66 @@ def draw_axes(rows: Sequence[Row], out: Path) -> None:
     from matplotlib.lines import Line2D
 
     rows = best_so_far(rows)
-    figure = Figure(figsize=(13, 9.5), layout="constrained")
+    figure = Figure(figsize=(17, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2).ravel()
+    grid = [["corpus", *(f"{on} {x}" for x in GROWS)] for on in NEVER_SEEN]
+    panels = figure.subplot_mosaic(grid)
     whole = [row for row in rows if row["graph_share"] == 1.0]
-    unseen = _from_seed_mean([row for row in longest(rows) if row.get("loss_unseen") is not None])
     shares = sorted({row["node_share"] for row in whole}, reverse=True)
     styles = {share: STYLES[min(i, len(STYLES) - 1)] for i, share in enumerate(shares)}
     sizes = [r["size"] for r in sorted(rows, key=lambda row: row["params"])]
-    colors = _colors(list(dict.fromkeys(sizes)))
-    for row_of in colors:
+    colors, by_nodes = _colors(list(dict.fromkeys(sizes))), _colors(shares, "plasma")
+    for size, color in colors.items():
         for share, style in styles.items():
-            part = [r for r in whole if r["size"] == row_of and r["node_share"] == share]
-            _line(panels[0], part, "targets", "loss", colors[row_of], style)
-        nodes = [r for r in unseen if r["size"] == row_of and r["graph_share"] == 1.0]
-        _line(panels[2], nodes, "unique", "off", colors[row_of])
-        graphs = [r for r in unseen if r["size"] == row_of and r["node_share"] == 1.0]
-        _line(panels[3], graphs, "datasets", "off", colors[row_of])
-    by_nodes = _colors(shares, "plasma")
-    for share, style in styles.items():
-        part = [r for r in unseen if r["graph_share"] == 1.0 and r["node_share"] == share]
-        _line(panels[1], part, "params", "off", by_nodes[share], style)
-    titles = ("targets seen", "trunk parameters, all graphs", "different nodes, all graphs",
-              "graphs, all their nodes")  # fmt: skip
+            part = [r for r in whole if r["size"] == size and r["node_share"] == share]
+            _line(panels["corpus"], part, "targets", "loss", color, style)
     by_size = [Line2D([], [], color=color, label=size) for size, color in colors.items()]
     by_share = [
         [Line2D([], [], color=color, linestyle=styles[share], label=f"{share:g} of the nodes")
          for share, color in drawn.items()]
         for drawn in (dict.fromkeys(shares, "gray"), by_nodes)
     ]  # fmt: skip
-    keys = (by_size + by_share[0], by_share[1], by_size, by_size)
-    for i, (panel, title, key) in enumerate(zip(panels, titles, keys, strict=True)):
-        panel.set(xlabel=title, title="Corpus: loss at each length")
-        panel.set_ylabel("validation loss / log C")
-        if i:
-            panel.set(title="Unseen graphs", ylabel="loss against its seed's mean, %")
+    _finish(panels["corpus"], whole, "targets", by_size + by_share[0])
+    panels["corpus"].set(title="Corpus: loss at each length", xlabel="targets seen",
+                         ylabel="validation loss / log C")  # fmt: skip
+    for on in NEVER_SEEN:
+        judged = _from_seed_mean(longest(rows), f"loss_{on}")
+        all_graphs = [r for r in judged if r["graph_share"] == 1.0]
+        all_nodes = [r for r in judged if r["node_share"] == 1.0]
+        for share, color in by_nodes.items():
+            part = [r for r in all_graphs if r["node_share"] == share]
+            _line(panels[f"{on} params"], part, "params", "off", color, styles[share])
+        for size, color in colors.items():
+            for x, some in (("unique", all_graphs), ("datasets", all_nodes)):
+                part = [r for r in some if r["size"] == size]
+                _line(panels[f"{on} {x}"], part, x, "off", color)
+        for x, title in GROWS.items():
+            panel = panels[f"{on} {x}"]
+            _finish(panel, judged, x, by_share[1] if x == "params" else by_size)
             panel.axhline(0, color="black", linewidth=0.8)
-        panel.set_xscale("log")
-        panel.grid(alpha=0.25, linewidth=0.5)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(handles=key, frameon=False, fontsize=8, ncols=2)
-        column = ("targets", "params", "unique", "datasets")[i]
-        ticks = {_place(row, column): row[column] for row in (unseen if i else whole)}
-        panel.set_xticks(sorted(ticks.values()), [_thousands(x) for x in sorted(ticks.values())])
-        panel.set_xticks([], minor=True)
+            panel.set(xlabel=title, ylabel="loss against its seed's mean, %",
+                      title=f"Unseen graphs, {ON[on]}")  # fmt: skip
     figure.savefig(out, dpi=100, format=out.suffix[1:])
 
 
-def _from_seed_mean(rows: Sequence[Row]) -> list[Row]:
+def _finish(panel: Any, rows: Sequence[Row], x: str, handles: Sequence[Any]) -> None:
+    panel.set_xscale("log")
+    panel.grid(alpha=0.25, linewidth=0.5)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(handles=handles, frameon=False, fontsize=8, ncols=2)
+    ticks = sorted({_place(row, x): row[x] for row in rows}.values())
+    panel.set_xticks(ticks, [_thousands(tick) for tick in ticks])
+    panel.set_xticks([], minor=True)
+
+
+def _from_seed_mean(rows: Sequence[Row], loss: str) -> list[Row]:
     """Rows with ``off``, percent above the mean of their seed: a seed splits the nodes anew."""
+    rows = [row for row in rows if row.get(loss) is not None]
     mean = {
-        seed: np.mean([row["loss_unseen"] for row in rows if row["seed"] == seed])
+        seed: np.mean([row[loss] for row in rows if row["seed"] == seed])
         for seed in {row["seed"] for row in rows}
     }
-    return [{**row, "off": 100 * (row["loss_unseen"] / mean[row["seed"]] - 1)} for row in rows]
+    return [{**row, "off": 100 * (row[loss] / mean[row["seed"]] - 1)} for row in rows]
 
 
 def _line(axes: Any, part: Sequence[Row], x: str, y: str, color: Any, style: Any = "-") -> None:
