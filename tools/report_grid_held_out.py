@@ -100,7 +100,8 @@ def held_out_unseen(
 ) -> dict[str, Any] | str:
     """The same on graphs never seen: their mean loss after the longest run of a cell.
 
-    ``on`` is one of ``NEVER_SEEN``. The law is the mixed one over different nodes; intervals are over held-out cells alone.
+    ``on`` is one of ``NEVER_SEEN``. The law is the mixed one over different nodes; intervals are
+    over held-out cells alone.
     """
     cells = [
         row for row in longest(rows)
