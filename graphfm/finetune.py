@@ -94,6 +94,7 @@ class Fitted:
         experts: What the head reads beside state and raw columns; None = it is a linear one.
         members: How many models the answer is the mean of.
         cut_short: What the budget left out, a line each.
+        bank: That it was fitted on: it answers for other nodes of the graph without another one.
         far_states: Share of nodes whose state, before anything is learned, lies farther out than
             95% of the corpus'; None without a ``corpus``.
     """
@@ -112,6 +113,7 @@ class Fitted:
     experts: Experts | None = None
     members: int = 1
     cut_short: list[str] = field(default_factory=list)
+    bank: GraphBank | None = None
     far_states: float | None = None
 
 
@@ -198,7 +200,7 @@ def finetune(
     fitted.calibration = learn(
         fitted.model, fit.bank, train=nodes, fit=fit_nodes, held=held_nodes, seed=seed, **SAMPLING
     )
-    fitted.scaling, fitted.experts = fit.bank.scaling, experts
+    fitted.scaling, fitted.experts, fitted.bank = fit.bank.scaling, experts, fit.bank
     fitted.model.eval()
     fitted.seconds = budget.spent
     return fitted

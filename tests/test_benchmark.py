@@ -123,7 +123,9 @@ def test_names_of_models() -> None:
     assert (found[1].kind, found[1].random, found[1].steps) == ("decoder", True, 200)
     assert (found[3].kind, found[3].tuned, found[3].own) == ("gcn", True, False)
     assert len(competitors("all")) == len(set(GROUPS["all"]))
-    for wrong in ("gcm", "probe-200", "ridge-tuned", "gcn-random", ""):
+    (alone,) = competitors("decoder-random-alone-200")
+    assert (alone.random, alone.alone, alone.steps) == (True, True, 200)
+    for wrong in ("gcm", "probe-200", "ridge-tuned", "gcn-random", "states-alone", ""):
         with pytest.raises(DataError, match="GFM712"):
             competitors(wrong)
 
@@ -290,11 +292,12 @@ def test_ours_and_their_controls_answer(folder: Path, tmp_path: Path) -> None:
     assert graph.y is not None and graph.test_mask is not None
     y = graph.y[graph.test_mask].numpy()
     floor = np.bincount(y).max() / len(y)
-    for model in competitors("probe,decoder-2,states,probe-random,states-random"):
+    for model in competitors("probe,decoder-2,states,probe-random,states-random,probe-alone"):
         how = {"start": str(tmp_path / "run"), "seed": 0}
         found, again = (measure(model, graph, prepared, **how) for _ in range(2))  # type: ignore[arg-type]
         np.testing.assert_array_equal(found.proba, again.proba)
         assert (found.proba.argmax(axis=1) == y).mean() > floor, model.name
+        assert np.allclose(found.proba.sum(axis=1), 1, atol=1e-5)
         assert 0 < found.seconds and 0 < found.wall_seconds
         assert (found.flops is None) == (model.kind == "states")
     (peer,) = competitors("gcn")

@@ -9,10 +9,11 @@ from sklearn.exceptions import NotFittedError
 
 from graphfm.errors import CheckpointError, DataError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.finetune import DEPTHS, TARGET, finetune
+from graphfm.finetune import DEPTHS, SAMPLING, TARGET, bank_of, finetune
 from graphfm.graphs.convert import to_pyg
 from graphfm.graphs.prepare import prepare
 from graphfm.graphs.splits import with_split
+from graphfm.training.inference import node_logits
 from tests.graphs import small_model, synthetic, three_graphs
 
 
@@ -61,6 +62,26 @@ def test_what_moves_is_what_the_depth_says(model, graph, tune):
         "decoder": tune in ("decoder", "full"),
     }
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_without_the_pool_the_trunk_and_the_raw_features_answer(model, graph):
+    """And a fit's own bank gives the other nodes the answers that a new bank gives them.
+
+    Seen to fail with the experts asked all the same.
+    """
+    alone, pool = (fitted(model, graph, "probe", pool=pool) for pool in (False, True))
+    assert alone.experts is None and pool.experts is not None
+    assert type(alone.model.head(TARGET)) is not type(pool.model.head(TARGET))
+    asked = graph.test_mask.nonzero().flatten()
+    for found in (alone, pool):
+        again = bank_of(
+            prepare(graph), torch.device("cpu"), like=found.scaling, experts=found.experts
+        )
+        first, second = (
+            node_logits(found.model, bank, 0, asked, seed=0, **SAMPLING)
+            for bank in (found.bank, again)
+        )
+        torch.testing.assert_close(first, second)
 
 
 def test_no_label_of_another_node_is_read(model, graph):

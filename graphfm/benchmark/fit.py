@@ -123,9 +123,9 @@ def measure(
         pool=not competitor.alone,
         seed=seed,
     )
-    bank = bank_of(prepared, model.device, like=fitted.scaling, experts=fitted.experts)
+    assert fitted.bank is not None
     said_of = answer(
-        fitted.model, bank, asked, fitted.calibration, coverage=None, seed=seed, **SAMPLING
+        fitted.model, fitted.bank, asked, fitted.calibration, coverage=None, seed=seed, **SAMPLING
     )
     return Measured(
         proba=said_of.proba,

@@ -1,7 +1,7 @@
 """Closed-form head: ridge regression on states, its strength by leave-one-out.
 
 Shapes:
-    R  labelled nodes   Q  other nodes   P  columns   C  classes
+    R  labelled nodes   Q  other nodes   P  columns   C  classes   S  strengths
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def fit_ridge(
     right = x.T @ vectors / root if wide else vectors  # V (P, rank)
     projected = left.T @ y  # (rank, C)
     unit = float(x.square().sum() / max(1, x.shape[1]))
+    strengths = torch.tensor(lambdas, dtype=x.dtype, device=x.device) * unit
+    shrink = squared[:, None] / (squared[:, None] + strengths)  # (rank, S)
+    hats = left.square() @ shrink + 1 / len(x)  # (R, S), in one pass over U
     best: tuple[float, float, Tensor] | None = None
-    for lam in lambdas:
-        shrink = squared / (squared + lam * unit)
-        fitted = left @ (shrink[:, None] * projected)
-        hat = (left.square() @ shrink + 1 / len(x)).clamp(max=1 - 1e-6)
-        residual = (y - fitted) / (1 - hat)[:, None]
+    for lam, by, hat in zip(lambdas, shrink.unbind(1), hats.unbind(1), strict=True):
+        residual = (y - left @ (by[:, None] * projected)) / (1 - hat.clamp(max=1 - 1e-6))[:, None]
         error = float(residual.square().mean())
         if best is None or error < best[0]:
             best = (error, lam, y - residual + mean_y)
