@@ -27,7 +27,7 @@ def test_a_second_run_measures_what_is_missing(
 ) -> None:
     """A line that was cut off counts as missing. Seen to fail with rows of any key as known."""
     out = tmp_path / "calibration.json"
-    args = ["--graphs", "karate", "--out", str(out), "--seeds"]
+    args = ["--graphs", "karate-club", "--out", str(out), "--seeds"]
     assert bench.main([*args, "1"]) == 0
     lines = out.with_suffix(".jsonl")
     first = lines.read_text()
@@ -43,7 +43,7 @@ def test_a_second_run_measures_what_is_missing(
     assert asked == [1, 0, 1]
     written = json.loads(out.read_text())
     assert [row["seed"] for row in written["rows"]] == [0, 1]
-    assert set(written["summary"]["graphs"]) == {"karate"}
+    assert set(written["summary"]["graphs"]) == {"karate-club"}
     assert "**mean**" in capsys.readouterr().out
 
 

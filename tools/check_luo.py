@@ -56,6 +56,7 @@ def _set(lr: float, depth: int, width: int, decay: float, rate: float, **more: A
         "residual": False,
         "head": True,
         "patience": math.inf,
+        "every": 1,
         **more,
     }
 
@@ -105,6 +106,10 @@ class LuoTask(Task):
         dense = raw.nnz > MAX_SPARSE_DENSITY * raw.shape[0] * raw.shape[1]
         raw.sort_indices()
         return raw.toarray() if dense else raw
+
+    def score_of_val(self, proba: np.ndarray) -> tuple[float, float]:
+        """Accuracy alone: of epochs that tie, they take the first."""
+        return super().score_of_val(proba)[0], 0.0
 
     @cached_property
     def averaging(self) -> Matrix:

@@ -56,7 +56,7 @@ def fit_network(
         task: What is asked.
         settings: ``lr``, ``weight_decay``, ``epochs``, ``patience`` (epochs without a better one on
             the validation nodes, after which it stops); ``batch``, if there, is the most training
-            nodes of a step.
+            nodes of a step; ``every``, epochs from one look at the validation nodes to the next.
         seed: Decides initial weights and dropout.
         deadline: Of ``time.process_time()``; the best epoch so far answers.
     """
@@ -82,6 +82,7 @@ def _train(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"]
     )
+    every = settings.get("every", EVERY)
     best: dict[str, Tensor] = {}
     best_score, best_epoch = (-1.0, 0.0), 0
     for epoch in range(1, settings["epochs"] + 1):
@@ -93,7 +94,7 @@ def _train(
         loss = F.cross_entropy(model(train[chosen], rng), y_train[chosen])
         torch.autograd.backward(loss)
         optimizer.step()
-        if len(val) and epoch % EVERY == 0:
+        if len(val) and epoch % every == 0:
             score = task.score_of_val(_predict(model, val))
             if score > best_score:
                 best_score, best_epoch = score, epoch

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from graphfm.graphs.neighbor_mean import averaging
 from graphfm.graphs.prepare import PreparedGraph
+from graphfm.training.emphasis import axes_of
 from graphfm.training.label_context import (
     REACHES,
     LabelContext,
@@ -24,8 +25,10 @@ from graphfm.training.label_context import (
     chance_back,
     label_context,
 )
+from graphfm.training.multihop import NUM_HOPS
 
-TREES = "trees"
+HOPS = NUM_HOPS + 1  # blocks of features in raw columns
+TREES, KERNEL = "trees", "kernel"
 READ_LABELS = ("context", TREES)  # where labels are known at all
 # Reaches whose shares are experts by themselves. Without one hop and near the pool gains 0.28
 # +- 0.23 and 0.23 +- 0.20 points on 35 groups of graphs; they stay among the columns of `context`.
@@ -58,8 +61,9 @@ class View:
         mean: The mean over neighbors, (N, P) -> (N, P).
         known: (N,), -1 = not known.
         degree: (N,).
-        scale: What blocks are divided by, centre and length of the kernel's rows, and whether there
-            were labels to read: filled by a fit, given at use.
+        axes: Root mean square of each feature column, (F,).
+        scale: What blocks are divided by, gain, centre and length of the kernel's rows, and whether
+            there were labels to read: filled by a fit, given at use.
         seed: Of folds and frequencies.
     """
 
@@ -71,6 +75,7 @@ class View:
     mean: Callable[[Tensor], Tensor]
     known: Tensor
     degree: Tensor
+    axes: Tensor
     scale: dict[str, Tensor]
     seed: int
 
@@ -98,7 +103,7 @@ class View:
             return block / kept[name]
 
         blocks: dict[str, Tensor] = {}
-        own = raw[:, : raw.shape[1] - 3 * graph.num_features]  # positions
+        own = raw[:, : raw.shape[1] - HOPS * graph.num_features]  # positions
         if graph.num_features:
             own, one, two = raw[:, own.shape[1] :].split(graph.num_features, dim=1)
             x = graph.x.float()
@@ -122,13 +127,14 @@ class View:
             mean=mean,
             known=known,
             degree=degree,
+            axes=axes_of(graph.x),
             scale=kept,
             seed=seed,
         )
 
     def fitted_names(self) -> list[str]:
         """The experts to fit, trees last."""
-        return [*self.blocks, *(["context"] if self.context is not None else []), "kernel", TREES]
+        return [*self.blocks, *(["context"] if self.context is not None else []), KERNEL, TREES]
 
     def can_answer(self, name: str) -> bool:
         """Whether what a fitted expert reads is there."""
@@ -144,22 +150,41 @@ class View:
         if name == "context":
             weight = LABEL_WEIGHT * math.sqrt(max(1, self.raw.shape[1]))
             return torch.cat([self.raw[nodes], weight * self._shares_of(nodes)], dim=1)
-        if name == "kernel":
-            return self._waves(
-                torch.cat([*(b[nodes] for b in self.told), self._size(nodes)], dim=1)
-            )
+        if name == KERNEL:
+            return torch.cat([*(b[nodes] for b in self.told), self._size(nodes)], dim=1)
         leading = [b[nodes, :most] for b, most in zip(self.told, TREE_COLUMNS, strict=True)]
         leading += [self.degree[nodes, None]]
         if self.blocks:  # positions are not among what is told of neighbors
-            leading += [self.raw[nodes, : self.raw.shape[1] - 3 * self.told[0].shape[1]]]
+            leading += [self.raw[nodes, : self.raw.shape[1] - HOPS * self.told[0].shape[1]]]
         if bool(self.scale["labels"]):
             leading += [self._shares_of(nodes)]
         return torch.cat(leading, dim=1)
 
+    def features_in(self, name: str) -> dict[str, int]:
+        """Where in the columns of a ridge blocks of features begin, and how many they are."""
+        if name == "context":
+            return {"begin": self.raw.shape[1] - HOPS * len(self.axes), "blocks": HOPS}
+        return {"begin": 0, "blocks": {"diffused": 2, KERNEL: len(self.told)}.get(name, 1)}
+
+    def see(self, columns: Tensor) -> Tensor:
+        """What the kernel's ridge reads of columns that have their gains already; at a fit."""
+        return waves(columns, *_middle(columns), self.seed)
+
+    def keep(self, columns: Tensor, gain: Tensor) -> None:
+        """Remember how the kernel's columns of a fit, without gains, are to be read elsewhere."""
+        center, length = _middle(columns * gain)
+        self.scale.update(gain=gain, center=center, length=length)
+
     def answer(self, name: str, answer: Callable[[Tensor], Tensor]) -> Tensor:
         """Scores of all nodes by a fitted expert, (N, C)."""
         parts = torch.arange(len(self.raw)).split(ROWS)
-        return torch.cat([answer(self.columns(name, part)) for part in parts])
+        return torch.cat([answer(self._read(name, self.columns(name, part))) for part in parts])
+
+    def _read(self, name: str, columns: Tensor) -> Tensor:
+        if name != KERNEL:
+            return columns
+        gained = columns * self.scale.get("gain", 1.0)  # a fit of an earlier version has none
+        return waves(gained, self.scale["center"], self.scale["length"], self.seed)
 
     def shares(self) -> dict[str, Tensor]:
         """Log shares of the labels in each reach, (N, C), by the expert's name."""
@@ -194,16 +219,19 @@ class View:
         center, by = self.scale["size"]
         return (size[nodes, None] - center) / by * math.sqrt(self.told[0].shape[1])
 
-    def _waves(self, columns: Tensor) -> Tensor:
-        """Random Fourier features of a Gaussian kernel (Rahimi and Recht 2007), (Q, 2 W)."""
-        if "center" not in self.scale:
-            self.scale["center"] = center = columns.mean(dim=0)
-            length = (columns - center).square().sum(dim=1).mean().sqrt()
-            self.scale["length"] = length.clamp(min=1e-6)
-        rng = torch.Generator().manual_seed(self.seed)
-        waves = torch.randn(columns.shape[1], NUM_WAVES, generator=rng)
-        at = (columns - self.scale["center"]) @ (waves * (BANDWIDTH / self.scale["length"]))
-        return torch.cat([at.cos(), at.sin()], dim=1)
+
+def _middle(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean row and root mean square distance from it: (n, P) -> (P,), scalar."""
+    center = columns.mean(dim=0)
+    return center, (columns - center).square().sum(dim=1).mean().sqrt().clamp(min=1e-6)
+
+
+def waves(columns: Tensor, center: Tensor, length: Tensor, seed: int) -> Tensor:
+    """Random Fourier features of a Gaussian kernel (Rahimi and Recht 2007): (Q, P) -> (Q, 2 W)."""
+    rng = torch.Generator().manual_seed(seed)
+    frequencies = torch.randn(columns.shape[1], NUM_WAVES, generator=rng)
+    at = (columns - center) @ (frequencies * (BANDWIDTH / length))
+    return torch.cat([at.cos(), at.sin()], dim=1)
 
 
 def _smooth(x: Tensor, mean: Callable[[Tensor], Tensor], degree: Tensor) -> Tensor:

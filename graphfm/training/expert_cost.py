@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphfm.training import trees
+from graphfm.training.emphasis import num_tries
 from graphfm.training.expert_columns import (
     DIFFUSION_STEPS,
     NUM_WAVES,
@@ -88,9 +89,9 @@ def flops_of_experts(sizes: Sizes) -> int:
     for name, width in widths(sizes).items():
         if name == TREES:
             continue
-        small = min(rows, width)
+        small, tries = min(rows, width), num_tries(rows, sizes.num_features)
         # Gram matrix, eigenvectors, left or right vectors; in double precision, at half the pace
-        total += 2 * (4 * rows * width * small + 10 * small**3)
+        total += tries * 2 * (4 * rows * width * small + 10 * small**3)
         total += 2 * (rows + sizes.num_nodes) * width * sizes.num_classes
     return total + 2 * (rows + sizes.num_nodes) * 4 * told * NUM_WAVES
 

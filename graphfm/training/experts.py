@@ -25,10 +25,10 @@ from torch import Tensor
 
 from graphfm.graphs.prepare import PreparedGraph
 from graphfm.graphs.splits import stable_hash
-from graphfm.nn.ridge import fit_ridge
 from graphfm.sampling.batch import some_of
 from graphfm.training import trees
-from graphfm.training.expert_columns import READ_LABELS, TREES, View
+from graphfm.training.emphasis import fit_emphasised
+from graphfm.training.expert_columns import KERNEL, READ_LABELS, TREES, View
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def fit_experts(
         on = some_of(nodes, most, seed=seed)
         if name == TREES and not (with_trees and trees.can_grow(len(on), num_classes)):
             continue
-        fits[name], held_out = _fitted(name, view.columns(name, on), known[on], classes, seed)
+        fits[name], held_out = _fitted(name, view, on, classes)
         answers = view.answer(name, _answering(name, fits[name], classes))
         answers[on] = held_out
         hear(name, answers, on)
@@ -232,14 +232,21 @@ def fit_experts(
 
 
 def _fitted(
-    name: str, columns: Tensor, y: Tensor, classes: Tensor, seed: int
+    name: str, view: View, on: Tensor, classes: Tensor
 ) -> tuple[Mapping[str, Tensor], Tensor]:
-    """An expert from its columns (n, P), and what it says of each node without it, (n, C)."""
+    """An expert from its columns on some nodes, and what it says of each without it, (n, C)."""
+    columns, y = view.columns(name, on), view.known[on]
     if name != TREES:
-        fit = fit_ridge(columns, F.one_hot(y, len(classes)).double())
+        see = view.see if name == KERNEL else None
+        targets = F.one_hot(y, len(classes)).double()
+        fit, gain = fit_emphasised(
+            columns, targets, view.axes, see=see, **view.features_in(name)
+        )  # fmt: skip
+        if name == KERNEL:
+            view.keep(columns, gain)
         return {"weight": fit.weight, "bias": fit.bias}, fit.held_out
     place = classes.argsort()  # of each class in the order of coming
-    grown, held_out = trees.grow(columns, place[y], len(classes), seed=seed)
+    grown, held_out = trees.grow(columns, place[y], len(classes), seed=view.seed)
     return grown, held_out[:, place]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,13 @@ from torch import Tensor
 from graphfm.graphs.prepare import PreparedGraph
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model import GraphFM
-from graphfm.nn.ridge import fit_ridge
+from graphfm.nn.ridge import RidgeFit, fit_ridge
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import some_of
+from graphfm.training.emphasis import axes_of, fit_emphasised
 from graphfm.training.experts import Experts, fit_experts, judge_expert, log_probabilities
 from graphfm.training.inference import node_states
-from graphfm.training.multihop import Scaling, num_multihop, scaled_multihop
+from graphfm.training.multihop import NUM_HOPS, Scaling, num_multihop, scaled_multihop
 
 TARGET = "target"  # the name that a fitted model gives to its graph
 NUM_NEIGHBORS = 16
@@ -127,7 +129,20 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
     targets = head.targets(y, model.specs[TARGET].task.num_classes)
     # Other experts read no state: among them its weight, at three more solutions, gains nothing.
     weights = STATE_WEIGHTS if model.specs[TARGET].num_experts == 1 else (1.0,)
-    fits = {w: fit_ridge(torch.cat([w * states, raw], dim=1), targets) for w in weights}
+    columns = torch.cat([states, raw], dim=1)
+    axes, blocks = axes_of(bank.x[TARGET]), NUM_HOPS + 1
+    begin = columns.shape[1] - blocks * len(axes)
+    even, gain = fit_emphasised(columns, targets, axes, begin=begin, blocks=blocks)
+
+    def weighed(weight: float) -> RidgeFit:
+        if weight == 1.0:
+            return even
+        by = gain.clone()
+        by[: states.shape[1]] = weight
+        found = fit_ridge(columns * by, targets)
+        return replace(found, weight=by[:, None] * found.weight)
+
+    fits = {weight: weighed(weight) for weight in weights}
     weight = min(fits, key=lambda w: fits[w].error)
     fit = fits[weight]
     # Least squares fits a number as it is; scores of classes need a scale, and not their mean.
@@ -142,7 +157,6 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
         scale = float(np.exp(minimize_scalar(loss, bounds=(-2.0, 5.0), method="bounded").x))
     with torch.no_grad():
         head.score.weight.copy_(scale * fit.weight.t())
-        head.score.weight[:, : states.shape[1]] *= weight
         head.score.bias.copy_(scale * (fit.bias - mean))
         if model.specs[TARGET].num_experts > 1:
             head.held_out[0] = head.loss(scale * held_out, y).mean()
