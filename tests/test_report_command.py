@@ -29,11 +29,13 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from graphfm.cli.comparison import save_split, split_graph
         from graphfm.cli.inputs import read_graph
 
-        graph = split_graph(read_graph("karate"), "0.5/0.2/0.3", seed=0)
+        graph = split_graph(read_graph("karate-club"), "0.5/0.2/0.3", seed=0)
         model = GraphFMClassifier(tune="probe", device="cpu").fit(graph)
         model.save(folder)
         row = {"accuracy": 0.9, "interval": [0.6, 1.0], "macro_f1": 0.9, "num_nodes": 10}
-        save_split(folder, graph, {"graph": "karate", "tune": "probe", "test": {"graphfm": row}})
+        save_split(
+            folder, graph, {"graph": "karate-club", "tune": "probe", "test": {"graphfm": row}}
+        )
     return folder
 
 
@@ -51,7 +53,7 @@ def test_the_command_writes_one_page(fitted: Path, tmp_path: Path) -> None:
     assert faults_of(html) == []
     assert facts["bytes"] == len(html.encode()) < 500_000 and facts["missing"] == []
     text = " ".join(read(html).text)
-    assert "karate" in text and "graphfm finetune --graph karate --tune probe" in text
+    assert "karate-club" in text and "graphfm finetune --graph karate-club --tune probe" in text
     assert re.search(r"torch\s+\d+\.\d+", text)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     assert isinstance(invoke(fitted, "--out", out).exception, OutputError)
@@ -74,7 +76,7 @@ def test_the_command_without_its_graph(fitted: Path, tmp_path: Path) -> None:
     assert "gone.graphml could not be read" in text and "--graph FILE" in text
     failed = invoke(moved, "--out", tmp_path / "b.html", "--graph", tmp_path / "no.graphml")
     assert isinstance(failed.exception, DataError)
-    again = invoke(moved, "--out", tmp_path / "c.html", "--graph", "karate", "--max-time", 0)
+    again = invoke(moved, "--out", tmp_path / "c.html", "--graph", "karate-club", "--max-time", 0)
     assert again.exit_code == 0 and "could not be read" not in (tmp_path / "c.html").read_text()
 
 
