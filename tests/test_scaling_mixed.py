@@ -62,6 +62,17 @@ def test_an_unbalanced_table_needs_the_floors():
     assert abs(fit(kept, "chinchilla").law.alpha - 0.4) > 0.2
 
 
+def test_an_exponent_of_a_term_that_is_zero_is_said_to_be_none():
+    """Where larger models are worse, no alpha is told. Seen to fail without the sentence."""
+    runs, _ = table(12)
+    turned = 2 * (runs.loss.mean() - 20.0 / runs.params**0.4)
+    found = fit_mixed(replace(runs, loss=runs.loss + turned - turned.mean()))
+    assert found.law.values["A"] < 1e-9
+    assert found.law.beta == pytest.approx(0.4, abs=0.05)
+    said = [text for text in found.warnings if "not determined" in text]
+    assert [text.split()[0] for text in said] == ["A", "alpha"]
+
+
 def test_a_dataset_with_few_rows_is_drawn_to_the_mean():
     """Seen to fail with the floors not shrunk."""
     runs, floors = table(20, of_row=0.25, spread=0.1)

@@ -16,6 +16,8 @@ GROWS = {
     "unique": "different nodes, all graphs",
     "datasets": "graphs, all their nodes",
 }
+EXPONENTS = (("alpha", "A"), ("beta", "B"))
+NOTHING = 1e-9  # of a coefficient: it stands at its bound
 ON = {"unseen": "after a short fit", "states": "states alone"}
 ABOVE = "# What size, nodes and graphs are worth here, measured\n\n"
 MEANING = {
@@ -88,7 +90,8 @@ def _laws(record: Mapping[str, Any]) -> Iterator[str]:
             if "refused" in one:
                 yield f"| {on} | {data} | {floors} | {_unknown(one['refused'])} | | | | | |"
                 continue
-            cells = [_interval(one["params"][key]) for key in ("alpha", "beta", "E")]
+            cells = [_exponent(one["params"], *pair) for pair in EXPONENTS]
+            cells += [_interval(one["params"]["E"])]
             rows = one.get("rows", one.get("runs"))
             yield (
                 f"| {on} | {data} | {floors} | {one['law']} | {rows:,} | {' | '.join(cells)} | "
@@ -98,8 +101,8 @@ def _laws(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"\n95% intervals of {draws['laws']} resamples of cells (size, shares, seed; the lengths "
         f"of one are drawn together), with floors of {draws['mixed']} resamples of cells and "
-        "datasets. An exponent whose interval is as wide as itself is not known; it is 0.000 where "
-        "nothing was gained."
+        "datasets. An exponent whose interval is as wide as itself is not known. *None*: its term "
+        "is zero, the loss falls with nothing of the kind."
     )
 
 
@@ -141,6 +144,11 @@ def _can_tell(record: Mapping[str, Any]) -> Iterator[str]:
                 said += 1
     if not said:
         yield "No law of the table above carries a warning."
+
+
+def _exponent(params: Mapping[str, Any], name: str, coefficient: str) -> str:
+    """An exponent with its interval; of a term that is zero there is none."""
+    return "none" if params[coefficient]["value"] < NOTHING else _interval(params[name])
 
 
 def _interval(one: Mapping[str, float | None], form: str = "{:.3f}") -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.scaling import corr, identify, solve
-from graphfm.scaling.fitted import Fit, Interval, hardly_known, interval
+from graphfm.scaling.fitted import Fit, Interval, hardly_known, interval, not_determined
 from graphfm.scaling.laws import LAWS, Array, Law
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import Problem
@@ -265,8 +265,7 @@ def _warnings(one: _Found, runs: Runs, params: dict[str, Interval]) -> list[str]
             f"the runs hardly tell the parameters apart (condition {one.condition:.0f}; a 3 x 4 "
             f"grid over two decades has 24)" + (f"; best to add: {cells}" if cells else "")
         )
-    for name in identify.unseen(law, one.theta, one.problem.x):
-        said.append(f"{name} is not determined: the loss of no run depends on it")
+    said += not_determined(identify.unseen(law, one.theta, one.problem.x))
     said += hardly_known(law, params)
     if runs.flops is None and "frontier" in dir(law):
         said.append("no FLOPs in the table: 6 x params x targets is taken for the compute")

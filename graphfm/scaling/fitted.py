@@ -49,6 +49,12 @@ def interval(value: float, draws: Sequence[float]) -> Interval:
     return Interval(float(value), float(low), float(high))
 
 
+def not_determined(names: Sequence[str]) -> Iterator[str]:
+    """A sentence for each parameter that no run tells anything of."""
+    for name in names:
+        yield f"{name} is not determined: the loss of no run depends on it"
+
+
 def hardly_known(law: Law | type[Law], params: Mapping[str, Interval]) -> Iterator[str]:
     """A sentence for each exponent whose interval is wider than its value."""
     for name in law.exponents:

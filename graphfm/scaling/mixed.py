@@ -22,7 +22,7 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.scaling import identify
-from graphfm.scaling.fitted import Interval, finite, hardly_known, interval
+from graphfm.scaling.fitted import Interval, finite, hardly_known, interval, not_determined
 from graphfm.scaling.laws import LAWS, Array, Law
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import nonnegative
@@ -177,7 +177,9 @@ def fit_mixed(
             fix="add small models on much data, and large ones on little",
         )  # fmt: skip
     drawn = _resample(table, runs, family, point, resamples=resamples, seed=seed)
-    return _report(table, names, centre, bad, (point, coefficients, variance, offsets), drawn)
+    unseen = identify.unseen(kind, theta, x)
+    best = point, coefficients, variance, offsets
+    return _report(table, names, centre, bad, unseen, best, drawn)
 
 
 _Solved = tuple[Array, Array, float, Array]  # point, coefficients, noise variance, offsets
@@ -230,8 +232,8 @@ def _resample(
 
 
 def _report(
-    table: _Table, names: Array, centre: dict[str, float], bad: float, best: _Solved,
-    drawn: list[_Solved],
+    table: _Table, names: Array, centre: dict[str, float], bad: float, unseen: list[str],
+    best: _Solved, drawn: list[_Solved],
 ) -> MixedFit:  # fmt: skip
     def law_of(solved: _Solved) -> Law:
         logs = np.log(np.maximum(solved[1], 1e-300))
@@ -251,6 +253,7 @@ def _report(
     fewest = int(np.bincount(table.owner).min())
     if fewest < len(table.law.parameters()):
         said.append(f"a dataset has only {fewest} rows: its floor is drawn to the mean")
+    said += not_determined(unseen)
     said += hardly_known(law, params)
     for text in said:
         log.warning(text)
