@@ -288,7 +288,7 @@ def _unseen(
     import torch
 
     from graphfm.checkpoint import load_model
-    from graphfm.finetune import SAMPLING, bank_of, finetune
+    from graphfm.finetune import SAMPLING, finetune
     from graphfm.graphs.catalog import Catalog
     from graphfm.graphs.graph import labelled_nodes
     from graphfm.graphs.prepare import prepare_many
@@ -318,7 +318,8 @@ def _unseen(
             pool=False,
             seed=cell.seed,
         )
-        bank = bank_of(prepared, where, like=fitted.scaling)
+        bank = fitted.bank
+        assert bank is not None
         logits = node_logits(fitted.model, bank, 0, test, seed=cell.seed, **SAMPLING)
         fresh = adopt(model, prepared, bank)
         states = answer_by_states(fresh, bank, train, test, seed=cell.seed)
