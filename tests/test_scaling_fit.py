@@ -355,3 +355,16 @@ def test_variable_projection_is_30_times_as_fast_as_243_starts():
         seconds[method] = fit(runs, "chinchilla", method=method).seconds
     assert solve.NUM_STARTS == 243
     assert seconds["varpro"] < 0.2 and seconds["multistart"] > 30 * seconds["varpro"]
+
+
+def test_a_descent_survives_a_term_that_is_a_second_floor():
+    """An exponent of 0 makes two columns one.
+
+    On the receipts of the local grid a step was singular without the least damping.
+    """
+    runs = runs_of(TRUTH, places("chinchilla"))
+    x = {k: v - v.mean() for k, v in runs.logs().items()}
+    problem = solve.Problem(law=Chinchilla, x=x, y=np.log(runs.loss), weight=np.ones(len(runs)))
+    begin = np.array([[0.0, 0.0, -1.0, -60.0, np.log(0.4)]])
+    found = solve.descend(problem, begin, problem.y[None], problem.weight[None], steps=200)
+    assert problem.objective(found)[0] < problem.objective(begin)[0]

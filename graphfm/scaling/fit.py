@@ -265,8 +265,8 @@ def _warnings(one: _Found, runs: Runs, params: dict[str, Interval]) -> list[str]
             f"the runs hardly tell the parameters apart (condition {one.condition:.0f}; a 3 x 4 "
             f"grid over two decades has 24)" + (f"; best to add: {cells}" if cells else "")
         )
-    said += not_determined(identify.unseen(law, one.theta, one.problem.x))
-    said += hardly_known(law, params)
+    unseen = identify.unseen(law, one.theta, one.problem.x)
+    said += [*not_determined(unseen), *hardly_known(law, params, unseen)]
     if runs.flops is None and "frontier" in dir(law):
         said.append("no FLOPs in the table: 6 x params x targets is taken for the compute")
     return said

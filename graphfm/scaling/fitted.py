@@ -55,9 +55,11 @@ def not_determined(names: Sequence[str]) -> Iterator[str]:
         yield f"{name} is not determined: the loss of no run depends on it"
 
 
-def hardly_known(law: Law | type[Law], params: Mapping[str, Interval]) -> Iterator[str]:
-    """A sentence for each exponent whose interval is wider than its value."""
-    for name in law.exponents:
+def hardly_known(
+    law: Law | type[Law], params: Mapping[str, Interval], unseen: Sequence[str] = ()
+) -> Iterator[str]:
+    """A sentence for each exponent whose interval is wider than its value, but for the unseen."""
+    for name in sorted({*law.exponents} - {*unseen}, key=law.exponents.index):
         it = params[name]
         if it.high - it.low > abs(it.value):
             ends = f"{it.low:.3g} to {it.high:.3g}"

@@ -253,8 +253,7 @@ def _report(
     fewest = int(np.bincount(table.owner).min())
     if fewest < len(table.law.parameters()):
         said.append(f"a dataset has only {fewest} rows: its floor is drawn to the mean")
-    said += not_determined(unseen)
-    said += hardly_known(law, params)
+    said += [*not_determined(unseen), *hardly_known(law, params, unseen)]
     for text in said:
         log.warning(text)
     return MixedFit(

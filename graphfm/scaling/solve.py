@@ -19,6 +19,8 @@ import numpy as np
 
 from graphfm.scaling.laws import Array, Law
 
+# Two columns that are one (an exponent of 0 beside a floor) must not make a step singular.
+LEAST_DAMPING = 1e-10
 DELTA = 1e-3  # of log loss: a run further off than 0.1% pulls linearly, not squared
 CANDIDATES = 6  # of the grid, that are descended from: the optimum is among the first 2 in practice
 NUM_STARTS = 243  # of multi-start, as three values for each of five parameters
@@ -169,7 +171,9 @@ def descend(problem: Problem, theta: Array, y: Array, weight: Array, *, steps: i
         theta[live] = np.where(better[:, None], tried, theta[live])
         quiet[live] = np.where(gain > 1e-5 * now[live], 0, quiet[live] + 1)
         now[live] = np.where(better, new, now[live])
-        damping[live] = np.where(better, damping[live] / 5, damping[live] * 8)
+        damping[live] = np.maximum(
+            np.where(better, damping[live] / 5, damping[live] * 8), LEAST_DAMPING
+        )
         live = live[(quiet[live] < 3) & (damping[live] < 1e8)]
         if not len(live):
             break
