@@ -59,9 +59,9 @@ def hardly_known(
     law: Law | type[Law], params: Mapping[str, Interval], unseen: Sequence[str] = ()
 ) -> Iterator[str]:
     """A sentence for each exponent whose interval is wider than its value, but for the unseen."""
-    for name in sorted({*law.exponents} - {*unseen}, key=law.exponents.index):
+    for name in law.exponents:
         it = params[name]
-        if it.high - it.low > abs(it.value):
+        if name not in unseen and it.high - it.low > abs(it.value):
             ends = f"{it.low:.3g} to {it.high:.3g}"
             yield f"{name} is hardly known: {it.value:.3g}, 95% interval {ends}"
 
