@@ -159,6 +159,10 @@ def test_a_search_ends_in_time(quick, caplog):
     cut = answer("gprgnn", graph, train, val, seed=0, trials=5, max_seconds=0.0)
     assert cut.trials == 1 and "1 of 5 trials" in caplog.text
     assert np.isfinite(cut.val_score) and not np.array_equal(cut.proba, whole.proba)
+    taken = answer(
+        "gprgnn", graph, train, val, seed=0, trials=5, settings=cut.settings, max_seconds=0.0
+    )
+    np.testing.assert_array_equal(taken.proba, cut.proba)
 
 
 def test_waiting_takes_no_trial_from_a_search(monkeypatch):

@@ -271,6 +271,40 @@ def test_every_search_has_the_same_seconds(
     assert "as many seconds as 3 trainings of the default GCN" in text
 
 
+def test_a_search_is_done_on_the_first_seed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others take what it found, and its cost; without it they fail.
+
+    Seen to fail with a search for each seed, and with the seconds of the last fit alone.
+    """
+    plan = plan_of(folder, tmp_path, "gprgnn-tuned", seeds=3, trials=3)
+    trials = []
+
+    def looking(competitor, graph, *args, **how):  # type: ignore[no-untyped-def]
+        found = measure(competitor, graph, *args, **how)
+        if graph.name == "plan-ted":
+            trials.append(found.trials)
+        return found
+
+    monkeypatch.setattr(harness, "measure", looking)
+    first, *others = (unit for unit in plan.units() if unit.graph == "plan-ted")
+    run_unit(plan, others[0])
+    assert "done on seed 0, has failed" in summarise(plan)["failed"][0]["error"]
+    for unit in (first, *others):
+        run_unit(plan, unit)
+    assert trials == [3, 1, 1]
+    searched, *taken = (
+        plan.receipt(Cell(split="50/25/25", graph="plan-ted", seed=seed, model="gprgnn-tuned"))
+        for seed in range(3)
+    )
+    assert searched is not None and not any(each is None for each in taken)
+    for each in taken:
+        assert each is not None and each["settings"] == searched["settings"]
+        assert each["seconds"] > searched["seconds"] and each["trials"] == 3
+    assert len({each["val_score"] for each in taken if each}) == 2  # other splits
+
+
 def test_a_model_is_not_judged_on_what_it_has_seen(folder: Path, tmp_path: Path) -> None:
     """Seen to fail without the check; a random trunk of the same shape has seen nothing."""
     model = GraphFM(TINY, seed=0)

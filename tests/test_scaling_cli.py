@@ -150,7 +150,28 @@ def test_the_best_size_spends_what_was_given(fitted: tuple[Path, Any]) -> None:
     best = json.loads(ran("optimal", "--fit", fitted[0], "--flops", 1e21, "--json").stdout)
     assert 6 * best["params"]["value"] * best["targets"]["value"] == pytest.approx(1e21)
     assert best["params"]["low"] < best["params"]["value"] < best["params"]["high"]
-    assert "params" in ran("optimal", "--fit", fitted[0], "--flops", 1e21).stdout
+    said = ran("optimal", "--fit", fitted[0], "--flops", 1e21)
+    assert "params" in said.stdout and "means nothing" not in said.stderr
+
+
+def test_a_best_size_that_no_run_tells_is_said_to_mean_nothing(tmp_path: Path) -> None:
+    """Size does nothing here but for the least. Seen to fail without the note."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {
+            **{"params": n, "targets": d},
+            "loss": (1 + 40 * d**-0.2) * (1.02 if n == 5e7 else 1) * np.exp(2e-3 * rng.normal()),
+        }
+        for n in np.geomspace(5e7, 1e10, 4)
+        for d in np.geomspace(1e9, 2e11, 4)
+    ]
+    out = tmp_path / "fit.json"
+    ran("fit", write(tmp_path / "runs.csv", rows), *"--law chinchilla --resamples 20 --out".split(),
+        out)  # fmt: skip
+    said = ran("optimal", "--fit", out, "--flops", 1e20)
+    assert "do not tell alpha: this best size means nothing" in said.stderr
+    plain = json.loads(ran("optimal", "--fit", out, "--flops", 1e20, "--json").stdout)
+    assert plain["no_power"] == ["alpha"]
 
 
 def test_a_design_is_a_table_that_beats_the_naive_grid(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,26 @@ def test_a_law_of_repeats_says_for_which_data_it_is_drawn() -> None:
     assert "RN is not determined" in " ".join(found.warnings)
     alpha = found.params["alpha"]
     assert 0.005 < alpha.high - alpha.low < 0.2
+
+
+def test_without_an_exponent_there_is_no_best_use_of_compute() -> None:
+    """Loss that size does nothing for. Seen to fail (a band down to a loss of 0) without the check.
+
+    The runs of the least size lie a little higher: the fit takes that for a steep power.
+    """
+    runs = table()
+    seen = np.where(runs.params == runs.params.min(), 1.02, 1.0)
+    noise = np.exp(0.002 * np.random.default_rng(1).standard_normal(len(runs)))
+    flat = replace(runs, loss=(1 + 40 * runs.targets**-0.2) * seen * noise)
+    found = fit(flat, "chinchilla", resamples=20)
+    assert found.no_power == ("alpha",)
+    assert Fit.from_json(found.to_json()).no_power == ("alpha",)
+    assert any(text.startswith("alpha") for text in found.warnings)
+    figure = figure_of(found)
+    assert "no alpha to speak of, beta 0." in figure.get_suptitle()
+    drawn = [line.get_label() for axes in figure.axes for line in axes.lines]
+    assert "best use of compute" not in drawn
+    assert "Loss and compute; no best use of compute: no alpha" in panels(found)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

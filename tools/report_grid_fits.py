@@ -28,7 +28,6 @@ Losses = Mapping[tuple[str, int], Mapping[str, float]]  # by cell and steps, the
 RESAMPLES = 400
 CORPUS = "corpus"
 NEVER_SEEN = ("unseen", "states")  # after the short fit; a closed form on states alone
-STEEP = 2.0  # the end of the exponents that a search begins with
 # A row of a mean loss, and what its laws call targets: targets seen, different targets, graphs.
 COLUMNS = ("params", "targets", "unique", "datasets", "flops")
 
@@ -217,18 +216,13 @@ def fit_record(one: Fit | MixedFit | str) -> dict[str, Any]:
     """What of a fit goes to the file of results."""
     if isinstance(one, str):
         return {"refused": one}
-    steep = [
-        f"{name} {it.value:.3g} is a step between the least values rather than a power law"
-        for name, it in one.exponents.items()
-        if name in one.law.exponents and it.value > STEEP
-    ]
     record: dict[str, Any] = {
         "law": one.law.name,
         "params": {k: asdict(v) for k, v in one.params.items()},
         "exponents": {k: asdict(v) for k, v in one.exponents.items()},
         "condition": one.condition,
         # Where the data are nodes or graphs, nobody asks for the best use of compute.
-        "warnings": [*(text for text in one.warnings if "FLOPs" not in text), *steep],
+        "warnings": [text for text in one.warnings if "FLOPs" not in text],
     }
     if isinstance(one, MixedFit):
         record |= {"rows": one.num_rows, "floors": len(one.floors), "noise": asdict(one.noise),

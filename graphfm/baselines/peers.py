@@ -77,6 +77,7 @@ def answer(
     *,
     seed: int,
     trials: int = 0,
+    settings: Settings | None = None,
     max_seconds: float | None = None,
     metric: str = "accuracy",
 ) -> Answer:
@@ -90,8 +91,10 @@ def answer(
         seed: Decides initial weights, dropout and the draws of the search.
         trials: 0 = one fit at the default settings; n = the best of n settings, of which the
             defaults are the first. A kind without a search space is fitted once.
+        settings: What an earlier search has chosen: fitted once, in place of a search.
         max_seconds: Of the processor, for a search: no trial begins later, and one that is under
-            way stops there with its best epoch so far. A single fit always ends. None = no limit.
+            way stops there with its best epoch so far. So does a fit of ``settings``; one at the
+            defaults always ends. None = no limit.
         metric: ``accuracy``, or ``roc_auc``, the mean over classes, each against the rest.
 
     Raises:
@@ -117,18 +120,21 @@ def answer(
         )
     wanted = max(1, trials) if peer.space else 1
     draws = _draws(peer, np.random.default_rng([seed, zlib.crc32(kind.encode())]))
+    searched = wanted > 1 or settings is not None
+    if settings is not None:
+        wanted, draws = 1, iter([settings])
     # Seconds of the processor: what else the machine does takes no trial from a search.
     deadline = math.inf
-    if wanted > 1 and max_seconds is not None:
+    if searched and max_seconds is not None:
         deadline = time.process_time() + max_seconds
     best: Answer | None = None
     best_score = (-math.inf, -math.inf)
     done = 0
-    for settings in draws:
+    for drawn in draws:
         if done == wanted or (done and time.process_time() >= deadline):
             break
         begin = time.perf_counter()
-        proba = peer.fit(task, settings, seed=seed, deadline=deadline).astype(np.float64)
+        proba = peer.fit(task, drawn, seed=seed, deadline=deadline).astype(np.float64)
         done += 1
         score = task.val_score(proba)
         if best is None or score > best_score:
@@ -137,7 +143,7 @@ def answer(
                 proba=proba,
                 val_score=score[0],
                 seconds=0.0,
-                settings=dict(settings),
+                settings=dict(drawn),
                 trials=done,
                 seconds_of_best=time.perf_counter() - begin,
             )

@@ -58,7 +58,7 @@ class Plan:
         seeds: Seeds 0 to one less; a seed decides split, weights and draws.
         out: Folder of receipts and tables.
         start: Folder of the pretrained model.
-        trials: Of each search.
+        trials: Of each search, which is done on seed 0.
         steps: Gradient steps of ours.
         max_seconds: Of each cell.
         search_cost: Most seconds of each search, in those of one default GCN on that graph.
@@ -91,7 +91,8 @@ class Plan:
             else:
                 peer = import_module(f"graphfm.baselines.{MODULES[model.kind]}").PEERS[model.kind]
                 depends.append(peer.defaults)
-                depends += [peer.space, self.trials, self.search_cost] if model.tuned else []
+                if model.tuned:
+                    depends += [peer.space, self.trials, self.search_cost, "searched on seed 0"]
             keys[model.name] = hashlib.sha256(
                 json.dumps(depends, default=str).encode()
             ).hexdigest()[:10]

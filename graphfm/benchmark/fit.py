@@ -66,6 +66,7 @@ def measure(
     seed: int,
     steps: int = MAX_STEPS,
     trials: int = 0,
+    settings: Mapping[str, Any] | None = None,
     max_seconds: float | None = None,
     metric: str = "accuracy",
 ) -> Measured:
@@ -79,6 +80,7 @@ def measure(
         seed: Of weights, order and draws.
         steps: Gradient steps of ours at most.
         trials: Of a search.
+        settings: Of a peer, chosen earlier: no search.
         max_seconds: No trial and no step begins later.
         metric: What a search looks at.
 
@@ -98,6 +100,7 @@ def measure(
             graph.val_mask,
             seed=seed,
             trials=trials if competitor.tuned else 0,
+            settings=None if settings is None else dict(settings),
             max_seconds=max_seconds,
             metric=metric,
         )

@@ -70,7 +70,9 @@ def run(plan: Plan, *, jobs: int = 1) -> None:
     todo = list(plan.units(missing_only=True))
     num_cells = sum(len(unit.models) for unit in todo)
     with tqdm(total=num_cells, unit="cell", desc=plan.suite.name, disable=None) as bar:
-        left = _side_by_side(plan, todo, jobs, bar)
+        # The settings that a search finds on the first seed are those of all seeds.
+        left = _side_by_side(plan, [unit for unit in todo if unit.seed == 0], jobs, bar)
+        left += _side_by_side(plan, [unit for unit in todo if unit.seed > 0], jobs, bar)
         # A process died, and with it all that ran beside it: each of these in one of its own.
         for unit in left:
             while untried := [m for m in unit.models if plan.receipt(_cell(unit, m)) is None]:
@@ -111,7 +113,7 @@ def run_unit(plan: Plan, unit: Unit) -> int:
         try:
             _warm_up(model, facts["metric"])
             with _heard() as warnings:
-                found = _one(plan, model, split, prepared, unit.seed, y, facts["metric"])
+                found = _one(plan, unit, model, split, prepared, y, facts["metric"])
             receipt = {"status": DONE, **found, "warnings": warnings}
         except Exception as error:  # nor must a model that fails
             log.warning("%s, %s: %s", unit.graph, model.name, _said(error))
@@ -137,14 +139,19 @@ def judged_by(y: np.ndarray) -> str:
 
 def _one(
     plan: Plan,
+    unit: Unit,
     model: Competitor,
     split: Graph,
     prepared: PreparedGraph,
-    seed: int,
     y: np.ndarray,
     metric: str,
 ) -> Receipt:
-    """Fit and judge one model."""
+    """Fit and judge one model; a tuned peer searches on the first seed and keeps what it found."""
+    searched: Receipt | None = None
+    if model.tuned and unit.seed > 0:
+        searched = plan.receipt(_cell(replace(unit, seed=0), model))
+        if searched is None or searched["status"] != DONE:
+            raise ValueError("its search, which is done on seed 0, has failed")
     limits = [plan.max_seconds]
     if model.tuned and plan.search_cost is not None:
         gcn = _gcn_seconds(plan, split, prepared, metric)
@@ -155,9 +162,10 @@ def _one(
         split,
         prepared,
         start=plan.start,
-        seed=seed,
+        seed=unit.seed,
         steps=plan.steps,
         trials=plan.trials,
+        settings=None if searched is None else searched["settings"],
         max_seconds=max_seconds,
         metric=metric,
     )
@@ -174,10 +182,11 @@ def _one(
         "score": scores[metric],
         **scores,
         "val_score": found.val_score,
-        "seconds": found.seconds,
+        # A tuned answer costs its search, whichever seed asks.
+        "seconds": found.seconds + (0.0 if searched is None else searched["seconds"]),
         "wall_seconds": found.wall_seconds,
         "fit_seconds": found.fit_seconds,
-        "trials": found.trials,
+        "trials": found.trials if searched is None else searched["trials"],
         "max_seconds": max_seconds,
         "flops": found.flops,
         "settings": dict(found.settings),

@@ -24,8 +24,8 @@ def markdown(summary: Mapping[str, Any], *, picture: str = "") -> str:
         f"# Benchmark: {plan['suite']}",
         "",
         f"{len(plan['graphs'])} graphs, {plan['seeds']} seeds, {len(plan['models'])} models; "
-        f"searches of at most {plan['trials']} trials{_limit(plan)}, at most {plan['steps']} "
-        "gradient steps of ours"
+        f"searches on the first seed, of at most {plan['trials']} trials{_limit(plan)}, "
+        f"at most {plan['steps']} gradient steps of ours"
         + (f", {plan['max_seconds']:g} s a cell" if plan["max_seconds"] else "")
         + f". Of {cells['all']:,} cells {cells[DONE]:,} are done, {cells[FAILED]:,} failed, "
         f"{cells[LEFT_OUT]:,} are left out with a reason, {cells[MISSING]:,} are {MISSING}.",

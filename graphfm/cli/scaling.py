@@ -144,9 +144,13 @@ def optimal(
     parts = {name: _first(getattr(best, name)) for name in ("params", "targets", "loss")}
     reach = float(found.reach(parts["params"]["value"], parts["targets"]["value"])[0])
     if as_json:
-        show_json({"law": found.law.name, **parts, "times_largest_compute": reach})
+        far = {"times_largest_compute": reach, "no_power": list(found.no_power)}
+        show_json({"law": found.law.name, **parts, **far})
         return
     show(pairs({name: _interval(part) for name, part in parts.items()}))
+    if found.no_power:
+        lost = ", ".join(found.no_power)
+        note(f"The runs do not tell {lost}: this best size means nothing; more sizes would help")
     _say_far(reach)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.scaling import corr, identify, solve
-from graphfm.scaling.fitted import Fit, Interval, hardly_known, interval, not_determined
+from graphfm.scaling.fitted import Fit, Interval, hardly_known, interval, no_power, not_determined
 from graphfm.scaling.laws import LAWS, Array, Law
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import Problem
@@ -239,7 +239,8 @@ def _report(one: _Found, draws: Array, runs: Runs, left: Runs | None, **rest: An
         each = [d.frontier(cost) for d in drawn]  # type: ignore[attr-defined]
         for k, v in frontier(cost).items():
             exponents[f"{k}_in_compute"] = interval(v, [e[k] for e in each])
-    said = list(_warnings(one, runs, params))
+    unseen = identify.unseen(one.problem.law, one.theta, one.problem.x)
+    said = list(_warnings(one, runs, params, unseen))
     error = None
     if left is not None:
         x = {k: v - one.centre[k] for k, v in left.logs().items()}
@@ -251,13 +252,14 @@ def _report(one: _Found, draws: Array, runs: Runs, left: Runs | None, **rest: An
     return Fit(
         law=law, params=params, exponents=exponents,
         objective=float(one.problem.objective(one.theta)), condition=one.condition,
-        warnings=tuple(said), held_out_error=error, residuals=-one.error(runs),
+        no_power=no_power(law, params, unseen), warnings=tuple(said), held_out_error=error,
+        residuals=-one.error(runs),
         runs=replace(runs, rows=()), held_out=None if left is None else replace(left, rows=()),
         draws=draws, centre=one.centre, cost=cost, seconds=one.seconds, **rest,
     )  # fmt: skip
 
 
-def _warnings(one: _Found, runs: Runs, params: dict[str, Interval]) -> list[str]:
+def _warnings(one: _Found, runs: Runs, params: dict[str, Interval], unseen: list[str]) -> list[str]:
     law, said = one.problem.law, []
     if one.condition > identify.WARN:
         cells = _listed(identify.settling_runs(law, one.theta, runs, one.centre))
@@ -265,7 +267,6 @@ def _warnings(one: _Found, runs: Runs, params: dict[str, Interval]) -> list[str]
             f"the runs hardly tell the parameters apart (condition {one.condition:.0f}; a 3 x 4 "
             f"grid over two decades has 24)" + (f"; best to add: {cells}" if cells else "")
         )
-    unseen = identify.unseen(law, one.theta, one.problem.x)
     said += [*not_determined(unseen), *hardly_known(law, params, unseen)]
     if runs.flops is None and "frontier" in dir(law):
         said.append("no FLOPs in the table: 6 x params x targets is taken for the compute")

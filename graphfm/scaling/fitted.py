@@ -14,6 +14,7 @@ from graphfm.scaling.laws import LAWS, Array, Chinchilla, Cost, Law, Optimum
 from graphfm.scaling.runs import NAMES, NUMBERS, Runs
 
 LEVEL = (2.5, 97.5)  # percentiles of an interval: 95%
+STEEP = 2.0  # an exponent above it: published ones are 0.05 to 0.8, a search begins with 0.02 to 2
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,27 @@ def not_determined(names: Sequence[str]) -> Iterator[str]:
 def hardly_known(
     law: Law | type[Law], params: Mapping[str, Interval], unseen: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A sentence for each exponent whose interval is wider than its value, but for the unseen."""
+    """A sentence for each exponent that is no power or hardly known, but for the unseen."""
     for name in law.exponents:
         it = params[name]
-        if name not in unseen and it.high - it.low > abs(it.value):
+        if name in unseen:
+            continue
+        if name in no_power(law, params):
+            yield f"{name} {it.value:.3g} is a step between the least values, not a power law"
+        elif it.high - it.low > abs(it.value):
             ends = f"{it.low:.3g} to {it.high:.3g}"
             yield f"{name} is hardly known: {it.value:.3g}, 95% interval {ends}"
+
+
+def no_power(
+    law: Law | type[Law], params: Mapping[str, Interval], unseen: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Exponents that the runs do not tell, or above :data:`STEEP`."""
+    return tuple(
+        name
+        for name in law.exponents
+        if name in unseen or (name not in law.signed and params[name].value > STEEP)
+    )
 
 
 def _band(value: Array, draws: Array) -> Band:
@@ -82,6 +98,8 @@ class Fit:
         exponents: The law's, and those of the best size and data in compute.
         objective: Sum over runs of Huber's loss of log loss, of width 0.001.
         condition: Of the design; see :mod:`graphfm.scaling.identify`.
+        no_power: Exponents that say nothing: not determined by the runs, or above ``STEEP``. With
+            one of them there is no best use of compute to speak of.
         warnings: What a reader should know, one sentence each.
         aicc: Lower is better; of laws fitted to the same runs.
         held_out_error: Mean relative error on the runs that were held out.
@@ -103,6 +121,7 @@ class Fit:
     exponents: dict[str, Interval]
     objective: float
     condition: float
+    no_power: tuple[str, ...]
     warnings: tuple[str, ...]
     aicc: float
     held_out_error: Interval | None
@@ -176,7 +195,8 @@ class Fit:
             "objective": self.objective,
             "params": {k: asdict(v) for k, v in self.params.items()},
             "exponents": {k: asdict(v) for k, v in self.exponents.items()},
-            "condition": self.condition, "warnings": list(self.warnings), "aicc": self.aicc,
+            "condition": self.condition, "no_power": list(self.no_power),
+            "warnings": list(self.warnings), "aicc": self.aicc,
             "held_out_error": asdict(self.held_out_error) if self.held_out_error else None,
             "compared": self.compared, "refused": self.refused,
             "method": self.method, "resamples": len(self.draws), "seed": self.seed,
@@ -204,6 +224,7 @@ class Fit:
                 law=law, params=params,
                 exponents={k: _interval(v) for k, v in plain["exponents"].items()},
                 objective=plain["objective"], condition=plain["condition"],
+                no_power=tuple(plain["no_power"]),
                 warnings=tuple(plain["warnings"]), aicc=_number(plain["aicc"]),
                 held_out_error=plain["held_out_error"] and _interval(plain["held_out_error"]),
                 residuals=np.array(plain["residuals"], float), runs=Runs(**plain["runs"]),

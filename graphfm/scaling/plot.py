@@ -75,7 +75,10 @@ def figure_of(fit: Fit, *, title: str = "") -> Any:
 
 def _title(fit: Fit) -> str:
     said = ", ".join(
-        f"{name} {it.value:.3f}" + (f" [{it.low:.3f}, {it.high:.3f}]" if it.low == it.low else "")
+        f"no {name} to speak of"
+        if name in fit.no_power
+        else f"{name} {it.value:.3f}"
+        + (f" [{it.low:.3f}, {it.high:.3f}]" if it.low == it.low else "")
         for name, it in fit.exponents.items()
         if name in fit.law.exponents
     )
@@ -135,15 +138,9 @@ def _contours(axes: Any, fit: Fit) -> None:
     levels = np.geomspace(loss.min(), loss.max(), 14)[1:-1]
     lines = axes.contour(sizes, data, loss, levels=levels, cmap="magma", linewidths=0.8)
     axes.clabel(lines, fontsize=7, fmt="%.3g")
-    spent = fit.cost.flops(sizes, data)
-    flops = np.geomspace(spent.min(), spent.max(), GRID)
-    best = fit.optimal(flops)
-    axes.plot(best.params.value, best.targets.value, color="black", linewidth=1.6,
-              label="best use of compute")  # fmt: skip
-    # A frontier errs along a line of equal compute: what is too much size is too little data.
-    for size in (best.params.low, best.params.high):
-        seen = flops / fit.cost.flops(size, 1.0)
-        axes.plot(size, seen, color="black", linewidth=0.9, linestyle=":")
+    if not fit.no_power:
+        spent = fit.cost.flops(sizes, data)
+        _frontier(axes, fit, np.geomspace(spent.min(), spent.max(), GRID))
     for runs, hollow in ((fit.runs, False), (fit.held_out, True)):
         if runs is not None:
             _points(axes, runs.params, runs.targets, "tab:blue", hollow=hollow)
@@ -151,24 +148,44 @@ def _contours(axes: Any, fit: Fit) -> None:
         xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]), xlabel=NAMES["params"],
         ylabel=NAMES["targets"],
     )  # fmt: skip
-    at = "" if unique is None else f" for U = {unique:.3g}; frontier without repeats"
-    axes.set_title(f"Equal loss{at}")
-    axes.legend(frameon=True, fontsize=8, loc="upper left")
+    at = "" if unique is None else f" for U = {unique:.3g}"
+    axes.set_title(f"Equal loss{at}{_of_frontier(fit)}")
+    if not fit.no_power:
+        axes.legend(frameon=True, fontsize=8, loc="upper left")
+
+
+def _frontier(axes: Any, fit: Fit, flops: Array) -> None:
+    """The best size and data for each compute."""
+    best = fit.optimal(flops)
+    axes.plot(best.params.value, best.targets.value, color="black", linewidth=1.6,
+              label="best use of compute")  # fmt: skip
+    # It errs along a line of equal compute: what is too much size is too little data.
+    for size in (best.params.low, best.params.high):
+        seen = flops / fit.cost.flops(size, 1.0)
+        axes.plot(size, seen, color="black", linewidth=0.9, linestyle=":")
+
+
+def _of_frontier(fit: Fit) -> str:
+    """What a title says of the best use of compute."""
+    if fit.no_power:
+        return f"; no best use of compute: no {', '.join(fit.no_power)}"
+    return "; frontier without repeats" if "unique" in fit.law.axes else ""
 
 
 def _compute(axes: Any, fit: Fit) -> None:
     """Loss over compute, with the least that any size reaches."""
     parts = [(fit.runs, "tab:blue", False), (fit.held_out, "tab:red", True)]
     spent = [_flops(fit, runs) for runs, _, _ in parts if runs is not None]
-    x = _span(np.concatenate(spent))
-    _draw_band(axes, x, fit.optimal(x).loss, "black", label="best use of compute")
+    if not fit.no_power:
+        x = _span(np.concatenate(spent))
+        _draw_band(axes, x, fit.optimal(x).loss, "black", label="best use of compute")
     for runs, color, hollow in parts:
         if runs is not None:
             label = "held out" if hollow else "fitted"
             _points(axes, _flops(fit, runs), runs.loss, color, hollow=hollow, label=label)
     _loss_axis(axes)
     axes.set(xscale="log", xlabel="FLOPs of a run")
-    axes.set_title("Loss and compute" + (", frontier without repeats" if _unique(fit) else ""))
+    axes.set_title(f"Loss and compute{_of_frontier(fit)}")
     axes.legend(frameon=False, fontsize=8)
 
 
