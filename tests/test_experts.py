@@ -12,7 +12,7 @@ from graphfm.graphs.graph import Graph
 from graphfm.graphs.prepare import PreparedGraph, prepare
 from graphfm.training import experts as experts_module
 from graphfm.training.emphasis import axes_of, fit_emphasised
-from graphfm.training.expert_columns import NEIGHBORS, TELLING, TREES
+from graphfm.training.expert_columns import NARROW, NEIGHBORS, TELLING, TREES
 from graphfm.training.experts import (
     MOST,
     SILENT,
@@ -75,8 +75,10 @@ def test_held_out_answers_are_those_of_a_refit_without_the_node(
     x, by = columns_of(graph, name), float(experts.temperature[place])
     targets = F.one_hot(graph.y[nodes], C).double()
     blocks = 2 if name == "diffused" else 1
-    fit, gain = fit_emphasised(x[nodes], targets, axes_of(graph.x), blocks=blocks)
-    x, lam = x * gain, fit.lam
+    power = float(experts.scale["power"])
+    powers = None if name in NARROW else (power,)
+    found = fit_emphasised(x[nodes], targets, axes_of(graph.x), blocks=blocks, powers=powers)
+    x, lam = x * found.gain, found.fit.lam
     kept = x[nodes] - x[nodes].mean(dim=0)
     penalty = lam * kept.square().sum() / x.shape[1]
     for k in range(0, 40, 7):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.training.emphasis import MAX_ROWS, POWERS, axes_of, fit_emphasised, gains
+from graphfm.training.emphasis import MAX_ROWS, POWERS, axes_of, fit_emphasised, gain_of, powers_for
 
 NUM_AXES = 60
 
@@ -28,13 +28,12 @@ def test_the_power_is_that_of_where_the_signal_is(speaks: slice, most: float) ->
     for seed in range(8):
         x, y = table(1120, speaks, seed)
         axes = axes_of(x)
-        fit, gain = fit_emphasised(x[:120], y[:120], axes)
-        tried = list(gains(x[:120], axes))
-        taken.append(POWERS[next(i for i, g in enumerate(tried) if torch.equal(g, gain))])
-        even, _ = fit_emphasised(x[:120], y[:120], axes[:0])
+        found = fit_emphasised(x[:120], y[:120], axes)
+        taken.append(found.power)
+        even = fit_emphasised(x[:120], y[:120], axes, powers=(0.0,))
         right = [
             float(((x[120:] @ f.weight + f.bias).argmax(1) == y[120:].argmax(1)).double().mean())
-            for f in (fit, even)
+            for f in (found.fit, even.fit)
         ]
         won.append(right[0] - right[1])
     assert sum(power == most for power in taken) >= 6, taken
@@ -46,21 +45,21 @@ def test_a_weight_is_for_columns_as_they_are() -> None:
     x, y = table(50, slice(0, 4), 0)
     columns = torch.cat([torch.ones(50, 1), x, x.roll(1, 0)], dim=1)
     axes = axes_of(x)
-    fit, gain = fit_emphasised(columns, y, axes, begin=1, blocks=2)
-    assert not torch.equal(gain, torch.ones_like(gain))
+    found = fit_emphasised(columns, y, axes, begin=1, blocks=2)
+    assert found.power > 0 and not torch.equal(found.gain, torch.ones_like(found.gain))
     seen = []
-    again, _ = fit_emphasised(
-        columns, y, axes, begin=1, blocks=2, see=lambda c: seen.append(c) or c
-    )
-    gained = next(c for c in seen if torch.equal(c, columns * gain))
-    torch.testing.assert_close(columns @ fit.weight, gained @ again.weight, atol=1e-4, rtol=1e-4)
+    again = fit_emphasised(columns, y, axes, begin=1, blocks=2, see=lambda c: seen.append(c) or c)
+    gained = next(c for c in seen if torch.equal(c, columns * found.gain))
+    said, again_said = columns @ found.fit.weight, gained @ again.fit.weight
+    torch.testing.assert_close(said, again_said, atol=1e-4, rtol=1e-4)
 
 
 def test_a_block_keeps_its_weight_and_others_theirs() -> None:
     """Seen to fail with gains that are not scaled back."""
     x, _ = table(50, slice(0, 4), 0)
     columns = torch.cat([x[:, :3], x, 5 * x.flip(1), x[:, :2]], dim=1)
-    for gain in gains(columns, axes_of(x), begin=3, blocks=2):
+    for power in POWERS:
+        gain = gain_of(columns, axes_of(x), power, begin=3, blocks=2)
         for part in columns.split([3, NUM_AXES, NUM_AXES, 2], dim=1):
             own = gain[: part.shape[1]]
             gain = gain[part.shape[1] :]
@@ -71,5 +70,5 @@ def test_where_nothing_is_tried() -> None:
     """Without features, and with many labels."""
     x, _ = table(MAX_ROWS + 1, slice(0, 4), 0)
     for columns, axes in ((x, axes_of(x)), (x[:50], torch.zeros(0))):
-        (gain,) = gains(columns, axes)
-        assert torch.equal(gain, torch.ones(NUM_AXES))
+        (power,) = powers_for(len(columns), len(axes))
+        assert torch.equal(gain_of(columns, axes, power), torch.ones(NUM_AXES))

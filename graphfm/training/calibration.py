@@ -50,6 +50,7 @@ MAX_NODES = 2048  # in each part: the coverage of a fit then varies by 0.7 point
 # this is far wider, so that 100 nodes mend a head that is off. Without it, 18 nodes of webkb-texas
 # give 0.80 and a test loss of 0.47 in place of 0.38.
 PRIOR_WIDTH = 0.25
+MAX_REFERENCE = 512  # nodes that a cloud of states lies around: of 96 dimensions, shrunk
 MAX_CHOICE = 512  # nodes whose neighbors are predicted too, to choose the smoothing: 2 s
 FEW = 30  # nodes; below, the prior outweighs them, and the log says so
 
@@ -202,7 +203,7 @@ def calibrate(
         true = true_scores(smooth(scores, *around.places, smoothing), y[held]).sort().values
         off_train = states[around.rows]
     _, reference = run_nodes(
-        model, bank, some_of(train, MAX_NODES, seed=seed), Tensor.cpu, **sampling
+        model, bank, some_of(train, MAX_REFERENCE, seed=seed), Tensor.cpu, **sampling
     )
     return Calibration(
         temperature=temperature,

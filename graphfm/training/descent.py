@@ -40,10 +40,9 @@ LR = 3e-4  # 1e-3 and 1e-4 were worse on validation nodes of eight pretraining g
 WARMUP_STEPS = 5
 EVAL_EVERY = 5
 OUT_OF_TIME = "out of time"
-PATIENCE = (
-    2  # evaluations in a row without a better one, then a fit stops: beside a pool of experts
-)
-# ten of ten pretraining graphs stayed with the probe, and each step costs as much as an expert
+# Evaluations in a row without a better one, then a fit stops: beside a pool of experts ten of ten
+# pretraining graphs stayed with the probe, and each step costs as much as an expert.
+PATIENCE = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,8 +11,8 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -22,9 +22,9 @@ POWERS = (0.0, 1.0, 2.0)  # of s_i; 3 is as 2
 MAX_ROWS = 2000  # with more labels no power gained half a point, and each costs a ridge
 
 
-def num_tries(num_rows: int, num_features: int) -> int:
-    """How many powers are tried."""
-    return len(POWERS) if num_features and num_rows <= MAX_ROWS else 1
+def powers_for(num_rows: int, num_features: int) -> tuple[float, ...]:
+    """The powers that are tried."""
+    return POWERS if num_features and num_rows <= MAX_ROWS else POWERS[:1]
 
 
 def axes_of(x: Tensor) -> Tensor:
@@ -32,28 +32,45 @@ def axes_of(x: Tensor) -> Tensor:
     return x.float().square().mean(dim=0).sqrt()
 
 
-def gains(columns: Tensor, axes: Tensor, *, begin: int = 0, blocks: int = 1) -> Iterator[Tensor]:
-    """What to multiply columns by, (P,), for each power: ones first.
+def gain_of(
+    columns: Tensor, axes: Tensor, power: float, *, begin: int = 0, blocks: int = 1
+) -> Tensor:
+    """What to multiply columns by, (P,): ones for power 0.
 
     A block of features keeps its mean square, so that it weighs beside others as before.
 
     Args:
         columns: (n, P) of the nodes that are fitted on.
         axes: (F,) of :func:`axes_of`.
+        power: Of the axes.
         begin: Where the features' blocks of F columns begin.
         blocks: How many of them follow each other.
     """
-    ones = columns.new_ones(columns.shape[1])
-    yield ones
-    squares = columns[:, begin : begin + blocks * len(axes)].square().mean(dim=0)
-    for power in POWERS[1 : num_tries(len(columns), len(axes))]:
-        gain = ones.clone()
-        for block in range(blocks):
-            own = slice(block * len(axes), (block + 1) * len(axes))
-            by = axes**power
-            kept = squares[own].sum() / (by.square() * squares[own]).sum().clamp(min=1e-30)
-            gain[begin + own.start : begin + own.stop] = by * kept.sqrt()
-        yield gain
+    gain = columns.new_ones(columns.shape[1])
+    if power == 0.0:
+        return gain
+    by = axes**power
+    for block in range(blocks):
+        own = slice(begin + block * len(axes), begin + (block + 1) * len(axes))
+        squares = columns[:, own].square().mean(dim=0)
+        kept = squares.sum() / (by.square() * squares).sum().clamp(min=1e-30)
+        gain[own] = by * kept.sqrt()
+    return gain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emphasised:
+    """A ridge on columns with gains.
+
+    Args:
+        fit: Its weight is for columns without gains, but where something else saw them.
+        gain: (P,).
+        power: Whose leave-one-out error was least.
+    """
+
+    fit: RidgeFit
+    gain: Tensor
+    power: float
 
 
 def fit_emphasised(
@@ -63,24 +80,26 @@ def fit_emphasised(
     *,
     begin: int = 0,
     blocks: int = 1,
+    powers: Sequence[float] | None = None,
     see: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[RidgeFit, Tensor]:
-    """The ridge of the power whose leave-one-out error is least, and its gains (P,).
+) -> Emphasised:
+    """The ridge of the power whose leave-one-out error is least.
 
     Args:
         columns: (n, P).
         targets: (n, C).
-        axes: As :func:`gains`.
-        begin: As :func:`gains`.
-        blocks: As :func:`gains`.
-        see: What a ridge reads of columns with their gains; None = the columns themselves, and
-            then the weight that comes back is for columns without gains.
+        axes: As :func:`gain_of`.
+        begin: As :func:`gain_of`.
+        blocks: As :func:`gain_of`.
+        powers: To try; None = those of :func:`powers_for`.
+        see: What a ridge reads of columns with their gains; None = the columns themselves.
     """
-    tried = [
-        (fit_ridge(columns * gain if see is None else see(columns * gain), targets), gain)
-        for gain in gains(columns, axes, begin=begin, blocks=blocks)
-    ]
-    fit, gain = min(tried, key=lambda one: one[0].error)
-    if see is None:
-        fit = replace(fit, weight=gain[:, None] * fit.weight)
-    return fit, gain
+    tried = []
+    for power in powers_for(len(columns), len(axes)) if powers is None else powers:
+        gain = gain_of(columns, axes, power, begin=begin, blocks=blocks)
+        fit = fit_ridge(columns * gain if see is None else see(columns * gain), targets)
+        tried.append(Emphasised(fit=fit, gain=gain, power=power))
+    best = min(tried, key=lambda one: one.fit.error)
+    if see is not None:
+        return best
+    return replace(best, fit=replace(best.fit, weight=best.gain[:, None] * best.fit.weight))

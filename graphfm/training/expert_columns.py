@@ -29,6 +29,7 @@ from graphfm.training.multihop import NUM_HOPS
 
 HOPS = NUM_HOPS + 1  # blocks of features in raw columns
 TREES, KERNEL = "trees", "kernel"
+NARROW = ("features", "smoothed")  # of one block: they choose how much its leading axes count
 READ_LABELS = ("context", TREES)  # where labels are known at all
 # Reaches whose shares are experts by themselves. Without one hop and near the pool gains 0.28
 # +- 0.23 and 0.23 +- 0.20 points on 35 groups of graphs; they stay among the columns of `context`.
@@ -62,8 +63,8 @@ class View:
         known: (N,), -1 = not known.
         degree: (N,).
         axes: Root mean square of each feature column, (F,).
-        scale: What blocks are divided by, gain, centre and length of the kernel's rows, and whether
-            there were labels to read: filled by a fit, given at use.
+        scale: What blocks are divided by, gain, centre and length of the kernel's rows, the power
+            of the axes, and whether there were labels to read: filled by a fit, given at use.
         seed: Of folds and frequencies.
     """
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphfm.training import trees
-from graphfm.training.emphasis import num_tries
+from graphfm.training.emphasis import powers_for
 from graphfm.training.expert_columns import (
     DIFFUSION_STEPS,
+    NARROW,
     NUM_WAVES,
     ROWS,
     TELLING,
@@ -89,7 +90,8 @@ def flops_of_experts(sizes: Sizes) -> int:
     for name, width in widths(sizes).items():
         if name == TREES:
             continue
-        small, tries = min(rows, width), num_tries(rows, sizes.num_features)
+        small = min(rows, width)
+        tries = len(powers_for(rows, sizes.num_features)) if name in NARROW else 1
         # Gram matrix, eigenvectors, left or right vectors; in double precision, at half the pace
         total += tries * 2 * (4 * rows * width * small + 10 * small**3)
         total += 2 * (rows + sizes.num_nodes) * width * sizes.num_classes

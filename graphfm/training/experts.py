@@ -27,8 +27,8 @@ from graphfm.graphs.prepare import PreparedGraph
 from graphfm.graphs.splits import stable_hash
 from graphfm.sampling.batch import some_of
 from graphfm.training import trees
-from graphfm.training.emphasis import fit_emphasised
-from graphfm.training.expert_columns import KERNEL, READ_LABELS, TREES, View
+from graphfm.training.emphasis import Emphasised, fit_emphasised
+from graphfm.training.expert_columns import KERNEL, NARROW, READ_LABELS, TREES, View
 
 log = logging.getLogger(__name__)
 
@@ -197,17 +197,22 @@ def fit_experts(
     said: dict[str, Tensor] = {}
     losses: dict[str, float] = {}
     temperature: dict[str, float] = {}
+    ridges: dict[str, Emphasised] = {}
 
     def hear(name: str, answers: Tensor, on: Tensor) -> None:
         temperature[name], losses[name] = judge_expert(answers[on], known[on])
         said[name] = log_probabilities(answers, temperature[name])
 
     for name in view.fitted_names():
-        most = trees.MAX_ROWS if name == TREES else MAX_FIT_NODES
-        on = some_of(nodes, most, seed=seed)
-        if name == TREES and not (with_trees and trees.can_grow(len(on), num_classes)):
-            continue
-        fits[name], held_out = _fitted(name, view, on, classes)
+        on = some_of(nodes, trees.MAX_ROWS if name == TREES else MAX_FIT_NODES, seed=seed)
+        if name == TREES:
+            if not (with_trees and trees.can_grow(len(on), num_classes)):
+                continue
+            fits[name], held_out = _grown(view, on, classes)
+        else:
+            ridges[name] = _solved(name, view, on, classes, ridges)
+            fit = ridges[name].fit
+            fits[name], held_out = {"weight": fit.weight, "bias": fit.bias}, fit.held_out
         answers = view.answer(name, _answering(name, fits[name], classes))
         answers[on] = held_out
         hear(name, answers, on)
@@ -231,22 +236,31 @@ def fit_experts(
     return experts, torch.cat(list(said.values()), dim=1)
 
 
-def _fitted(
-    name: str, view: View, on: Tensor, classes: Tensor
-) -> tuple[Mapping[str, Tensor], Tensor]:
-    """An expert from its columns on some nodes, and what it says of each without it, (n, C)."""
-    columns, y = view.columns(name, on), view.known[on]
-    if name != TREES:
-        see = view.see if name == KERNEL else None
-        targets = F.one_hot(y, len(classes)).double()
-        fit, gain = fit_emphasised(
-            columns, targets, view.axes, see=see, **view.features_in(name)
-        )  # fmt: skip
-        if name == KERNEL:
-            view.keep(columns, gain)
-        return {"weight": fit.weight, "bias": fit.bias}, fit.held_out
+def _solved(
+    name: str, view: View, on: Tensor, classes: Tensor, before: Mapping[str, Emphasised]
+) -> Emphasised:
+    """A ridge on columns of some nodes; what narrow experts chose before, a wide one has."""
+    narrow = [before[n] for n in NARROW if n in before]
+    powers = None
+    if narrow and name not in NARROW:
+        powers = (min(narrow, key=lambda one: one.fit.error).power,)
+        view.scale["power"] = torch.tensor(powers)
+    columns = view.columns(name, on)
+    targets = F.one_hot(view.known[on], len(classes)).double()
+    see = view.see if name == KERNEL else None
+    found = fit_emphasised(
+        columns, targets, view.axes, powers=powers, see=see, **view.features_in(name)
+    )
+    if name == KERNEL:
+        view.keep(columns, found.gain)
+    return found
+
+
+def _grown(view: View, on: Tensor, classes: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
+    """Boosted trees on some nodes, and what they say of each by folds, (n, C)."""
     place = classes.argsort()  # of each class in the order of coming
-    grown, held_out = trees.grow(columns, place[y], len(classes), seed=view.seed)
+    columns, y = view.columns(TREES, on), place[view.known[on]]
+    grown, held_out = trees.grow(columns, y, len(classes), seed=view.seed)
     return grown, held_out[:, place]
 
 

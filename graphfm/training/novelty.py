@@ -22,6 +22,7 @@ from graphfm.training.corpus import Corpus
 SHRINKAGE = 0.1  # share of the mean variance added to each: states fill few of their D dimensions
 MAX_CLOUD = 4096  # nodes, over all graphs, that a pretraining corpus is described by
 BEYOND = 0.95
+SLACK = 1e-5  # share by which the distance of one node differs between batches and machines
 MIN_CORPUS = 5  # graphs from which on a spread means something
 
 
@@ -75,13 +76,14 @@ class StateCloud:
     def novelty(self, states: Tensor) -> Tensor:
         """Share of held-out nodes that lie nearer, of n + 1: (Q, D) -> (Q,) in [0, 1); NaN if none.
 
-        1 - (1 + number at least as far) / (n + 1).
+        1 - (1 + number at least as far) / (n + 1). A held-out node that is asked for is as far as
+        itself, whatever its distance is rounded to.
         """
         n = len(self.held_out)
         distance = self.distance(states)
         if n == 0:
             return torch.full_like(distance, torch.nan)
-        return torch.searchsorted(self.held_out, distance) / (n + 1)
+        return torch.searchsorted(self.held_out, distance * (1 - SLACK)) / (n + 1)
 
 
 @torch.no_grad()

@@ -107,12 +107,21 @@ def adopt(
     return own.to(bank.device)
 
 
-def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> float:
+def solve_head(
+    model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int, power: float | None = None
+) -> float:
     """Set the head to the ridge on [state, raw features], scaled so that its logits are honest.
 
     How much the state counts beside the raw features, and the ridge's strength, are chosen by
     leave-one-out, and the scale by the cross-entropy of the leave-one-out predictions, so that no
     validation label is needed.
+
+    Args:
+        model: Its head is set.
+        bank: Holds the graph.
+        nodes: (n,) labelled places to learn from.
+        seed: Of neighbors, and of the choice of nodes where there are too many.
+        power: How much the leading axes of features count, as experts chose; None = chosen here.
 
     Returns:
         The weight of the state; 0 = it says nothing that the raw features do not.
@@ -132,15 +141,16 @@ def solve_head(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> 
     columns = torch.cat([states, raw], dim=1)
     axes, blocks = axes_of(bank.x[TARGET]), NUM_HOPS + 1
     begin = columns.shape[1] - blocks * len(axes)
-    even, gain = fit_emphasised(columns, targets, axes, begin=begin, blocks=blocks)
+    powers = None if power is None else (power,)
+    found = fit_emphasised(columns, targets, axes, begin=begin, blocks=blocks, powers=powers)
 
     def weighed(weight: float) -> RidgeFit:
         if weight == 1.0:
-            return even
-        by = gain.clone()
+            return found.fit
+        by = found.gain.clone()
         by[: states.shape[1]] = weight
-        found = fit_ridge(columns * by, targets)
-        return replace(found, weight=by[:, None] * found.weight)
+        other = fit_ridge(columns * by, targets)
+        return replace(other, weight=by[:, None] * other.weight)
 
     fits = {weight: weighed(weight) for weight in weights}
     weight = min(fits, key=lambda w: fits[w].error)
