@@ -101,9 +101,15 @@ def test_what_is_done_is_not_done_again_and_only_receipts_stay(done):
     receipts = list((folder / "out").rglob("run.json"))
     before = {path: path.stat().st_mtime_ns for path in receipts}
     assert len(before) == 6
-    assert CliRunner().invoke(app, args).exit_code == 0
+    again = CliRunner().invoke(app, args)
+    assert again.exit_code == 0 and "several commits" not in again.stderr
     assert {path: path.stat().st_mtime_ns for path in receipts} == before
     assert not list((folder / "out").rglob("*.safetensors"))
+    other = json.loads(receipts[0].read_text(encoding="utf-8"))
+    kept, other["environment"]["commit"] = receipts[0].read_text(encoding="utf-8"), "0123"
+    receipts[0].write_text(json.dumps(other), encoding="utf-8")
+    assert "several commits" in CliRunner().invoke(app, args).stderr
+    receipts[0].write_text(kept, encoding="utf-8")
 
 
 def test_what_was_learned_from_is_not_unseen(tmp_path):

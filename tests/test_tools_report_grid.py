@@ -67,11 +67,11 @@ def plant(config, out: Path, *, keep=lambda cell, steps: True, learned_by_heart:
                 "unique_targets": unique, "datasets": count, "flops": flops, "seconds": 1.0,
                 "loss_end": sum(losses.values()) / count, "accuracy_end": 0.5,
                 "targets_seen_by_dataset": dict.fromkeys(losses, 1),
+                "environment": {"commit": "abc"},
             }  # fmt: skip
             line = {"kind": "eval", "graphs": {k: {"loss": v} for k, v in losses.items()}}
             (folder / "run.json").write_text(json.dumps(receipt))
             (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-            (folder / "env.json").write_text(json.dumps({"commit": "abc"}))
             if steps == config.steps[-1]:
                 each = float(UNSEEN.predict(params, count)[0]) + 0.1 * cell.seed
                 found = [

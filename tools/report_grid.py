@@ -41,10 +41,7 @@ TEXT = ("run", "size", "commit")
 
 def collect(config: GridConfig, grid: Path, out: Path) -> None:
     """Write both tables from the receipts of a grid's folder."""
-    found = []
-    for row in rows(config, grid):
-        env = grid / row["run"] / f"steps{row['steps']}" / "env.json"
-        found.append({**row, "commit": json.loads(env.read_text(encoding="utf-8"))["commit"]})
+    found = list(rows(config, grid))
     if not found:
         raise DataError("GFM701", "no run of the grid has finished", where=str(grid))
     write_csv(out / "local-grid.csv", [_short(row) for row in found])

@@ -43,6 +43,11 @@ def grid(
     found = list(rows(config, out))
     path = out / "grid.csv"
     write_csv(path, found)
+    if len({row["commit"] for row in found}) > 1:
+        note(
+            "These runs are of several commits (column commit): where judging changed between "
+            "them, losses differ for that alone"
+        )
     if as_json:
         show_json({"runs": found, "table": str(path)})
     else:

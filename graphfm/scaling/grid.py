@@ -227,6 +227,7 @@ def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
                 "seconds": receipt["seconds"],
                 "loss": receipt["loss_end"],
                 "accuracy": receipt["accuracy_end"],
+                "commit": receipt["environment"]["commit"],
             }
             if names:
                 row["loss_common"] = sum(last[name] for name in names) / len(names)
