@@ -135,7 +135,7 @@ def test_without_an_exponent_there_is_no_best_use_of_compute() -> None:
     assert "no alpha to speak of, beta 0." in figure.get_suptitle()
     drawn = [line.get_label() for axes in figure.axes for line in axes.lines]
     assert "best use of compute" not in drawn
-    assert "Loss and compute; no best use of compute: no alpha" in panels(found)
+    assert "Loss and compute; no frontier without alpha" in panels(found)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

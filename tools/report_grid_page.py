@@ -90,7 +90,7 @@ def _laws(record: Mapping[str, Any]) -> Iterator[str]:
             if "refused" in one:
                 yield f"| {on} | {data} | {floors} | {_unknown(one['refused'])} | | | | | |"
                 continue
-            cells = [_exponent(one["params"], *pair) for pair in EXPONENTS]
+            cells = [_exponent(one, *pair) for pair in EXPONENTS]
             cells += [_interval(one["params"]["E"])]
             rows = one.get("rows", one.get("runs"))
             yield (
@@ -102,7 +102,8 @@ def _laws(record: Mapping[str, Any]) -> Iterator[str]:
         f"\n95% intervals of {draws['laws']} resamples of cells (size, shares, seed; the lengths "
         f"of one are drawn together), with floors of {draws['mixed']} resamples of cells and "
         "datasets. An exponent whose interval is as wide as itself is not known. *None*: its term "
-        "is zero, the loss falls with nothing of the kind."
+        "is zero, the loss falls with nothing of the kind. *Not told*: no run tells it, or it is "
+        "above 2, a step between the least values."
     )
 
 
@@ -146,9 +147,12 @@ def _can_tell(record: Mapping[str, Any]) -> Iterator[str]:
         yield "No law of the table above carries a warning."
 
 
-def _exponent(params: Mapping[str, Any], name: str, coefficient: str) -> str:
+def _exponent(fitted: Mapping[str, Any], name: str, coefficient: str) -> str:
     """An exponent with its interval; of a term that is zero there is none."""
-    return "none" if params[coefficient]["value"] < NOTHING else _interval(params[name])
+    params = fitted["params"]
+    if params[coefficient]["value"] < NOTHING:
+        return "none"
+    return "not told" if name in fitted["no_power"] else _interval(params[name])
 
 
 def _interval(one: Mapping[str, float | None], form: str = "{:.3f}") -> str:

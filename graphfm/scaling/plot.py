@@ -168,7 +168,7 @@ def _frontier(axes: Any, fit: Fit, flops: Array) -> None:
 def _of_frontier(fit: Fit) -> str:
     """What a title says of the best use of compute."""
     if fit.no_power:
-        return f"; no best use of compute: no {', '.join(fit.no_power)}"
+        return f"; no frontier without {', '.join(fit.no_power)}"
     return "; frontier without repeats" if "unique" in fit.law.axes else ""
 
 
