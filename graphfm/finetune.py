@@ -168,7 +168,7 @@ def finetune(
     device = model.device
     fit_nodes, held_nodes = _val_nodes(prepared, val_mask, seed)
     num_val = len(fit_nodes) + len(held_nodes)
-    sizes = sizes_of(prepared, model, num_train=len(nodes), num_val=num_val)
+    sizes = sizes_of(prepared, model, num_train=len(nodes), num_val=num_val, pool=pool)
     check_memory(sizes, model, device, ensemble=ensemble, where=prepared.name)
     bank = bank_of(prepared, device)
     experts = None

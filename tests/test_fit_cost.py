@@ -56,10 +56,11 @@ def base(model: GraphFM) -> Sizes:
 
 
 def test_what_has_none_costs_nothing(base: Sizes, model: GraphFM) -> None:
-    """Numbers, several labels, and a graph that is too large."""
+    """Numbers, several labels, a fit without a pool, and a graph that is too large."""
+    assert not has_experts(sizes_of(synthetic("one"), model, num_train=60, pool=False))
     most = MAX_SAID // (MOST * base.num_classes)
     assert has_experts(replace(base, num_nodes=most))
-    number = replace(base, classify=False)
+    number = replace(base, pool=False)
     for sizes in (number, replace(base, num_nodes=most + 1)):
         assert not has_experts(sizes) and memory_of_experts(sizes) == (0, {})
     how = {"depths": DEPTHS[:1], "max_steps": 0}

@@ -180,6 +180,7 @@ def _own_flops(graph: Graph, prepared: PreparedGraph, model: GraphFM, fitted: Fi
         model,
         num_train=int((graph.train_mask & graph.labelled).sum()),
         num_val=int((val & graph.labelled).sum()),
+        pool=fitted.experts is not None,
     )
     probe = flops_of(sizes, model, DEPTHS[:1], max_steps=0)
     deeper = [t for t in fitted.tried if t.depth != DEPTHS[0]]

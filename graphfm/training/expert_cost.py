@@ -38,8 +38,8 @@ READ_SECONDS = 6e-8  # of a row in one tree
 
 
 def has_experts(sizes: Sizes) -> bool:
-    """Whether a fit has experts: not for numbers or several labels, nor on too large a graph."""
-    return sizes.classify and not too_large(sizes.num_nodes, sizes.num_classes)
+    """Whether a fit has experts: where they were asked for, and not on too large a graph."""
+    return sizes.pool and not too_large(sizes.num_nodes, sizes.num_classes)
 
 
 def widths(sizes: Sizes) -> dict[str, int]:

@@ -52,7 +52,7 @@ class Sizes:
         num_train: Labelled training nodes.
         num_val: Labelled validation nodes.
         prepared: Whether features and encodings are in memory already.
-        classify: Whether a node has one class of several: such a fit has experts.
+        pool: Whether experts answer too, as where a node has one class of several.
         with_trees: Whether trees are among them, which a fit at depth ``probe`` leaves out.
     """
 
@@ -64,7 +64,7 @@ class Sizes:
     num_train: int
     num_val: int = 0
     prepared: bool = True
-    classify: bool = True
+    pool: bool = True
     with_trees: bool = True
 
     @property
@@ -79,9 +79,10 @@ def sizes_of(
     *,
     num_train: int,
     num_val: int = 0,
+    pool: bool = True,
     with_trees: bool = True,
 ) -> Sizes:
-    """Of a graph, prepared or yet to be."""
+    """Of a graph, prepared or yet to be, that is fitted with or without a pool of experts."""
     return Sizes(
         num_nodes=graph.num_nodes,
         num_edges=len(graph.col),
@@ -92,7 +93,7 @@ def sizes_of(
         num_train=num_train,
         num_val=num_val,
         prepared=isinstance(graph, PreparedGraph),
-        classify=graph.task.kind == "classify",
+        pool=pool and graph.task.kind == "classify",
         with_trees=with_trees,
     )
 
