@@ -81,7 +81,7 @@ def test_time_that_ran_before_counts(model: GraphFM, graph: Graph) -> None:
 
 
 def test_without_a_limit_nothing_is_cut(model: GraphFM, graph: Graph) -> None:
-    own = fitted(model, graph, max_steps=3)
+    own = fitted(model, graph, max_steps=3, pool=False)
     assert own.cut_short == [] and len(own.tried) == 3
     own = fitted(model, graph, tune="adapter", max_steps=3, ensemble=2)
     assert own.cut_short == [] and own.members == 2

@@ -2,7 +2,8 @@
 
 The probe first. Then depths that learn by gradient, each from the probe, where there are labels
 enough to learn from and to tell by. The deepest is not the best by being tried: it has to be better
-on validation nodes by more than chance.
+on validation nodes by more than chance. Beside a pool of experts the next depth is tried only where
+the one before was better.
 
 Shapes:
     V  validation nodes
