@@ -169,49 +169,73 @@ def draw_axes(rows: Sequence[Row], out: Path) -> None:
     """Loss over length for each share of the nodes; loss on unseen graphs over what grows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     rows = best_so_far(rows)
     figure = Figure(figsize=(17, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = [["corpus", *(f"{on} {x}" for x in GROWS)] for on in NEVER_SEEN]
-    panels = figure.subplot_mosaic(grid)
-    whole = [row for row in rows if row["graph_share"] == 1.0]
-    shares = sorted({row["node_share"] for row in whole}, reverse=True)
-    styles = {share: STYLES[min(i, len(STYLES) - 1)] for i, share in enumerate(shares)}
-    sizes = [r["size"] for r in sorted(rows, key=lambda row: row["params"])]
-    colors, by_nodes = _colors(list(dict.fromkeys(sizes))), _colors(shares, "plasma")
-    for size, color in colors.items():
-        for share, style in styles.items():
-            part = [r for r in whole if r["size"] == size and r["node_share"] == share]
-            _line(panels["corpus"], part, "targets", "loss", color, style)
-    by_size = [Line2D([], [], color=color, label=size) for size, color in colors.items()]
-    by_share = [
-        [Line2D([], [], color=color, linestyle=styles[share], label=f"{share:g} of the nodes")
-         for share, color in drawn.items()]
-        for drawn in (dict.fromkeys(shares, "gray"), by_nodes)
-    ]  # fmt: skip
-    _finish(panels["corpus"], whole, "targets", by_size + by_share[0])
-    panels["corpus"].set(title="Corpus: loss at each length", xlabel="targets seen",
-                         ylabel="validation loss / log C")  # fmt: skip
+    panels = figure.subplot_mosaic([["corpus", *(f"{on} {x}" for x in GROWS)] for on in NEVER_SEEN])
+    sizes = [row["size"] for row in sorted(rows, key=lambda row: row["params"])]
+    colors = _colors(list(dict.fromkeys(sizes)))
+    _draw_lengths(panels["corpus"], rows, colors)
     for on in NEVER_SEEN:
         judged = _from_seed_mean(longest(rows), f"loss_{on}")
-        all_graphs = [r for r in judged if r["graph_share"] == 1.0]
-        all_nodes = [r for r in judged if r["node_share"] == 1.0]
-        for share, color in by_nodes.items():
-            part = [r for r in all_graphs if r["node_share"] == share]
-            _line(panels[f"{on} params"], part, "params", "off", color, styles[share])
-        for size, color in colors.items():
-            for x, some in (("unique", all_graphs), ("datasets", all_nodes)):
-                part = [r for r in some if r["size"] == size]
-                _line(panels[f"{on} {x}"], part, x, "off", color)
         for x, title in GROWS.items():
             panel = panels[f"{on} {x}"]
-            _finish(panel, judged, x, by_share[1] if x == "params" else by_size)
+            _draw_growth(panel, judged, x, colors)
             panel.axhline(0, color="black", linewidth=0.8)
             panel.set(xlabel=title, ylabel="loss against its seed's mean, %",
                       title=f"Unseen graphs, {ON[on]}")  # fmt: skip
     figure.savefig(out, dpi=100, format=out.suffix[1:])
+
+
+def _draw_lengths(panel: Any, rows: Sequence[Row], colors: Mapping[str, Any]) -> None:
+    """Loss on the corpus: a colour for each size, a style for each share of the nodes."""
+    rows = [row for row in rows if row["graph_share"] == 1.0]
+    styles = _styles(rows)
+    for size, color in colors.items():
+        for share, style in styles.items():
+            part = [r for r in rows if r["size"] == size and r["node_share"] == share]
+            _line(panel, part, "targets", "loss", color, style)
+    by_share = [_key(f"{share:g} of the nodes", "gray", style) for share, style in styles.items()]
+    _finish(panel, rows, "targets", [*(_key(s, c) for s, c in colors.items()), *by_share])
+    panel.set(title="Corpus: loss at each length", xlabel="targets seen",
+              ylabel="validation loss / log C")  # fmt: skip
+
+
+def _draw_growth(panel: Any, rows: Sequence[Row], x: str, colors: Mapping[str, Any]) -> None:
+    """Loss on unseen graphs over one axis: a line for each size, over size for each share."""
+    part = "node_share" if x == "datasets" else "graph_share"
+    whole = [row for row in rows if row[part] == 1.0]
+    if x == "params":
+        styles = _styles(whole)
+        shades = _colors(list(styles), "plasma")
+        for share, style in styles.items():
+            _line(
+                panel,
+                [r for r in whole if r["node_share"] == share],
+                x,
+                "off",
+                shades[share],
+                style,
+            )
+        keys = [_key(f"{s:g} of the nodes", shades[s], style) for s, style in styles.items()]
+    else:
+        for size, color in colors.items():
+            _line(panel, [r for r in whole if r["size"] == size], x, "off", color)
+        keys = [_key(size, color) for size, color in colors.items()]
+    _finish(panel, rows, x, keys)
+
+
+def _styles(rows: Sequence[Row]) -> dict[float, Any]:
+    """A style for each share of the nodes."""
+    shares = sorted({row["node_share"] for row in rows}, reverse=True)
+    return {share: STYLES[min(i, len(STYLES) - 1)] for i, share in enumerate(shares)}
+
+
+def _key(label: str, color: Any, style: Any = "-") -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=color, linestyle=style, label=label)
 
 
 def _finish(panel: Any, rows: Sequence[Row], x: str, handles: Sequence[Any]) -> None:
