@@ -318,8 +318,7 @@ class _Fit:
             rng = torch.Generator().manual_seed(seed)
             signs = torch.randint(0, 2, (self.prepared.num_features,), generator=rng) * 2.0 - 1
             own.adapter(TARGET).flip(signs.to(self.bank.device))
-        chosen = None if self.experts is None else self.experts.scale.get("power")
-        power = None if chosen is None else float(chosen)
+        power = None if self.experts is None else self.experts.power
         weight = solve_head(own, self.bank, self.nodes, seed=seed, power=power)
         self._weigh(own, seed)
         return own, weight

@@ -75,8 +75,7 @@ def test_held_out_answers_are_those_of_a_refit_without_the_node(
     x, by = columns_of(graph, name), float(experts.temperature[place])
     targets = F.one_hot(graph.y[nodes], C).double()
     blocks = 2 if name == "diffused" else 1
-    power = float(experts.scale["power"])
-    powers = None if name in NARROW else (power,)
+    powers = None if name in NARROW else (experts.power,)
     found = fit_emphasised(x[nodes], targets, axes_of(graph.x), blocks=blocks, powers=powers)
     x, lam = x * found.gain, found.fit.lam
     kept = x[nodes] - x[nodes].mean(dim=0)

@@ -19,7 +19,7 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.scaling.fit import fit
-from graphfm.scaling.fitted import Fit, Interval, finite, no_power
+from graphfm.scaling.fitted import Fit, Interval, finite
 from graphfm.scaling.mixed import MixedFit, fit_mixed
 from graphfm.scaling.runs import Runs
 
@@ -221,7 +221,7 @@ def fit_record(one: Fit | MixedFit | str) -> dict[str, Any]:
         "params": {k: asdict(v) for k, v in one.params.items()},
         "exponents": {k: asdict(v) for k, v in one.exponents.items()},
         "condition": one.condition,
-        "no_power": sorted(one.no_power if isinstance(one, Fit) else no_power(one.law, one.params)),
+        "no_power": list(one.no_power),
         # Where the data are nodes or graphs, nobody asks for the best use of compute.
         "warnings": [text for text in one.warnings if "FLOPs" not in text],
     }

@@ -204,20 +204,14 @@ def _draw_lengths(panel: Any, rows: Sequence[Row], colors: Mapping[str, Any]) ->
 
 def _draw_growth(panel: Any, rows: Sequence[Row], x: str, colors: Mapping[str, Any]) -> None:
     """Loss on unseen graphs over one axis: a line for each size, over size for each share."""
-    part = "node_share" if x == "datasets" else "graph_share"
-    whole = [row for row in rows if row[part] == 1.0]
+    other = "node_share" if x == "datasets" else "graph_share"
+    whole = [row for row in rows if row[other] == 1.0]
     if x == "params":
         styles = _styles(whole)
         shades = _colors(list(styles), "plasma")
         for share, style in styles.items():
-            _line(
-                panel,
-                [r for r in whole if r["node_share"] == share],
-                x,
-                "off",
-                shades[share],
-                style,
-            )
+            part = [r for r in whole if r["node_share"] == share]
+            _line(panel, part, x, "off", shades[share], style)
         keys = [_key(f"{s:g} of the nodes", shades[s], style) for s, style in styles.items()]
     else:
         for size, color in colors.items():

@@ -118,14 +118,14 @@ def answer(
             where=graph.name,
             fix="give a val_mask, or trials=0 for the default settings",
         )
-    wanted = max(1, trials) if peer.space else 1
-    draws = _draws(peer, np.random.default_rng([seed, zlib.crc32(kind.encode())]))
-    searched = wanted > 1 or settings is not None
-    if settings is not None:
+    if settings is None:
+        wanted = max(1, trials) if peer.space else 1
+        draws = _draws(peer, np.random.default_rng([seed, zlib.crc32(kind.encode())]))
+    else:
         wanted, draws = 1, iter([settings])
     # Seconds of the processor: what else the machine does takes no trial from a search.
     deadline = math.inf
-    if searched and max_seconds is not None:
+    if (wanted > 1 or settings is not None) and max_seconds is not None:
         deadline = time.process_time() + max_seconds
     best: Answer | None = None
     best_score = (-math.inf, -math.inf)

@@ -144,8 +144,8 @@ def optimal(
     parts = {name: _first(getattr(best, name)) for name in ("params", "targets", "loss")}
     reach = float(found.reach(parts["params"]["value"], parts["targets"]["value"])[0])
     if as_json:
-        far = {"times_largest_compute": reach, "no_power": list(found.no_power)}
-        show_json({"law": found.law.name, **parts, **far})
+        facts = {"times_largest_compute": reach, "no_power": list(found.no_power)}
+        show_json({"law": found.law.name, **parts, **facts})
         return
     show(pairs({name: _interval(part) for name, part in parts.items()}))
     if found.no_power:

@@ -22,7 +22,14 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.scaling import identify
-from graphfm.scaling.fitted import Interval, finite, hardly_known, interval, not_determined
+from graphfm.scaling.fitted import (
+    Interval,
+    finite,
+    hardly_known,
+    interval,
+    no_power,
+    not_determined,
+)
 from graphfm.scaling.laws import LAWS, Array, Law
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import nonnegative
@@ -46,6 +53,7 @@ class MixedFit:
         spread: Standard deviation of the floors, in units of the loss.
         noise: Of a run on a dataset, the same.
         condition: Of the design; see :mod:`graphfm.scaling.identify`.
+        no_power: Exponents that say nothing, as of a :class:`Fit`.
         warnings: What a reader should know.
         num_rows: Rows that were fitted.
     """
@@ -57,6 +65,7 @@ class MixedFit:
     spread: Interval
     noise: Interval
     condition: float
+    no_power: tuple[str, ...]
     warnings: tuple[str, ...]
     num_rows: int
 
@@ -261,5 +270,6 @@ def _report(
         floors={str(k): float(law.values["E"] + u) for k, u in zip(names, best[3], strict=True)},
         spread=interval(spread(best), [spread(one) for one in drawn]),
         noise=interval(float(np.sqrt(best[2])), [float(np.sqrt(one[2])) for one in drawn]),
-        condition=bad, warnings=tuple(said), num_rows=len(table.loss),
+        condition=bad, no_power=no_power(law, params, unseen), warnings=tuple(said),
+        num_rows=len(table.loss),
     )  # fmt: skip

@@ -70,6 +70,11 @@ class Experts:
     num_classes: int
     seed: int
 
+    @property
+    def power(self) -> float | None:
+        """Of the axes of features, as the narrow experts chose it; None without features."""
+        return float(self.scale["power"]) if "power" in self.scale else None
+
     def config(self) -> dict[str, Any]:
         """The plain values, for a checkpoint."""
         plain = {"best": self.best, "num_classes": self.num_classes, "seed": self.seed}
