@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -124,6 +125,10 @@ class World:
         """Leave; harmless if it was left before, or never joined."""
         if self.size > 1 and not self.borrowed and dist.is_initialized():
             dist.destroy_process_group()
+            # gloo's threads live on (DistributedDataParallel keeps the group), and one that drops
+            # the tensors of the last sum after Python began to end aborts the process: on a busy
+            # machine 5 of 12 times, and 0 of 15 with this pause.
+            time.sleep(0.2)
 
 
 def join_world(device: torch.device | str = "cpu") -> World:
