@@ -7,8 +7,9 @@ protocol of their repository (LUOyk1999/tunedGNN, medium_graph, commit 70e9af7):
 no early stop, the epoch that is best on validation nodes, mean and deviation over runs on one
 split. Planetoid: raw features, 20 nodes a class, 500 for validation, 1,000 for test, drawn by
 torch with seed 123: the same nodes here. (This is not Planetoid's own split; ``--split public``
-takes that.) Amazon and coauthor: rows that add up to 1, 60/20/20 from a file that they do not
-publish; here a split of seed 0. Each run leaves a JSON file in ``--out``, and is not done again.
+takes that, and ``--split 7`` draws by seed 7: what a draw of nodes is worth.) Amazon and coauthor:
+rows that add up to 1, 60/20/20 from a file that they do not publish; here a split of seed 0. Each
+run leaves a JSON file in ``--out``, and is not done again.
 """
 
 from __future__ import annotations
@@ -125,12 +126,13 @@ def split(graph: Graph, kind: str) -> tuple[Tensor, Tensor, Tensor]:
     """Train, validation and test nodes, each (N,) bool."""
     assert graph.y is not None
     if not graph.name.startswith("planetoid"):
-        return stratified_split(graph.y, (0.6, 0.2, 0.2), seed=0, ids=graph.ids())
+        seed = int(kind) if kind.isdigit() else 0
+        return stratified_split(graph.y, (0.6, 0.2, 0.2), seed=seed, ids=graph.ids())
     if kind == "public":
         assert graph.train_mask is not None and graph.val_mask is not None
         assert graph.test_mask is not None
         return graph.train_mask, graph.val_mask, graph.test_mask
-    rng = torch.Generator().manual_seed(123)
+    rng = torch.Generator().manual_seed(int(kind) if kind.isdigit() else 123)
     train, rest = [], []
     for c in range(graph.num_classes):
         nodes = (graph.y == c).nonzero().flatten()
@@ -198,8 +200,12 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=int, default=5, help="trainings of a cell; theirs are 5 or 3"
     )
-    parser.add_argument("--split", choices=("luo", "public"), default="luo", help="of planetoid")
+    parser.add_argument(
+        "--split", default="luo", help="luo, public (of planetoid), or the seed of another draw"
+    )
     args = parser.parse_args()
+    if args.split not in ("luo", "public") and not args.split.isdigit():
+        parser.error(f"--split is luo, public or a whole number, not {args.split}")
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.graphs:
