@@ -113,6 +113,7 @@ def _scores(about: Mapping[str, Any]) -> list[str]:
         return []
     parts = ["## Scores", f"On graphs it has not seen, by `graphfm benchmark {scores['suite']}`"]
     parts[-1] += f" at commit {', '.join(scores['commits'])}." if scores.get("commits") else "."
+    parts[-1] += " `-random`: the same with random weights; `-tuned`: searched settings."
     for table in scores["tables"]:
         parts += [f"{table['title']}:", _table(table["columns"], table["rows"])]
     return parts

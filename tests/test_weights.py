@@ -148,7 +148,10 @@ def test_what_says_too_little_or_weighs_too_much_does_not_ship(
 def test_scores_come_from_a_whole_benchmark_only(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of ranks, for each split. Seen to fail with the scores left out of the card."""
+    """In the order of ranks, for each split; at once, or later without the run.
+
+    Seen to fail with the scores left out of the card, and with the run's figures read again.
+    """
     standing = {
         name: {"rank": rank, "rank_interval": [1, 3], "elo": 1000, "elo_interval": [900, 1100]}
         for name, rank in (("gcn", 2.25), ("probe", 1.75))
@@ -166,6 +169,11 @@ def test_scores_come_from_a_whole_benchmark_only(
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     first = card.index("| probe | 1.75 (1.00 to 3.00) | 1000 (900 to 1100) |")
     assert card.index("abc123") < first < card.index("| gcn | 2.25")
+    # What was exported before gets scores, and nothing else changes.
+    tool.export(run, tmp_path / "before", name="x")
+    tool.export(tmp_path / "before", tmp_path / "after", name="x", scores=given)
+    for name in ("README.md", "config.json", "model.safetensors", "novelty.safetensors"):
+        assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     for wrong, why in (({**table, "cells": {"failed": 1}}, "not whole"), ({}, "no table.json")):
         given.write_text(json.dumps(wrong))
         with pytest.raises(tool.CannotShip, match=why):

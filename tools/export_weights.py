@@ -5,7 +5,8 @@
 Trunk and universal adapter in float16, what tells an unseen graph from the corpus, and a model card
 with corpus, licences, audit and receipt. Adapters, heads and optimizer stay behind. A corpus that
 overlaps with an evaluation graph is refused, by what the catalog says and by the data that is here.
-``--scores`` takes the table.json of ``graphfm benchmark``; without it the card holds no score.
+``--scores`` takes the table.json of ``graphfm benchmark``; without it the card holds no score. What
+was exported before can be given in place of a run: its card gets scores, and keeps the rest.
 Outside graphfm/weights the tensors may be of any size.
 """
 
@@ -90,16 +91,20 @@ def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> 
     licenses: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
         licenses[entry.license].append(entry.id)
-    run = path.parent.parent
+    if "precision" not in model.about:  # else exported before, and the run is elsewhere
+        run = path.parent.parent
+        receipt = _json(run / "run.json")
+        model.about |= {
+            "receipt": {k: v for k, v in receipt.items() if k in KEPT_OF_RECEIPT},
+            "curve": curve(run / "metrics.jsonl", model.about.get("step", 0)),
+            "rounding": f"{rounding(model, halves):.1e} of its length",
+        }
     model.about |= {
         "name": name,
         "precision": "float16",
         **audited,
         "licenses": dict(sorted(licenses.items())),
         "personal": [entry.id for entry in entries if entry.personal],
-        "receipt": {k: v for k, v in _json(run / "run.json").items() if k in KEPT_OF_RECEIPT},
-        "curve": curve(run / "metrics.jsonl", model.about.get("step", 0)),
-        "rounding": f"{rounding(model, halves):.1e} of its length",
         "scores": None if scores is None else scores_of(_json(scores)),
     }
     save_pretrained(model, out, weights=halves)
