@@ -171,7 +171,8 @@ def test_scores_come_from_a_whole_benchmark_only(
     assert card.index("abc123") < first < card.index("| gcn | 2.25")
     # What was exported before gets scores, and nothing else changes.
     tool.export(run, tmp_path / "before", name="x")
-    tool.export(tmp_path / "before", tmp_path / "after", name="x", scores=given)
+    tool.export(tmp_path / "before", tmp_path / "with", name="x", scores=given)
+    tool.export(tmp_path / "with", tmp_path / "after", name="x")
     for name in ("README.md", "config.json", "model.safetensors", "novelty.safetensors"):
         assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     for wrong, why in (({**table, "cells": {"failed": 1}}, "not whole"), ({}, "no table.json")):

@@ -44,7 +44,7 @@ from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import stratified_split
 
 PLANETOID = {"epochs": 500}
-PLAIN = ("planetoid-cora", "planetoid-pubmed")
+THEIR_SEED = 123  # of the draw of planetoid's nodes
 LAYERED = {"norm": "layer"}
 BATCHED = {"norm": "batch"}
 RESIDUAL = {"residual": True}
@@ -99,6 +99,11 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
 }
 
 
+def is_planetoid(name: str) -> bool:
+    """Whether they take raw features and draw nodes by class."""
+    return name.startswith("planetoid")
+
+
 class LuoTask(Task):
     """A task whose features are scaled as they are there."""
 
@@ -107,7 +112,7 @@ class LuoTask(Task):
         """(N, F): raw for planetoid, else rows that add up to 1."""
         x = self.graph.x
         raw = sparse.csr_array(x.numpy() if isinstance(x, Tensor) else x, dtype=np.float32)
-        if not self.graph.name.startswith("planetoid"):
+        if not is_planetoid(self.graph.name):
             total = np.asarray(raw.sum(axis=1)).ravel()
             raw = sparse.csr_array(sparse.diags_array(1 / np.maximum(total, 1)) @ raw)
         dense = raw.nnz > MAX_SPARSE_DENSITY * raw.shape[0] * raw.shape[1]
@@ -129,16 +134,17 @@ class LuoTask(Task):
 
 
 def split(graph: Graph, kind: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Train, validation and test nodes, each (N,) bool."""
+    """Train, validation and test nodes, each (N,) bool; the draw is theirs, or that of a seed."""
     assert graph.y is not None
-    if not graph.name.startswith("planetoid"):
-        seed = int(kind) if kind.isdigit() else 0
+    seed = int(kind) if kind.isdigit() else None
+    if not is_planetoid(graph.name):
+        seed = 0 if seed is None else seed
         return stratified_split(graph.y, (0.6, 0.2, 0.2), seed=seed, ids=graph.ids())
     if kind == "public":
         assert graph.train_mask is not None and graph.val_mask is not None
         assert graph.test_mask is not None
         return graph.train_mask, graph.val_mask, graph.test_mask
-    rng = torch.Generator().manual_seed(int(kind) if kind.isdigit() else 123)
+    rng = torch.Generator().manual_seed(THEIR_SEED if seed is None else seed)
     train, rest = [], []
     for c in range(graph.num_classes):
         nodes = (graph.y == c).nonzero().flatten()
@@ -176,10 +182,9 @@ class Plain(nn.Module):
         return self.head(x)
 
 
-def plain(graph: Graph, model: str, seed: int, parts: tuple[Tensor, ...]) -> Tensor:
-    """Logits of the best epoch by a plain loop: what our baselines are not needed for."""
+def plain(graph: Graph, model: str, seed: int, train: Tensor, val: Tensor) -> Tensor:
+    """Logits of the best epoch, (N, C), by a loop that calls nothing of our baselines."""
     assert graph.x is not None and graph.y is not None
-    train, val, _ = parts
     settings = SETTINGS[graph.name][model]
     x = graph.x.float() if isinstance(graph.x, Tensor) else torch.tensor(graph.x.toarray()).float()
     edges = add_self_loops(remove_self_loops(to_undirected(graph.edge_index))[0])[0]
@@ -203,14 +208,14 @@ def plain(graph: Graph, model: str, seed: int, parts: tuple[Tensor, ...]) -> Ten
     return kept
 
 
-def run(name: str, model: str, seed: int, kind: str) -> dict[str, Any]:
+def run(name: str, model: str, seed: int, kind: str, *, is_plain: bool) -> dict[str, Any]:
     """One training: the receipt of a cell."""
     graph = Catalog.read().load(name)
-    train, val, test = split(graph, kind.removesuffix("-plain"))
+    train, val, test = split(graph, kind)
     settings = SETTINGS[name][model]
     began, cpu = time.perf_counter(), time.process_time()
-    if kind.endswith("-plain"):
-        proba = plain(graph, model, seed, (train, val, test)).numpy()
+    if is_plain:
+        proba = plain(graph, model, seed, train, val).numpy()
     else:
         task = LuoTask.of(graph, train, val)
         proba = PEERS[model].fit(task, settings, seed=seed, deadline=math.inf)
@@ -220,13 +225,18 @@ def run(name: str, model: str, seed: int, kind: str) -> dict[str, Any]:
         "graph": name,
         "model": model,
         "seed": seed,
-        "split": kind,
+        "split": label(kind, is_plain),
         "settings": {k: v for k, v in settings.items() if v != math.inf},
         "test": 100 * float(right[test.numpy()].mean()),
         "val": 100 * float(right[val.numpy()].mean()),
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,
     }
+
+
+def label(kind: str, is_plain: bool) -> str:
+    """What runs go by, in names of receipts and in the table."""
+    return f"{kind}-plain" if is_plain else kind
 
 
 def summary(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -265,20 +275,19 @@ def main() -> None:
         "--plain", action="store_true", help="of planetoid: PyG's layers in a plain loop, not ours"
     )
     args = parser.parse_args()
-    if args.plain and not all(name in PLAIN for name in args.graphs):
-        parser.error(f"--plain is for {', '.join(PLAIN)}")
+    if args.plain and not all(map(is_planetoid, args.graphs)):
+        parser.error("--plain is for planetoid: name --graphs")
     if args.split not in ("luo", "public") and not args.split.isdigit():
         parser.error(f"--split is luo, public or a whole number, not {args.split}")
-    kind = f"{args.split}-plain" if args.plain else args.split
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.graphs:
         for model in args.models:
             for seed in range(args.runs):
-                receipt = args.out / f"{name}-{kind}-{model}-{seed}.json"
+                receipt = args.out / f"{name}-{label(args.split, args.plain)}-{model}-{seed}.json"
                 if receipt.is_file():
                     continue
-                cell = run(name, model, seed, kind)
+                cell = run(name, model, seed, args.split, is_plain=args.plain)
                 print(
                     f"{name} {model} {seed}: {cell['test']:.2f}, {cell['seconds']:.0f} s",
                     flush=True,

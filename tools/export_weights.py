@@ -5,8 +5,8 @@
 Trunk and universal adapter in float16, what tells an unseen graph from the corpus, and a model card
 with corpus, licences, audit and receipt. Adapters, heads and optimizer stay behind. A corpus that
 overlaps with an evaluation graph is refused, by what the catalog says and by the data that is here.
-``--scores`` takes the table.json of ``graphfm benchmark``; without it the card holds no score. What
-was exported before can be given in place of a run: its card gets scores, and keeps the rest.
+``--scores`` takes the table.json of ``graphfm benchmark``; without it a run's card holds no score.
+What was exported before can be given in place of a run: its card gets scores, and keeps the rest.
 Outside graphfm/weights the tensors may be of any size.
 """
 
@@ -105,7 +105,8 @@ def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> 
         **audited,
         "licenses": dict(sorted(licenses.items())),
         "personal": [entry.id for entry in entries if entry.personal],
-        "scores": None if scores is None else scores_of(_json(scores)),
+        # Exported again without new scores, the card keeps those it has.
+        "scores": model.about.get("scores") if scores is None else scores_of(_json(scores)),
     }
     save_pretrained(model, out, weights=halves)
     return {
