@@ -139,7 +139,13 @@ class LuoTask(Task):
 
 
 def split(graph: Graph, kind: str, files: Path | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Train, validation and test nodes, each (N,) bool; the draw is theirs, or that of a seed."""
+    """Train, validation and test nodes, each (N,) bool.
+
+    Args:
+        graph: One of :data:`SETTINGS`.
+        kind: ``luo`` (their draw; of seed 0 where they have a file), ``public``, or a seed.
+        files: Folder of their split files, which then decide.
+    """
     assert graph.y is not None
     if files is not None:
         with np.load(files / THEIR_FILES[graph.name]) as file:
@@ -329,7 +335,7 @@ def main() -> None:
     print(table([_line(row) for row in rows], head=HEAD))
 
 
-HEAD = ["graph", "split", "model", "runs", "ours", "theirs", "apart", "in std", "CPU s"]
+HEAD = ["graph", "split", "model", "runs", "here", "theirs", "apart", "in std", "CPU s"]
 
 
 def _line(row: dict[str, Any]) -> list[str]:
