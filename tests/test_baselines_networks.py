@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch_geometric.nn import APPNP, GATConv, GCN2Conv, SAGEConv
+from torch.nn import Linear
+from torch_geometric.nn import APPNP, GATConv, GCN2Conv, GCNConv, SAGEConv
 from torch_geometric.nn.models import CorrectAndSmooth
 
 from graphfm.baselines import correct_and_smooth, gcnii, gprgnn, nagphormer
-from graphfm.baselines.classic import KIPF, Stack
+from graphfm.baselines.classic import KINDS, KIPF, Stack
 from graphfm.baselines.task import Task
 from tests.test_baselines import blocks, thirds
 
@@ -40,7 +41,7 @@ def test_sage_is_the_sage_of_pyg(task):
         of_mean, of_self = model.maps[0].weight.chunk(2, dim=1)
         layer.lin_l.weight.copy_(of_mean.T)
         layer.lin_r.weight.copy_(of_self.T)
-        layer.lin_l.bias.zero_()
+        layer.lin_l.bias.copy_(model.bias[0])
     theirs = layer(task.inputs.x, task.graph.edge_index)
     same_gradients(model(EVERY, None), theirs, [(model.bias[0], layer.lin_l.bias)])
     of_mean, of_self = model.maps[0].weight.grad.chunk(2, dim=1)
@@ -67,6 +68,26 @@ def test_gat_is_the_gat_of_pyg(task, heads):
     same_gradients(model(EVERY, None), theirs, pairs)
     weight = model.maps[0].weight.grad.T
     torch.testing.assert_close(weight, layer.lin.weight.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("residual", (False, True))
+@pytest.mark.parametrize("kind", KINDS)
+def test_biases_begin_as_those_of_pyg(task, kind, residual):
+    """As wide as those of the linear maps that PyG has there. Seen to fail with all zero."""
+    width = 4096
+    settings = {**KIPF, "depth": 1, "head": True, "width": width, "residual": residual}
+    num_features = task.inputs.shape[1]
+    theirs = {
+        "mlp": Linear(num_features, width).bias,
+        "gcn": GCNConv(num_features, width).bias,
+        "sage": SAGEConv(num_features, width).lin_l.bias,
+        "gat": GATConv(num_features, width).bias,
+    }[kind].abs()
+    if residual and kind in ("gcn", "gat"):
+        theirs = theirs + Linear(num_features, width).bias.abs()
+    (ours,) = (bias.abs() for bias in Stack(kind, task, settings).bias)
+    torch.testing.assert_close(ours.max(), theirs.max(), atol=0, rtol=0.01)
+    torch.testing.assert_close(ours.mean(), theirs.mean(), atol=0, rtol=0.05)
 
 
 def test_gat_holds_with_scores_far_apart(task):

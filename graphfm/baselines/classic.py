@@ -79,6 +79,7 @@ class Stack(Network):
         maps: list[nn.Module] = []
         convs: list[nn.Module] = []
         norms: list[nn.Module] = []
+        biases: list[Tensor] = []
         fan_in = task.inputs.shape[1]
         for i, out in enumerate(widths):
             weight = _weight(kind, fan_in, out, self.parts)
@@ -90,10 +91,11 @@ class Stack(Network):
             last = i == depth - 1 and not settings["head"]
             convs.append(convolution(kind, out, task, heads=1 if last else settings["heads"]))
             norms.append(_norm("none" if last else settings["norm"], out))
+            biases.append(_bias(kind, fan_in, out, settings))
             fan_in = out
         self.maps, self.convs = nn.ModuleList(maps), nn.ModuleList(convs)
         self.norms = nn.ModuleList(norms)
-        self.bias = nn.ParameterList([torch.zeros(out) for out in widths])
+        self.bias = nn.ParameterList(biases)
         self.head = nn.Linear(width, num_classes) if settings["head"] else None
 
     def forward(self, nodes: Tensor, rng: torch.Generator | None) -> Tensor:
@@ -130,6 +132,14 @@ def _weight(kind: str, fan_in: int, width: int, parts: int) -> Tensor:
         else:
             nn.init.uniform_(part, -(fan_in**-0.5), fan_in**-0.5)
     return torch.cat(columns, dim=1)
+
+
+def _bias(kind: str, fan_in: int, width: int, settings: Settings) -> Tensor:
+    """(width,) as PyG begins it: drawn where a linear map brings it, zero in GCN and GAT."""
+    bias = torch.zeros(width)
+    if kind in ("mlp", "sage") or settings["residual"]:
+        nn.init.uniform_(bias, -(fan_in**-0.5), fan_in**-0.5)
+    return bias
 
 
 def _norm(kind: str, width: int) -> nn.Module:
