@@ -14,6 +14,7 @@ Runs and measurements are kept under --runs: a second call makes what is missing
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     with ThreadPoolExecutor(args.jobs) as pool:
         failed = sum(pool.map(lambda idea: pretrain(args, idea), args.ideas))
-    done = [idea for idea in args.ideas if (folder_of(args, idea) / "run.json").is_file()]
+    done = [idea for idea in args.ideas if finished(folder_of(args, idea))]
     if BASE not in done or len(done) < 2:
         return 1  # nothing to compare; pretrain said why
     models = [f"{idea}={folder_of(args, idea)}" for idea in done]
@@ -97,6 +98,12 @@ def folder_of(args: argparse.Namespace, idea: str) -> Path:
     """Of one run."""
     folder: Path = args.runs / idea.replace(" ", "-").replace(",", "")
     return folder
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run has reached its end."""
+    path = folder / "run.json"
+    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("finished"))
 
 
 def changes_of(args: argparse.Namespace, idea: str) -> list[str]:
