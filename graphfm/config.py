@@ -66,8 +66,8 @@ class ModelConfig(StrictConfig):
 
     dim: int = Field(default=96, ge=8)
     """Width D of every token, latent and state."""
-    num_eigenvectors: int = Field(default=16, ge=0)
-    """Laplacian eigenvectors of the positional encoding."""
+    num_eigenvectors: int = Field(default=16, ge=0, le=16)
+    """Laplacian eigenvectors that the positional encoding reads, of the 16 that a graph has."""
     universal_share: float = Field(default=0.5, ge=0, le=1)
     """Share of visits through one adapter that all graphs share; a new graph begins with it."""
     universal_turn: Literal["none", "signs", "rotation"] = "none"

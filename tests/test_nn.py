@@ -4,7 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from graphfm.config import ModelConfig
+from graphfm.graphs.position import NUM_EIGENVECTORS, position_dim
 from graphfm.nn.attention import packed_attention, prefix_attention
 from graphfm.nn.position import SignInvariantEncoding
 
@@ -60,6 +63,29 @@ def test_flipping_eigenvectors_changes_nothing(flipped):
     torch.testing.assert_close(encode(turned), encode(pe))
     turned[:, 4 + flipped[0]] += 1.0  # but eigenvalues are read
     assert not torch.allclose(encode(turned), encode(pe))
+
+
+@pytest.mark.parametrize("num_eigenvectors", [0, 3, NUM_EIGENVECTORS])
+def test_the_first_eigenvectors_of_those_stored_are_read(num_eigenvectors):
+    """And degree and return probability behind them all.
+
+    Seen to fail with columns taken by their place from the left, as if no more were stored.
+    """
+    model = ModelConfig(dim=16, num_eigenvectors=num_eigenvectors)
+    encode = SignInvariantEncoding(model.dim, model.num_eigenvectors)
+    rng = torch.Generator().manual_seed(0)
+    pe = torch.rand(10, position_dim(), generator=rng) + 0.1
+    read = [*range(num_eigenvectors), *(NUM_EIGENVECTORS + i for i in range(num_eigenvectors))]
+    for column in range(position_dim()):
+        other = pe.clone()
+        other[:, column] += 1.0
+        same = torch.allclose(encode(other), encode(pe), atol=1e-6)
+        assert same == (column not in read and column < 2 * NUM_EIGENVECTORS)
+
+
+def test_more_eigenvectors_than_a_graph_has_are_refused():
+    with pytest.raises(ValidationError, match="less than or equal to 16"):
+        ModelConfig(num_eigenvectors=NUM_EIGENVECTORS + 1)
 
 
 def test_missing_eigenvectors_say_nothing():

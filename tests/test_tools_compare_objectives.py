@@ -12,7 +12,9 @@ import torch
 
 from graphfm.checkpoint import save_checkpoint
 from graphfm.config import ModelConfig
+from graphfm.graphs.prepare import prepare
 from graphfm.model import GraphFM
+from tests.test_baselines import blocks, thirds
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
@@ -92,3 +94,26 @@ def test_gains_are_over_groups(tool, tmp_path):
     gained = result["against"]["state"]["mine"]["loss"]
     assert gained["gain"] == pytest.approx((0.2 - 0.1) / 2)
     assert (gained["won"], gained["lost"]) == (1, 1)
+
+
+def test_a_state_is_read_without_the_features_beside_it(tool, monkeypatch):
+    """Seen to fail (a crash) with the head of a fit, which looks for features among its columns."""
+    graph, nodes = prepare(blocks(90)), torch.arange(90)
+    train, val, test = thirds(90)
+    model = GraphFM(ModelConfig(dim=16), seed=3)
+
+    def score(head: str) -> dict[str, float]:
+        return tool.scored(head, model, graph, (train, val), nodes[test], 0)
+
+    before = {head: score(head) for head in ("state", "state+raw")}
+    module = importlib.import_module("graphfm.finetune")  # the name in graphfm is the function
+    made = module.bank_of
+
+    def without_features(*given, **more):
+        bank = made(*given, **more)
+        bank.raw = {name: torch.zeros_like(raw) for name, raw in bank.raw.items()}
+        return bank
+
+    monkeypatch.setattr(module, "bank_of", without_features)
+    assert score("state") == before["state"]
+    assert score("state+raw") != before["state+raw"]

@@ -19,7 +19,6 @@ NAME=FOLDER. Cells are kept under --cells: a second call makes what is missing.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import sys
@@ -121,10 +120,10 @@ def scored(
     head: str, model: Any, graph: Any, masks: tuple[Any, Any], asked: Any, seed: int
 ) -> dict[str, float]:
     """Of one closed-form head."""
-    from graphfm.finetune import SAMPLING, TARGET, adopt, bank_of, finetune
+    from graphfm.finetune import SAMPLING, adopt, bank_of, finetune
     from graphfm.training.calibration import answer
     from graphfm.training.inference import node_logits
-    from graphfm.training.probe import solve_head
+    from graphfm.training.probe import answer_by_states, solve_head
 
     train, val = masks
     y = graph.y[asked]
@@ -136,14 +135,12 @@ def scored(
     else:
         bank = bank_of(graph, model.device)
         own = adopt(model, graph, bank)
+        nodes = train.nonzero().flatten()
         if head == "state":
-            spec = own.specs[TARGET].model_copy(update={"num_raw": 0})
-            own.drop_graph(TARGET)
-            own.add_graph(spec)
-            bank = copy.copy(bank)
-            bank.raw = {TARGET: bank.raw[TARGET][:, :0]}
-        solve_head(own, bank, train.nonzero().flatten(), seed=seed)
-        log_p = node_logits(own, bank, 0, asked, seed=seed, **SAMPLING).log_softmax(dim=1)
+            log_p = answer_by_states(own, bank, nodes, asked, seed=seed)
+        else:
+            solve_head(own, bank, nodes, seed=seed)
+            log_p = node_logits(own, bank, 0, asked, seed=seed, **SAMPLING).log_softmax(dim=1)
     loss = -log_p[torch.arange(len(y)), y].mean() / math.log(log_p.shape[1])
     return {"loss": float(loss), "accuracy": float((log_p.argmax(dim=1) == y).double().mean())}
 

@@ -33,9 +33,9 @@ class SignInvariantEncoding(nn.Module):
         )
 
     def forward(self, pe: Tensor) -> Tensor:
-        """Stored encodings (N, P) -> (N, D)."""
-        k = self.num_eigenvectors
-        entries, eigenvalues, rest = pe.split([k, k, pe.shape[1] - 2 * k], dim=1)
+        """Stored encodings (N, P) -> (N, D); of more than k eigenvectors the first k are read."""
+        k, stored = self.num_eigenvectors, (pe.shape[1] - 2) // 2
+        entries, eigenvalues, rest = pe[:, :k], pe[:, stored : stored + k], pe[:, 2 * stored :]
         entries = entries.asinh()  # odd; a localised eigenvector has entries above 100
         plus = torch.stack([entries, eigenvalues], dim=-1)  # (N, k, 2)
         minus = torch.stack([-entries, eigenvalues], dim=-1)

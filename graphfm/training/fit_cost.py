@@ -17,6 +17,7 @@ import torch
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.position import position_dim
 from graphfm.graphs.prepare import PreparedGraph
 from graphfm.model import UNIVERSAL_FEATURES, GraphFM
 from graphfm.training.calibration import MAX_CHOICE, MAX_NODES, num_choosing
@@ -88,7 +89,7 @@ def sizes_of(
         num_edges=len(graph.col),
         # the feature transform keeps so many axes at most
         num_features=min(graph.num_features, UNIVERSAL_FEATURES),
-        num_encodings=2 * model.shape.num_eigenvectors + 2,
+        num_encodings=position_dim(),
         num_classes=graph.task.num_classes,
         num_train=num_train,
         num_val=num_val,
