@@ -59,3 +59,14 @@ def test_a_run_that_cannot_be_made_is_said_and_nothing_is_reported(tool, tmp_pat
     assert tool.main([*given, "--runs", str(tmp_path / "runs"), "--out", str(out)]) == 1
     assert "GFM120" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_folder_that_holds_another_run_is_not_taken_for_this_one(tool, tmp_path, capsys):
+    """Seen to fail with every run compared whose folder says that it ended."""
+    out, runs = tmp_path / "out.json", tmp_path / "runs"
+    for folder in ("base", "width-64"):
+        (runs / folder).mkdir(parents=True)
+        (runs / folder / "run.json").write_text('{"finished": true}')
+    assert tool.main(["--ideas", "width 64", "--runs", str(runs), "--out", str(out)]) == 1
+    assert "width 64: ✗ GFM402" in capsys.readouterr().err
+    assert not out.exists()

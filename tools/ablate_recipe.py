@@ -14,15 +14,13 @@ Runs and measurements are kept under --runs: a second call makes what is missing
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import compare_objectives
+from compare_trunks import pretrain
 
 RECIPE = "graphfm-small"
 BASE = "base"
@@ -67,15 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make what is missing, then report; exit code 1 if a run failed."""
     args = parse(argv)
     with ThreadPoolExecutor(args.jobs) as pool:
-        failed = sum(pool.map(lambda idea: pretrain(args, idea), args.ideas))
-    done = [idea for idea in args.ideas if finished(folder_of(args, idea))]
+        made = list(pool.map(lambda idea: run(args, idea), args.ideas))
+    done = [idea for idea, there in zip(args.ideas, made, strict=True) if there]
     if BASE not in done or len(done) < 2:
-        return 1  # nothing to compare; pretrain said why
+        return 1  # nothing to compare; what was said says why
     models = [f"{idea}={folder_of(args, idea)}" for idea in done]
     given = ["--graphs", ",".join(args.graphs), "--seeds", str(args.seeds)]
     given += ["--heads", "state", "state+raw", "--cells", str(args.runs / "cells")]
     compare_objectives.main([*models, *given, "--out", str(args.out)])
-    return int(failed > 0)
+    return int(not all(made))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -100,22 +98,18 @@ def folder_of(args: argparse.Namespace, idea: str) -> Path:
     return folder
 
 
-def finished(folder: Path) -> bool:
-    """Whether a run has reached its end."""
-    path = folder / "run.json"
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("finished"))
-
-
 def changes_of(args: argparse.Namespace, idea: str) -> list[str]:
     """What a run changes in its recipe."""
+    from graphfm.config import load_recipe
     from graphfm.graphs.catalog import Catalog
 
     catalog = Catalog.read()
     groups = {catalog.entries[id].group for id in args.graphs}
     left_out = [
         id
-        for id in catalog.mixture("local-152")
-        if catalog.entries[id].group in groups or (idea == NO_SYNTHETIC and id.startswith("synth"))
+        for id in catalog.mixture(load_recipe(RECIPE).data.mixture)
+        if catalog.entries[id].group in groups
+        or (idea == NO_SYNTHETIC and catalog.entries[id].synthetic)
     ]
     return [
         f"data.exclude=[{','.join(left_out)}]",
@@ -127,18 +121,9 @@ def changes_of(args: argparse.Namespace, idea: str) -> list[str]:
     ]
 
 
-def pretrain(args: argparse.Namespace, idea: str) -> bool:
-    """Make one run, or nothing where it is there; whether it failed."""
-    out = str(folder_of(args, idea))
-    command = [sys.executable, "-m", "graphfm", "pretrain", RECIPE, *changes_of(args, idea)]
-    # A process of its own: what one run leaves in memory is not the next one's.
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--out", out], env=env, capture_output=True, text=True, check=False
-    )
-    said = done.stderr.strip()[-500:] if done.returncode else "done"
-    print(f"{idea}: {said}", file=sys.stderr, flush=True)
-    return done.returncode != 0
+def run(args: argparse.Namespace, idea: str) -> bool:
+    """Make one run, or nothing where it is there; False if it failed or is of another recipe."""
+    return pretrain(RECIPE, changes_of(args, idea), folder_of(args, idea), name=idea)
 
 
 if __name__ == "__main__":

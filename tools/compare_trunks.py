@@ -106,15 +106,20 @@ def run(args: argparse.Namespace, trunk: str, seed: int) -> tuple[str, int] | No
     """Make one run, or nothing where it is there; which one it is if it failed."""
     if receipt_of(args, trunk, seed):
         return None
-    out = str(folder_of(args, trunk, seed))
-    command = [sys.executable, "-m", "graphfm", "pretrain", f"controls/{trunk}", "--out", out]
-    command += changes_of(args, seed)
-    # A process of its own: what one run leaves in memory is not the next one's.
+    out, changes = folder_of(args, trunk, seed), changes_of(args, seed)
+    made = pretrain(f"controls/{trunk}", changes, out, name=f"{trunk} seed {seed}")
+    return None if made else (trunk, seed)
+
+
+def pretrain(recipe: str, changes: Sequence[str], out: Path, *, name: str) -> bool:
+    """Make a run in a process of its own, and say how it ended; whether it reached its end."""
+    command = [sys.executable, "-m", "graphfm", "pretrain", recipe, "--out", str(out), *changes]
+    # Of its own: what one run leaves in memory is not the next one's.
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     said = done.stderr.strip()[-500:] if done.returncode else "done"
-    print(f"{trunk} seed {seed}: {said}", file=sys.stderr)
-    return (trunk, seed) if done.returncode else None
+    print(f"{name}: {said}", file=sys.stderr, flush=True)
+    return not done.returncode
 
 
 def summarise(args: argparse.Namespace) -> dict[str, Any]:
