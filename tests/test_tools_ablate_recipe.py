@@ -39,6 +39,13 @@ def test_an_idea_changes_one_part_of_the_recipe(tool, tmp_path):
             assert len(changed) == 1, f"{idea}: {changed}"
 
 
+def test_a_change_for_all_runs_is_one_of_the_base_too(tool, tmp_path):
+    """So that an idea can be weighed from another seed. Seen to fail with a base of seed 0."""
+    args = tool.parse(["--changes", "seed=1", "--out", str(tmp_path / "out.json")])
+    for idea in (tool.BASE, tool.NO_SYNTHETIC, "no latents"):
+        assert load_recipe(tool.RECIPE, tool.changes_of(args, idea)).seed == 1
+
+
 def test_no_run_learns_from_a_graph_it_is_judged_on_or_from_its_group(tool, tmp_path):
     """Nor is one judged on an evaluation graph. Seen to fail with ids left out, not groups."""
     args = tool.parse(["--out", str(tmp_path / "out.json")])
