@@ -7,10 +7,10 @@ sign test. `another seed` and `a third seed` change nothing else: what they diff
 idea is believed below. No evaluation graph is read.
 
     python tools/ablate_recipe.py --steps 300 --jobs 2 --out docs/results/recipe.json
-    python tools/ablate_recipe.py --steps 300 --changes seed=1 --runs runs/recipe-1 --out ...
+    python tools/ablate_recipe.py --changes seed=1 --ideas "no latents" --runs runs/one --out ...
 
-Runs and measurements are kept under --runs: a second call makes what is missing. The other call
-weighs ideas from another seed.
+Runs and measurements are kept under --runs: a second call makes what is missing. The call with
+--changes weighs an idea from another seed: the base has the change too.
 """
 
 from __future__ import annotations
