@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 from graphfm.cli.main import app
 from graphfm.errors import GraphFMError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.graphs.files import ReadOptions, read_file
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.readers.files import read_file
+from graphfm.graphs.readers.options import ReadOptions
 from tests.graphs import small_model, synthetic, three_graphs
 
 Row = Callable[["Case"], None]

@@ -11,10 +11,10 @@ import pytest
 import trustme
 
 from graphfm.errors import GraphFMError
-from graphfm.graphs import download
-from graphfm.graphs import fetch as room
-from graphfm.graphs.fetch import fetch, locked_hashes
-from graphfm.graphs.source import RawFile
+from graphfm.graphs.catalog import download
+from graphfm.graphs.catalog import fetch as room
+from graphfm.graphs.catalog.fetch import fetch, locked_hashes
+from graphfm.graphs.catalog.source import RawFile
 from tests.http_server import Site, serving
 
 BODY = bytes(range(256)) * 800  # 204,800 bytes: four chunks

@@ -16,8 +16,9 @@ from scipy import sparse
 from torch_geometric.data import Data
 
 from graphfm.errors import GraphFMError
-from graphfm.graphs.files import ReadOptions, read_file
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.readers.files import read_file
+from graphfm.graphs.readers.options import ReadOptions
 
 EDGES = b"source,target,weight\n1,2,0.5\n2,3,1\n3,1,2\n"
 NODES = b'id,label,size,born,side,split\n1,a,1.5,2020-01-01,n,train\n2,b,,,"s,x",val\n3,a,3,,n,\n'

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from graphfm.config import ModelConfig
+from graphfm.config.recipe import ModelConfig
+from graphfm.graphs.catalog.sources.synthetic import Config
+from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import PreparedGraph, prepare
-from graphfm.graphs.sources.synthetic import Config
-from graphfm.model import GraphFM
+from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
-from graphfm.config import load_recipe
-from graphfm.model import GraphFM
+from graphfm.config.load import load_recipe
+from graphfm.model.graphfm import GraphFM
 from graphfm.training.corpus import Corpus
-from graphfm.training.distributed import SHARD_ABOVE, Spread, World, join_world
+from graphfm.training.distributed import SHARD_ABOVE, Spread
 from graphfm.training.loop import train
 from graphfm.training.optim import make_optimizer
 from graphfm.training.sharded import load_sharded, save_sharded, whole_weights
+from graphfm.training.world import World, join_world
 from tests.graphs import three_graphs
 
 SMALL = [

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from graphfm.encoders.perceiver import Config
-from graphfm.nn.attention import BACKENDS, backend_for, packed_attention, split_attention
-from graphfm.nn.backends import BLOCK, _zero_without_keys, document_mask, graph_of
-from graphfm.nn.block import Block
-from graphfm.nn.merge import Merge
+from graphfm.model.encoders.perceiver import Config
+from graphfm.model.nn.attention import BACKENDS, backend_for, packed_attention, split_attention
+from graphfm.model.nn.backends import BLOCK, _zero_without_keys, document_mask, graph_of
+from graphfm.model.nn.block import Block
+from graphfm.model.nn.merge import Merge
 from tests.graphs import stir
 
 CU_Q, CU_K = (0, 100, 100, 356, 600, 700), (0, 300, 350, 350, 999, 1000)  # also no query, no key

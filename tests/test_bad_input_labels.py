@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from graphfm.benchmark.unseen import count_unseen, in_order_of
 from graphfm.cli.comparison import split_graph
-from graphfm.cli.unseen import count_unseen, in_order_of
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.splits import say_of_classes, with_split, with_split_file
+from graphfm.graphs.readers.split_file import with_split_file
+from graphfm.graphs.splits import say_of_classes, with_split
 from tests.bad_input import Case, NoLog, Row, estimator, make_project, refused, rows_of
 from tests.graphs import synthetic
 

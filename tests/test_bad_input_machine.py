@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from graphfm.checkpoint import load_model, save_checkpoint
-from graphfm.graphs.cache import alone
+from graphfm.checkpoint.folder import save_checkpoint
+from graphfm.model.graphfm import GraphFM
+from graphfm.storage import alone
 from tests.bad_input import Case, NoLog, Row, make_project, refused, rows_of
 from tests.graphs import small_model, three_graphs
 
@@ -33,7 +34,9 @@ def row_53_a_damaged_checkpoint(case: Case) -> None:
     for change in (content[:-10], bytes([*content[:-1], content[-1] ^ 1])):
         weights.write_bytes(bytes(change))
         error = refused(
-            "GFM302", "model.safetensors", call=lambda: load_model(case.folder / "model")
+            "GFM302",
+            "model.safetensors",
+            call=lambda: GraphFM.from_checkpoint(case.folder / "model"),
         )
         assert error.exit_code == 5
 
@@ -50,14 +53,14 @@ def row_54_a_checkpoint_of_another_config(case: Case) -> None:
     config = folder / "config.json"
     before = config.read_text()
     config.write_text(before.replace('"dim": 32', '"dim": 64'))
-    error = refused("GFM302", "config.json", call=lambda: load_model(folder))
+    error = refused("GFM302", "config.json", call=lambda: GraphFM.from_checkpoint(folder))
     assert error.exit_code == 5 and len(str(error).splitlines()) <= 6
     config.write_text((other / "config.json").read_text())
     manifest = json.loads((folder / "manifest.json").read_text())
     stranger = json.loads((other / "manifest.json").read_text())
     manifest["config.json"] = stranger["config.json"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    error = refused("GFM304", "(48,)", "(32,)", call=lambda: load_model(folder))
+    error = refused("GFM304", "(48,)", "(32,)", call=lambda: GraphFM.from_checkpoint(folder))
     assert error.exit_code == 5 and error.why.count("config.json says") == 4
     assert len(error.why.splitlines()) == 5 and "and " in error.why.splitlines()[-1]
 
@@ -123,8 +126,8 @@ def row_59_two_processes_and_one_cache(case: Case) -> None:
     """Both read the same file into one fresh cache; both give the same answer."""
     case.read("source,target\na,b\nb,c\n", "id,s\na,1\nb,2\nc,5\n")
     code = (
-        "import sys; from pathlib import Path; from graphfm.graphs.files import *;"
-        "from graphfm.graphs.prepare import prepare;"
+        "import sys; from pathlib import Path; from graphfm.graphs.readers.files import *;"
+        "from graphfm.graphs.features.prepare import prepare;"
         "g = read_file(Path(sys.argv[1]), ReadOptions(nodes=Path(sys.argv[2]))).graph;"
         "print(float(prepare(g).pe.abs().sum()))"
     )

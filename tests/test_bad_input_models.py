@@ -15,10 +15,10 @@ from torch_geometric.data import Batch, Data
 
 from graphfm.errors import DataError
 from graphfm.graphs.convert import from_pyg
-from graphfm.graphs.features import FeatureTransform
-from graphfm.graphs.files import read_file
+from graphfm.graphs.features.transform import FeatureTransform
 from graphfm.graphs.graph import Graph
-from graphfm.nn.attention import packed_attention
+from graphfm.graphs.readers.files import read_file
+from graphfm.model.nn.attention import packed_attention
 from graphfm.sampling.neighbors import row_keys, sample_neighbors
 from tests.bad_input import Case, Row, estimator, refused, rows_of
 from tests.graphs import synthetic

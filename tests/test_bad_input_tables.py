@@ -23,8 +23,10 @@ from scipy import sparse
 from torch_geometric.data import Data, HeteroData
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import as_graph, from_networkx, from_pyg
-from graphfm.graphs.files import ReadOptions, read_file
+from graphfm.graphs.convert import from_networkx, from_pyg
+from graphfm.graphs.inputs import as_graph
+from graphfm.graphs.readers.files import read_file
+from graphfm.graphs.readers.options import ReadOptions
 from tests.bad_input import Case, Row, refused, rows_of
 
 EDGES = "source,target\na,b\nb,c\nc,a\n"

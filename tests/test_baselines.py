@@ -275,7 +275,7 @@ def test_refusals_say_why(name):
 @pytest.mark.realdata
 def test_gcn_reaches_what_is_published_on_cora(monkeypatch):
     """0.86 to 0.90 on random 60/20/20 splits. Seen to fail (0.76) with an adjacency of no edges."""
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.catalog.catalog import Catalog
     from graphfm.graphs.splits import with_split
 
     monkeypatch.setitem(KIPF, "epochs", 200)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tools.check_luo import THEIR_SEED, LuoTask, Plain, edges_of
 
 from graphfm.baselines import classic
 from graphfm.baselines.classic import Stack
 from tests.test_baselines import blocks, thirds
-from tools.check_luo import THEIR_SEED, LuoTask, Plain, edges_of
 
 NUM_NODES, STEPS = 60, 10
 SETTINGS = {

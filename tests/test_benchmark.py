@@ -19,12 +19,12 @@ from graphfm.benchmark.run import judged_by, run, run_unit
 from graphfm.benchmark.suite import read_suite
 from graphfm.benchmark.summary import summarise
 from graphfm.benchmark.table import markdown
-from graphfm.checkpoint import save_checkpoint
-from graphfm.config import ModelConfig
+from graphfm.checkpoint.folder import save_checkpoint
+from graphfm.config.recipe import ModelConfig
 from graphfm.errors import DataError
-from graphfm.graphs.prepare import prepare
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.splits import with_split
-from graphfm.model import GraphFM
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import synthetic
 
 TINY = ModelConfig.model_validate(
@@ -98,7 +98,7 @@ def test_the_bundle_is_the_catalogs_suite_and_a_folder() -> None:
     import os
 
     from graphfm.benchmark.suite import _pyg
-    from graphfm.graphs.sources.pyg import Config
+    from graphfm.graphs.catalog.sources.pyg import Config
 
     data = Path(os.environ["GRAPHFM_DATA"])
     named, found = read_suite("evaluation-15"), read_suite(str(data))

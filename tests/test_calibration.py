@@ -8,12 +8,13 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from graphfm.cli.scores import scores, set_scores
-from graphfm.graphs.catalog import Catalog
-from graphfm.heads import classify, multilabel
-from graphfm.training.calibration import MIN_VALIDATION, fit_temperature, split_validation
-from graphfm.training.metrics import brier, calibration_error, roc_auc, top_confidence
-from graphfm.training.novelty import StateCloud, graph_novelty
+from graphfm.benchmark.scores import scores, set_scores
+from graphfm.fitting.calibration import MIN_VALIDATION, fit_temperature, split_validation
+from graphfm.fitting.novelty import graph_novelty
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.metrics import brier, calibration_error, roc_auc, top_confidence
+from graphfm.model.heads import classify, multilabel
+from graphfm.training.state_cloud import StateCloud
 from tests.graphs import synthetic
 
 CLASSIFY = classify.Config().build(dim=2, num_classes=5)

@@ -13,13 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.finetune import finetune
-from graphfm.graphs.prepare import prepare
-from graphfm.graphs.splits import with_split
-from graphfm.training.calibration import Calibration, split_validation
-from graphfm.training.conformal import (
+from graphfm.fitting.calibration import Calibration, split_validation
+from graphfm.fitting.conformal import (
     choose_smoothing,
     class_scores,
     nodes_needed,
@@ -29,6 +27,10 @@ from graphfm.training.conformal import (
     threshold,
     true_scores,
 )
+from graphfm.fitting.finetune import finetune
+from graphfm.graphs.features.prepare import prepare
+from graphfm.graphs.splits import with_split
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import small_model, synthetic, three_graphs
 
 
@@ -250,13 +252,15 @@ def test_a_saved_model_gives_the_same_sets(fitted, graph, tmp_path: Path) -> Non
 
 def test_a_fit_of_before_calibration_still_loads(fitted, graph, tmp_path: Path) -> None:
     """Its probabilities are as they were, its sets hold every class."""
-    from graphfm.checkpoint import load_model, save_checkpoint, verify_checkpoint
+    from graphfm.checkpoint.folder import save_checkpoint
 
     fitted.save(tmp_path / "fit")
-    config = verify_checkpoint(tmp_path / "fit")
+    config = Checkpoint.open(tmp_path / "fit").config
     del config["estimator"]["calibration"], config["estimator"]["corpus_novelty"]
     tensors = {"transform": fitted.transform_.tensors(), "experts": fitted.experts_.tensors()}
-    save_checkpoint(tmp_path / "old", load_model(tmp_path / "fit"), meta=config, extra=tensors)
+    save_checkpoint(
+        tmp_path / "old", GraphFM.from_checkpoint(tmp_path / "fit"), meta=config, extra=tensors
+    )
     old = GraphFMClassifier.load(tmp_path / "old")
     answers = old.answer(graph, coverage=0.9)
     np.testing.assert_allclose(answers.proba, fitted.answer(graph).uncalibrated, atol=1e-6)
@@ -316,9 +320,9 @@ def test_a_graph_is_compared_with_the_corpus_of_its_checkpoint(
     model, graph, tmp_path: Path
 ) -> None:
     """As the catalog knows it. Seen to fail with the ids of the evaluation graphs' groups."""
-    from graphfm.checkpoint import save_checkpoint
-    from graphfm.graphs.catalog import Catalog
-    from graphfm.training.novelty import graph_novelty
+    from graphfm.checkpoint.folder import save_checkpoint
+    from graphfm.fitting.novelty import graph_novelty
+    from graphfm.graphs.catalog.catalog import Catalog
 
     entries = Catalog.read().entries
     corpus = [e for e in entries.values() if e.synthetic and e.counts == "measured"][:6]

@@ -7,16 +7,10 @@ import shutil
 import pytest
 import torch
 
-from graphfm.checkpoint import (
-    find_checkpoint,
-    load_model,
-    load_trainer,
-    save_checkpoint,
-    verify_checkpoint,
-)
+from graphfm.checkpoint.folder import Checkpoint, find_checkpoint, save_checkpoint
 from graphfm.errors import CheckpointError, DivergedError, GraphFMError, OutputError
-from graphfm.graphs.rawfiles import file_sha256
-from graphfm.training.novelty import StateCloud
+from graphfm.model.graphfm import GraphFM
+from graphfm.storage import file_sha256
 from graphfm.training.run_folder import (
     LOCK,
     checkpoint_path,
@@ -26,6 +20,7 @@ from graphfm.training.run_folder import (
     prune,
     tidy,
 )
+from graphfm.training.state_cloud import StateCloud
 from tests.graphs import small_model, three_graphs
 
 STRIDE = 1024  # bytes between two places of a file that are damaged
@@ -89,7 +84,7 @@ def test_every_file_damaged_anywhere_is_found_or_harmless(run, model):
             if path.name != "LATEST" and good != checkpoint_path(run, 3):
                 assert good == checkpoint_path(run, 2)
             try:
-                loaded = load_model(run)
+                loaded = GraphFM.from_checkpoint(run)
             except GraphFMError as error:
                 assert error.exit_code == 5, error
                 found["refused"] += 1
@@ -165,7 +160,7 @@ def test_a_full_disk_leaves_what_was_there(run, model, limit):
     assert list(checkpoints(run)) == [1, 2, 3]
     assert not list(run.glob("checkpoints/*.tmp-*"))
     for path in checkpoints(run).values():
-        verify_checkpoint(path)
+        Checkpoint.open(path)
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
@@ -201,4 +196,4 @@ def test_a_folder_has_one_writer(tmp_path):
 def test_a_fitted_model_is_nothing_to_resume(tmp_path, model):
     save_checkpoint(tmp_path / "fit", model, meta={"name": "fit"})
     with pytest.raises(CheckpointError, match="GFM310"):
-        load_trainer(tmp_path / "fit")
+        Checkpoint.open(tmp_path / "fit").trainer()

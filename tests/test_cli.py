@@ -17,8 +17,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from graphfm.cli.main import app
-from graphfm.graphs.catalog import Catalog
-from graphfm.training.curves import draw_curves
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.report.curves import draw_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -386,7 +386,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 def test_version() -> None:
-    from graphfm import __version__
+    from graphfm.version import __version__
 
     done = real("--version")
     assert done.stdout.decode().split() == ["graphfm", __version__]

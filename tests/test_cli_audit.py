@@ -12,16 +12,17 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from graphfm.checkpoint import not_judged_on
+from graphfm.checkpoint.folder import not_judged_on
 from graphfm.cli.audit import audit
 from graphfm.cli.evaluate import evaluate
 from graphfm.cli.finetune import finetune
 from graphfm.cli.main import Commands
-from graphfm.config import load_recipe
-from graphfm.graphs.catalog import Catalog
-from graphfm.graphs.prepare import prepare
-from graphfm.pretrain import Run, audit_corpus
+from graphfm.config.load import load_recipe
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.features.prepare import prepare
 from graphfm.training.corpus import Corpus
+from graphfm.training.pretrain import audit_corpus
+from graphfm.training.run import Run
 
 app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
 for command in (audit, evaluate, finetune):

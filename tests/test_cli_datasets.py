@@ -14,9 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from graphfm.cli.main import app
-from graphfm.config import shipped
-from graphfm.graphs import catalog as catalog_module
-from graphfm.graphs.catalog import Catalog, cache_folder
+from graphfm.config.load import shipped
+from graphfm.graphs.catalog import catalog as catalog_module
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.storage import cache_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,7 +94,7 @@ def test_verify_finds_an_altered_file_and_an_altered_cache(
     cached.write_bytes(cached.read_bytes()[:-8] + bytes(8))
     assert run("datasets", "verify", "iris").exit_code == 3
     monkeypatch.setattr(catalog_module, "known_hashes", lambda: {"npz/nba.npz": "0" * 64})
-    from graphfm.graphs import fetch
+    from graphfm.graphs.catalog import fetch
 
     monkeypatch.setattr(fetch, "known_hashes", lambda: {"npz/nba.npz": "0" * 64})
     done = run("datasets", "verify", "nba", "--json")

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from graphfm.cli.main import app
-from graphfm.training.metrics import official_metric
+from graphfm.metrics import official_metric
 from tests.ogb_files import small_proteins
 
 ID = "ogbn-proteins"
@@ -62,7 +62,7 @@ def test_evaluate_adds_the_official_metric(
         seen.update(dataset=dataset, shape=y.shape, value=official_metric(dataset, y, proba))
         return seen["value"]
 
-    monkeypatch.setattr("graphfm.training.metrics.official_metric", watched)
+    monkeypatch.setattr("graphfm.metrics.official_metric", watched)
     said = json.loads(ran("evaluate", "--model", fitted[0], "--graph", ID, "--json").stdout)
     assert (seen["dataset"], seen["shape"]) == (ID, (20, 112))
     if seen["value"] is None:
@@ -77,7 +77,7 @@ def test_evaluate_says_nothing_official_without_ogb(
     fitted: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail with `"official": null`."""
-    monkeypatch.setattr("graphfm.training.metrics.official_metric", lambda *args: None)
+    monkeypatch.setattr("graphfm.metrics.official_metric", lambda *args: None)
     args = ["--model", fitted[0], "--graph", ID]
     assert "official" not in json.loads(ran("evaluate", *args, "--json").stdout)
     assert "Evaluator" not in ran("evaluate", *args).stdout
@@ -89,7 +89,8 @@ def test_prepare_all_takes_what_is_here(
     """Seen to fail (GFM401) with every entry of the catalog."""
     asked: list[str] = []
     monkeypatch.setattr(
-        "graphfm.graphs.prepare.prepare_many", lambda ids, *args, **kwargs: asked.extend(ids) or []
+        "graphfm.graphs.prepare_many.prepare_many",
+        lambda ids, *args, **kwargs: asked.extend(ids) or [],
     )
     said = ran("datasets", "prepare", "--all")
     assert {ID, "karate-club", "synth-015"} <= set(asked)

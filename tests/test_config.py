@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.config import Recipe, load_recipe, recipe_names, seconds
+from graphfm.config.load import load_recipe, recipe_names
+from graphfm.config.parts import validated
+from graphfm.config.recipe import Recipe, seconds
 from graphfm.errors import RecipeError
-from graphfm.parts import validated
 
 SIMPLE = "name: mine\ndata: {mixture: demo}\n"
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from graphfm.checkpoint import load_model, save_checkpoint
-from graphfm.config import ModelConfig, load_recipe
+from graphfm.checkpoint.folder import save_checkpoint
+from graphfm.config.load import load_recipe
+from graphfm.config.parts import config_class
+from graphfm.config.recipe import ModelConfig
 from graphfm.errors import GraphFMError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.finetune import DEPTHS
+from graphfm.fitting.descent import DEPTHS
 from graphfm.graphs.splits import with_split
-from graphfm.model import GraphFM
-from graphfm.parts import config_class
+from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.corpus import Corpus
 from tests.graphs import batch_of, small_model, stir, synthetic, three_graphs
@@ -111,7 +112,7 @@ def test_an_encoder_that_is_read_stays():
 @pytest.mark.parametrize("kind", LOCAL)
 def test_an_override_of_kind_alone_is_enough(kind, caplog):
     """Heads of attention are left out where there are none; another wrong key stays an error."""
-    with caplog.at_level(logging.INFO, "graphfm.config"):
+    with caplog.at_level(logging.INFO, "graphfm.config.recipe"):
         recipe = load_recipe("local-small", [f"model.decoder.kind={kind}"])
     assert (recipe.model.decoder.kind, recipe.model.encoder.kind) == (kind, "none")
     assert recipe.model.decoder.depth == 2  # what fits stays
@@ -149,9 +150,9 @@ def test_it_pretrains_is_kept_and_fits_a_graph(kind, tmp_path):
     run_of(tmp_path, f"model.decoder.kind={kind}", "train.steps=6").go()
     receipt = run_of(tmp_path, f"model.decoder.kind={kind}").go()
     assert receipt["finished"] and receipt["params"]["encoder"] == 0
-    model = load_model(tmp_path)
+    model = GraphFM.from_checkpoint(tmp_path)
     save_checkpoint(tmp_path / "again", model, meta={"name": "again"})
-    copied = load_model(tmp_path / "again").state_dict()
+    copied = GraphFM.from_checkpoint(tmp_path / "again").state_dict()
     assert all(torch.equal(v, copied[k]) for k, v in model.state_dict().items())
     graph = with_split(synthetic("mine", num_nodes=100, num_features=7, seed=5), seed=0)
     for tune in DEPTHS:
@@ -163,7 +164,7 @@ def test_it_pretrains_is_kept_and_fits_a_graph(kind, tmp_path):
 @pytest.mark.parametrize("depth", [0, 1])
 def test_of_no_trunk_the_state_is_the_tokens_own(depth):
     """Neighbors and latents say nothing; without layers it is the token under the last norm."""
-    module = config_class("decoders", "none")(depth=depth).build(dim=32).double()
+    module = config_class("model.decoders", "none")(depth=depth).build(dim=32).double()
     stir(module)
     target, neighbors, mask, latents = inputs()
     found = module(target, neighbors, mask, latents, PTR)

@@ -7,13 +7,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from graphfm.encoders import perceiver
-from graphfm.nn.attention import attention
-from graphfm.parts import config_class, kinds
+from graphfm.config.parts import config_class, kinds
+from graphfm.model.encoders import perceiver
+from graphfm.model.nn.attention import attention
 from tests.graphs import stir
 
-DECODERS = kinds("decoders")
-READERS = [kind for kind in DECODERS if config_class("decoders", kind).reads_latents]
+DECODERS = kinds("model.decoders")
+READERS = [kind for kind in DECODERS if config_class("model.decoders", kind).reads_latents]
 LOCAL = [kind for kind in DECODERS if kind not in READERS]  # controls: no latents
 TILED = [kind for kind in DECODERS if kind != "none"]  # that one is two lines
 PTR = (0, 5, 5, 9)  # the second graph has no target here
@@ -21,7 +21,7 @@ PTR = (0, 5, 5, 9)  # the second graph has no target here
 
 def built(kind, *, double=True, **fields):
     torch.manual_seed(0)
-    module = config_class("decoders", kind)(**{"depth": 3, **fields}).build(dim=32)
+    module = config_class("model.decoders", kind)(**{"depth": 3, **fields}).build(dim=32)
     stir(module)
     return (module.double() if double else module).eval()
 

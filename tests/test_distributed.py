@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from graphfm.sampling.bank import GraphBank
-from graphfm.training.distributed import World, join_world
+from graphfm.training.world import World, join_world
 from tests.graphs import batch_of, small_model, three_graphs
 from tests.ranks import learn
 

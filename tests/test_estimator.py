@@ -13,11 +13,11 @@ from sklearn.model_selection import cross_val_score
 
 from graphfm.errors import CheckpointError, DataError
 from graphfm.estimator import GraphFMClassifier, GraphFMRegressor, load_fitted
-from graphfm.graphs.export import write_tables
-from graphfm.graphs.files import ReadOptions
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.readers.export import write_tables
+from graphfm.graphs.readers.options import ReadOptions
 from graphfm.graphs.splits import with_split
-from graphfm.model import GraphFM
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import small_model, synthetic
 
 

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from graphfm.checkpoint import save_checkpoint
+from graphfm.checkpoint.folder import save_checkpoint
 from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
 from tests.graphs import small_model
 

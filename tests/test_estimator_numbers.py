@@ -14,15 +14,16 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from typer.testing import CliRunner, Result
 
 from graphfm.baselines.numbers import features_only, mean
+from graphfm.benchmark.number_scores import number_scores
 from graphfm.cli.main import app
-from graphfm.cli.numbers import number_scores
 from graphfm.errors import DataError
 from graphfm.estimator import GraphFMRegressor
-from graphfm.graphs.convert import as_graph, to_pyg
-from graphfm.graphs.export import write_tables
+from graphfm.graphs.convert import to_pyg
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.inputs import as_graph
+from graphfm.graphs.readers.export import write_tables
 from graphfm.graphs.splits import with_split
-from graphfm.model import GraphFM
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import small_model, synthetic
 
 

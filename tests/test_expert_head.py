@@ -8,14 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.graphs.prepare import prepare
-from graphfm.graphs.splits import with_split
-from graphfm.heads.classify import TRUST, Config, ExpertHead, Head
-from graphfm.model import GraphFM
-from graphfm.sampling.bank import GraphBank
-from graphfm.training.experts import SILENT
-from graphfm.training.inference import node_logits
-from graphfm.training.probe import (
+from graphfm.fitting.experts.pool import SILENT
+from graphfm.fitting.inference import node_logits
+from graphfm.fitting.probe import (
     SAMPLING,
     TARGET,
     adopt,
@@ -24,6 +19,11 @@ from graphfm.training.probe import (
     solve_head,
     weigh_experts,
 )
+from graphfm.graphs.features.prepare import prepare
+from graphfm.graphs.splits import with_split
+from graphfm.model.graphfm import GraphFM
+from graphfm.model.heads.classify import TRUST, Config, ExpertHead, Head
+from graphfm.sampling.bank import GraphBank
 from tests.graphs import small_model, stir, synthetic, three_graphs
 
 DIM, C, Q, E = 5, 3, 40, 4

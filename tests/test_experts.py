@@ -8,19 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphfm.fitting.experts import pool as experts_module
+from graphfm.fitting.experts.columns import NARROW, NEIGHBORS, TELLING, TREES
+from graphfm.fitting.experts.pool import MOST, SILENT, Experts, fit_experts, log_probabilities
+from graphfm.fitting.experts.scaled_ridge import axes_of, fit_emphasised
+from graphfm.graphs.features.multihop import multihop, scaled_multihop
+from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import PreparedGraph, prepare
-from graphfm.training import experts as experts_module
-from graphfm.training.emphasis import axes_of, fit_emphasised
-from graphfm.training.expert_columns import NARROW, NEIGHBORS, TELLING, TREES
-from graphfm.training.experts import (
-    MOST,
-    SILENT,
-    Experts,
-    fit_experts,
-    log_probabilities,
-)
-from graphfm.training.multihop import multihop, scaled_multihop
 from tests.graphs import synthetic
 
 C = 3

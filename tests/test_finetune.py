@@ -9,11 +9,13 @@ from sklearn.exceptions import NotFittedError
 
 from graphfm.errors import CheckpointError, DataError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.finetune import DEPTHS, SAMPLING, TARGET, bank_of, finetune
+from graphfm.fitting.descent import DEPTHS
+from graphfm.fitting.finetune import finetune
+from graphfm.fitting.inference import node_logits
+from graphfm.fitting.probe import SAMPLING, TARGET, bank_of
 from graphfm.graphs.convert import to_pyg
-from graphfm.graphs.prepare import prepare
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.splits import with_split
-from graphfm.training.inference import node_logits
 from tests.graphs import small_model, synthetic, three_graphs
 
 
@@ -206,7 +208,7 @@ def test_a_saved_estimator_predicts_the_same(model, graph, tmp_path):
 
 
 def test_a_pretrained_model_is_not_a_fitted_one(model, tmp_path):
-    from graphfm.checkpoint import save_checkpoint
+    from graphfm.checkpoint.folder import save_checkpoint
 
     save_checkpoint(tmp_path / "trunk", model, meta={"name": "trunk"})
     with pytest.raises(CheckpointError, match="GFM307"):

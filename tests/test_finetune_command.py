@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from graphfm.checkpoint import save_checkpoint
+from graphfm.checkpoint.folder import save_checkpoint
 from graphfm.cli.main import app
 from graphfm.estimator import GraphFMClassifier
 from tests.graphs import small_model, three_graphs

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from graphfm.finetune import Fitted, finetune
+from graphfm.fitting.depth import MIN_TRAIN, MIN_VAL, Try, chosen, depths_to_try
+from graphfm.fitting.descent import Judgement
+from graphfm.fitting.finetune import finetune
+from graphfm.fitting.members import Fitted
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import prepare
 from graphfm.graphs.splits import with_split
-from graphfm.model import GraphFM
-from graphfm.training.depth import MIN_TRAIN, MIN_VAL, Try, chosen, depths_to_try
-from graphfm.training.descent import Judgement
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import small_model, synthetic, three_graphs
 
 
@@ -61,7 +62,7 @@ def test_beside_experts_the_next_depth_is_tried_where_the_one_before_was_better(
     own = auto(model, graph)
     assert [t.depth for t in own.tried] == ["probe", "adapter"] and own.tune == "probe"
     assert own.tune_reason.endswith("so decoder was not tried")
-    module = import_module("graphfm.finetune")  # the package has a function of that name
+    module = import_module("graphfm.fitting.finetune")  # the package has a function of that name
     monkeypatch.setattr(module, "chosen", lambda tries: (tries[-1], "better"))
     deeper = auto(model, graph)
     assert [t.depth for t in deeper.tried] == ["probe", "adapter", "decoder"]

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from graphfm.checkpoint import verify_checkpoint
+from graphfm.checkpoint.folder import Checkpoint
+from graphfm.config.parts import config_class
 from graphfm.errors import CheckpointError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.finetune import TARGET, Fitted, bank_of, finetune
+from graphfm.fitting.ensemble import Ensemble, members_of
+from graphfm.fitting.finetune import finetune
+from graphfm.fitting.inference import node_logits, node_states
+from graphfm.fitting.members import Fitted
+from graphfm.fitting.probe import SAMPLING, TARGET, bank_of
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import prepare
 from graphfm.graphs.splits import with_split
-from graphfm.model import GraphFM
-from graphfm.parts import config_class
-from graphfm.training.ensemble import Ensemble, members_of
-from graphfm.training.inference import node_logits, node_states
-from graphfm.training.probe import SAMPLING
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import small_model, synthetic, three_graphs
 
 
@@ -119,7 +120,7 @@ def test_one_folder_holds_all_members(
     np.testing.assert_allclose(again.embed(graph), own.embed(), atol=1e-6)
     assert np.array_equal(again.predict_set(graph), own.predict_set())
     folder = tmp_path / "fit"
-    verify_checkpoint(folder)
+    Checkpoint.open(folder)
     whole, more = (
         (folder / f"{name}.safetensors").stat().st_size for name in ("model", "member_1")
     )

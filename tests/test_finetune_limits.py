@@ -11,14 +11,17 @@ import torch
 
 from graphfm.errors import DataError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.finetune import Fitted, finetune
+from graphfm.fitting.budget import Budget
+from graphfm.fitting.cost import memory_of
+from graphfm.fitting.descent import EVAL_EVERY, PATIENCE
+from graphfm.fitting.finetune import finetune
+from graphfm.fitting.members import Fitted
+from graphfm.fitting.sizes import Sizes, sizes_of
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import prepare
 from graphfm.graphs.splits import with_split
-from graphfm.model import GraphFM
-from graphfm.training.budget import Budget
-from graphfm.training.descent import EVAL_EVERY, PATIENCE
-from graphfm.training.fit_cost import Sizes, memory_left, memory_of, sizes_of
+from graphfm.machine import memory_left
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import small_model, synthetic, three_graphs
 
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graphfm.finetune import DEPTHS
-from graphfm.graphs.prepare import prepare
-from graphfm.model import GraphFM
-from graphfm.training.expert_cost import has_experts, memory_of_experts, num_experts
-from graphfm.training.experts import MAX_SAID, MOST, fit_experts
-from graphfm.training.fit_cost import Sizes, flops_of, memory_of, seconds_of, sizes_of
-from graphfm.training.multihop import multihop
+from graphfm.fitting.cost import flops_of, memory_of, seconds_of
+from graphfm.fitting.descent import DEPTHS
+from graphfm.fitting.experts.cost import has_experts, memory_of_experts, num_experts
+from graphfm.fitting.experts.pool import MAX_SAID, MOST, fit_experts
+from graphfm.fitting.sizes import Sizes, sizes_of
+from graphfm.graphs.features.multihop import multihop
+from graphfm.graphs.features.prepare import prepare
+from graphfm.model.graphfm import GraphFM
 from tests.graphs import small_model, synthetic
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from graphfm.errors import DataError
-from graphfm.graphs import archives
-from graphfm.graphs import fetch as room
-from graphfm.graphs.fetch import fetch, locked_hashes
+from graphfm.graphs.catalog import archives
+from graphfm.graphs.catalog import fetch as room
+from graphfm.graphs.catalog.fetch import fetch, locked_hashes
 from tests.fetching import (  # noqa: F401
     BODY,
     certificates,

@@ -14,12 +14,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from graphfm.graphs.audit import audit, audit_ids
-from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.audit.audit import audit, audit_ids
+from graphfm.graphs.audit.overlap import Comparison, compare
+from graphfm.graphs.audit.signatures import signatures
+from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.convert import from_networkx
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.overlap import Comparison, compare
-from graphfm.graphs.signatures import signatures
 from tests.graphs import synthetic
 
 TOOLS = Path(__file__).parent.parent / "tools"
@@ -105,7 +105,7 @@ def test_the_matched_nodes_are_the_right_ones(plants: ModuleType) -> None:
 
     Seen to fail with keys that occur twice taken for one: wrong nodes.
     """
-    from graphfm.graphs.matching import align, by_group
+    from graphfm.graphs.audit.matching import align, by_group
 
     graph = texts()
     keep = plants.part(graph, np.random.default_rng(0))

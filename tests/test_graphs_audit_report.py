@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphfm.config import load_recipe
+from graphfm.config.load import load_recipe
 from graphfm.errors import DataError
-from graphfm.graphs import audit as audit_module
-from graphfm.graphs.audit import audit, audit_ids, not_judged_on
-from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.audit import audit as audit_module
+from graphfm.graphs.audit.audit import audit, audit_ids, not_judged_on
+from graphfm.graphs.audit.overlap import Comparison, compare
+from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.overlap import Comparison, compare
 from graphfm.graphs.spec import DatasetSpec
-from graphfm.pretrain import pretrain
+from graphfm.training.pretrain import pretrain
 from tests.graphs import synthetic
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from graphfm.errors import DataError
+from graphfm.graphs.catalog.sources.cabam import Config
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.sources.cabam import Config
 
 PLAIN: dict[str, Any] = {
     "seed": 1,

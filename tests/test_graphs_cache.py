@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from graphfm.errors import OutputError
-from graphfm.graphs import cache
-from graphfm.graphs.cache import from_cache, read_folder, read_graph, write_folder, write_graph
+from graphfm.graphs.catalog import cache
+from graphfm.graphs.catalog.cache import read_graph, write_graph
+from graphfm.storage import from_cache, read_folder, write_folder
 from tests.graphs import synthetic
 
 

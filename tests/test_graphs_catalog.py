@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from graphfm.errors import DataError, OfflineError, RecipeError
-from graphfm.graphs import fetch
-from graphfm.graphs.catalog import Catalog, cache_folder, data_folder
+from graphfm.graphs.catalog import fetch
+from graphfm.graphs.catalog.catalog import Catalog, data_folder
+from graphfm.storage import cache_folder
 
 ENTRY = {
     "id": "tiny",
@@ -211,7 +212,7 @@ def test_the_second_load_is_the_same_and_reads_the_cache(
     tiny: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail (the source was asked again) with the folder's name made random."""
-    from graphfm.graphs.sources import npz
+    from graphfm.graphs.catalog.sources import npz
 
     first = tiny.load("tiny")
     monkeypatch.setattr(npz.Config, "build", None)
@@ -319,7 +320,7 @@ def test_every_entry_loads_and_matches_the_manifest(catalog: Catalog) -> None:
 def test_polblogs_is_what_pyg_reads(catalog: Catalog) -> None:
     """Our reader stands in for PyG's, which needs pandas."""
     pytest.importorskip("pandas")
-    from graphfm.graphs.sources import pyg
+    from graphfm.graphs.catalog.sources import pyg
 
     source = pyg.Config(dataset="PolBlogs", root="PolBlogs/polblogs", raw="raw")
     graph = source.build(name="polblogs", data=data_folder())

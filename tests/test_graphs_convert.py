@@ -14,8 +14,9 @@ from scipy import sparse
 from torch_geometric.data import Data, HeteroData
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import as_graph, features, from_networkx, from_pyg, to_pyg
+from graphfm.graphs.convert import features, from_networkx, from_pyg, to_pyg
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.inputs import as_graph
 from graphfm.graphs.labels import labels
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from graphfm.errors import OutputError
-from graphfm.graphs import download
-from graphfm.graphs.fetch import fetch
+from graphfm.graphs.catalog import download
+from graphfm.graphs.catalog.fetch import fetch
 from tests.fetching import (  # noqa: F401
     BODY,
     certificates,

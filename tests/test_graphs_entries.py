@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from graphfm.config import shipped
-from graphfm.graphs.catalog import Catalog, _sources
-from graphfm.graphs.rawfiles import PLAIN
-from graphfm.graphs.source import RawFile, SourceConfig
+from graphfm.config.load import shipped
+from graphfm.graphs.catalog.catalog import Catalog, _sources
+from graphfm.graphs.catalog.rawfiles import PLAIN
+from graphfm.graphs.catalog.source import RawFile, SourceConfig
 from graphfm.graphs.spec import DatasetSpec
 
 CATALOG = Catalog.read()

@@ -11,8 +11,8 @@ from scipy import sparse
 from scipy.io import savemat
 
 from graphfm.errors import DataError, OfflineError
-from graphfm.graphs.catalog import Catalog, data_folder
-from graphfm.graphs.sources import facebook100, npz, pyg
+from graphfm.graphs.catalog.catalog import Catalog, data_folder
+from graphfm.graphs.catalog.sources import facebook100, npz, pyg
 
 BUNDLED = {
     "Reed98": "reed98",

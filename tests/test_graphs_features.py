@@ -14,7 +14,7 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.errors import DataError
-from graphfm.graphs.features import CLIP, FeatureTransform, hop_features
+from graphfm.graphs.features.transform import CLIP, FeatureTransform, hop_features
 
 Csr = sparse.csr_array
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from graphfm.errors import DataError
-from graphfm.graphs import fetch as room
-from graphfm.graphs.fetch import fetch, locked_hashes, verify_hash
+from graphfm.graphs.catalog import fetch as room
+from graphfm.graphs.catalog.fetch import fetch, locked_hashes, verify_hash
 from tests.fetching import (  # noqa: F401
     BODY,
     certificates,

@@ -11,14 +11,15 @@ import pytest
 import torch
 from scipy import sparse
 
-from graphfm.cli.inputs import read_input
 from graphfm.errors import DataError, RecipeError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.convert import to_pyg
-from graphfm.graphs.export import target_of, write_tables
-from graphfm.graphs.files import ReadOptions, read_file
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.inputs import read_input
+from graphfm.graphs.readers.export import target_of, write_tables
+from graphfm.graphs.readers.files import read_file
+from graphfm.graphs.readers.options import ReadOptions
 from graphfm.graphs.splits import with_split
 from graphfm.graphs.statistics import describe
 from tests.graphs import synthetic

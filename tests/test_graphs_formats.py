@@ -19,9 +19,9 @@ import torch
 from scipy import sparse
 
 from graphfm.errors import DataError
-from graphfm.graphs.catalog import Catalog, _sources
+from graphfm.graphs.catalog.catalog import Catalog, _sources
+from graphfm.graphs.catalog.rawfiles import check_raw
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.rawfiles import check_raw
 from tests.ogb_files import write_lines
 
 CATALOG = Catalog.read()

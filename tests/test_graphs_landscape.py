@@ -16,9 +16,8 @@ from typer.testing import CliRunner, Result
 
 from graphfm.cli.landscape import landscape
 from graphfm.errors import DataError, GraphFMError, OutputError
-from graphfm.graphs.catalog import Catalog
-from graphfm.graphs.graph import Graph
-from graphfm.graphs.landscape import (
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.catalog.landscape import (
     RANGES,
     Spot,
     degree_tail,
@@ -27,6 +26,7 @@ from graphfm.graphs.landscape import (
     measure,
     spots,
 )
+from graphfm.graphs.graph import Graph
 from tests.graphs import synthetic
 
 BUILT_IN = ("karate-club", "les-miserables", "iris", "synth-002", "synth-005")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from graphfm.errors import DataError
+from graphfm.graphs.catalog.sources.lfr import Config, Plan
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.sources.lfr import Config, Plan
 from graphfm.graphs.statistics import homophily
 
 PLAIN: dict[str, Any] = {

@@ -12,9 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from graphfm.graphs import neighbor_mean as module
-from graphfm.graphs.features import hop_features
-from graphfm.graphs.neighbor_mean import backend, core, neighbor_mean, scatter, torch_product
+from graphfm.graphs.features import neighbor_mean as module
+from graphfm.graphs.features.neighbor_mean import (
+    backend,
+    core,
+    neighbor_mean,
+    scatter,
+    torch_product,
+)
+from graphfm.graphs.features.transform import hop_features
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -91,9 +97,9 @@ def test_torch_scatter_is_chosen_on_cuda_where_it_can_be_imported(
 def test_nothing_needs_torch_scatter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its import fails here, on any machine. Seen to fail with the import at the top."""
     monkeypatch.setitem(sys.modules, "torch_scatter", None)
-    monkeypatch.setattr("graphfm.graphs.neighbor_mean", module)  # so that it is put back
-    monkeypatch.delitem(sys.modules, "graphfm.graphs.neighbor_mean")
-    from graphfm.graphs.neighbor_mean import backend, core, neighbor_mean
+    monkeypatch.setattr("graphfm.graphs.features.neighbor_mean", module)  # so that it is put back
+    monkeypatch.delitem(sys.modules, "graphfm.graphs.features.neighbor_mean")
+    from graphfm.graphs.features.neighbor_mean import backend, core, neighbor_mean
 
     assert backend(CUDA) is backend(CPU) is core
     graph = some_graph(2)

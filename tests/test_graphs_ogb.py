@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from graphfm.errors import DataError, OfflineError
-from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.catalog.sources import ogb
 from graphfm.graphs.graph import MASKS, Graph
-from graphfm.graphs.sources import ogb
 from tests.ogb_files import small_arxiv, small_proteins, write_lines, write_ogb
 
 IDS = ["ogbn-arxiv", "ogbn-products", "ogbn-proteins"]

@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from graphfm.graphs.features.position import (
+    NUM_EIGENVECTORS,
+    Positions,
+    encode_positions,
+    position_dim,
+)
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.position import NUM_EIGENVECTORS, Positions, encode_positions, position_dim
 
 K = NUM_EIGENVECTORS
 Csr = tuple[Tensor, Tensor]

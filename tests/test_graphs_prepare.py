@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from graphfm.graphs import position
-from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.features import position
+from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import PreparedGraph, prepare, prepare_many
+from graphfm.graphs.prepare_many import prepare_many
 
 FIELDS = ("rowptr", "col", "x", "pe")
 

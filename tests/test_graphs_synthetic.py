@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.spatial.distance import pdist
 
-from graphfm.config import read_yaml, shipped
+from graphfm.config.load import read_yaml, shipped
+from graphfm.config.parts import config_class
 from graphfm.errors import DataError
+from graphfm.graphs.catalog.landscape import measure
+from graphfm.graphs.catalog.sources.synthetic import Config
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.landscape import measure
-from graphfm.graphs.sources.synthetic import Config
 from graphfm.graphs.spec import DatasetSpec
-from graphfm.parts import config_class
 
 ROOT = Path(__file__).parents[1]
 

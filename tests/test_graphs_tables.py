@@ -12,10 +12,10 @@ import pytest
 from scipy import sparse
 
 from graphfm.errors import DataError
-from graphfm.graphs import frames, textfiles
-from graphfm.graphs.columns import encode, plan_columns, plan_from_json, plan_to_json
-from graphfm.graphs.frames import read_frame
-from graphfm.graphs.tables import open_table
+from graphfm.graphs.readers import frames, textfiles
+from graphfm.graphs.readers.columns import encode, plan_columns, plan_from_json, plan_to_json
+from graphfm.graphs.readers.frames import read_frame
+from graphfm.graphs.readers.open_table import open_table
 
 
 def table_of(folder: Path, text: str, name: str = "t.csv"):
@@ -60,7 +60,7 @@ def test_lines_count_line_breaks_in_cells(tmp_path: Path) -> None:
 
 def test_a_type_that_later_rows_do_not_keep(tmp_path: Path, monkeypatch) -> None:
     """Numbers at first, text in the end. Seen to fail without a second look: GFM103."""
-    monkeypatch.setattr("graphfm.graphs.tables.SAMPLE_BYTES", 200)
+    monkeypatch.setattr("graphfm.graphs.readers.textfiles.SAMPLE_BYTES", 200)
     monkeypatch.setattr(textfiles, "SAMPLE_BYTES", 200)
     rows = [f"n{i},{i},{i % 2}" for i in range(200)]
     frame = read_frame(table_of(tmp_path, "\n".join(["id,a,b", *rows, "m,x,1"])), ["a", "b"])
@@ -81,7 +81,7 @@ def test_numbers_are_rounded_to_float32_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.02, 0.6])
 def test_wide_tables_are_the_same_sparse_or_dense(tmp_path: Path, monkeypatch, share) -> None:
     """In several batches, with gaps. Seen to fail with the mean taken over all rows."""
-    monkeypatch.setattr("graphfm.graphs.tables.BLOCK_BYTES", 20_000)
+    monkeypatch.setattr("graphfm.graphs.readers.tables.BLOCK_BYTES", 20_000)
     rng = np.random.default_rng(0)
     x = np.where(rng.random((150, 200)) < share, rng.integers(1, 9, (150, 200)), 0).astype(float)
     x[3, 5] = x[70, 5] = x[9, 11] = np.nan

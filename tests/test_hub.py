@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from graphfm import hub
-from graphfm.checkpoint import verify_checkpoint
+from graphfm.checkpoint import hub
+from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import CheckpointError
 from graphfm.estimator import GraphFMClassifier
-from graphfm.model import GraphFM
-from graphfm.training.novelty import StateCloud
+from graphfm.model.graphfm import GraphFM
+from graphfm.training.state_cloud import StateCloud
 from tests.graphs import small_model, synthetic
 from tests.hub_server import Repositories
 from tests.hub_server import hub as running_hub
@@ -167,7 +167,7 @@ def test_the_card_may_be_edited_and_nothing_else(folder: Path, tmp_path: Path) -
     """Seen to fail with the card in the manifest: GFM302 after a word was mended on the hub."""
     described().save_pretrained(tmp_path / "m")
     (tmp_path / "m" / "README.md").write_text("# other words")
-    verify_checkpoint(tmp_path / "m")
+    Checkpoint.open(tmp_path / "m")
     text = (tmp_path / "m" / "config.json").read_text()
     (tmp_path / "m" / "config.json").write_text(text.replace('"iris"', '"iros"', 1))
     with pytest.raises(CheckpointError, match="GFM302"):
@@ -187,7 +187,7 @@ def test_an_estimator_takes_a_folder_or_the_model_in_it(folder: Path) -> None:
 
 def test_random_is_asked_for_by_name() -> None:
     """The same seed gives the same trunk. Seen to fail with the seed not passed on."""
-    one, same, other = (hub.pretrained("random", seed=seed) for seed in (1, 1, 2))
+    one, same, other = (GraphFM.from_pretrained("random", seed=seed) for seed in (1, 1, 2))
     weights = [m.encoder.state_dict() for m in (one, same, other)]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])

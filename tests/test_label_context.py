@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.graphs.prepare import PreparedGraph, prepare
-from graphfm.training.label_context import FEW, PRIOR_NODES, REACHES, WALKS, label_context
+from graphfm.fitting.experts.label_shares import FEW, PRIOR_NODES, REACHES, WALKS, label_context
+from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from tests.graphs import synthetic
 
 C = 3

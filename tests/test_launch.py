@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from graphfm.checkpoint import load_model
 from graphfm.errors import RecipeError
+from graphfm.model.graphfm import GraphFM
 from graphfm.training.launch import launch, own_code
 
 LAUNCH = "import sys; from graphfm.training.launch import launch; sys.exit(launch(2, sys.argv[1:]))"
@@ -72,6 +72,6 @@ def test_a_killed_process_does_not_end_the_run(tmp_path):
     assert process.returncode == 0, said
     assert "restart 1 of 3" in said
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["finished"]
-    wanted = load_model(tmp_path / "straight").state_dict()
-    for name, got in load_model(tmp_path / "killed").state_dict().items():
+    wanted = GraphFM.from_checkpoint(tmp_path / "straight").state_dict()
+    for name, got in GraphFM.from_checkpoint(tmp_path / "killed").state_dict().items():
         assert torch.equal(got, wanted[name]), name

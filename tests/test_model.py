@@ -5,14 +5,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from graphfm.config import load_recipe
+from graphfm.config.load import load_recipe
+from graphfm.config.parts import kinds
 from graphfm.errors import DataError
-from graphfm.model import GraphFM
-from graphfm.parts import kinds
+from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from tests.graphs import batch_of, small_model, three_graphs
 
-DECODERS = kinds("decoders")
+DECODERS = kinds("model.decoders")
 
 
 def logits_of(model, batch):

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from graphfm.config import ModelConfig
-from graphfm.graphs.position import NUM_EIGENVECTORS, position_dim
-from graphfm.nn.attention import packed_attention, prefix_attention
-from graphfm.nn.position import SignInvariantEncoding
+from graphfm.config.recipe import ModelConfig
+from graphfm.graphs.features.position import NUM_EIGENVECTORS, position_dim
+from graphfm.model.nn.attention import packed_attention, prefix_attention
+from graphfm.model.nn.position import SignInvariantEncoding
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from graphfm.errors import DataError
+from graphfm.graphs.features.multihop import multihop
 from graphfm.graphs.spec import TaskSpec
-from graphfm.nn.ridge import fit_ridge, ridge_answers
-from graphfm.objectives.episodic import Config, episode
-from graphfm.pretrain import Run
+from graphfm.model.nn.ridge import fit_ridge, ridge_answers
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.corpus import Corpus, fresh_model
 from graphfm.training.estimate import estimate
 from graphfm.training.loop import train
-from graphfm.training.multihop import multihop
+from graphfm.training.objectives.episodic import Config, episode
 from graphfm.training.optim import make_optimizer
+from graphfm.training.run import Run
 from graphfm.training.validation import evaluate
 from tests.graphs import batch_of, small_model, three_graphs
 from tests.test_pretrain import recipe_of, run_of, stop_after, what_a_run_left

@@ -4,17 +4,23 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from graphfm.config.parts import config_class, kinds
 from graphfm.errors import RecipeError
-from graphfm.parts import config_class, kinds
 from tests.graphs import stir
 
-FAMILIES = ["adapters", "encoders", "decoders", "heads", "objectives"]
+FAMILIES = [
+    "model.adapters",
+    "model.encoders",
+    "model.decoders",
+    "model.heads",
+    "training.objectives",
+]
 PARTS = [(family, kind) for family in FAMILIES for kind in kinds(family)]
 ARGUMENTS = {
-    "adapters": {"num_features": 6, "dim": 32},
-    "encoders": {"dim": 32},
-    "decoders": {"dim": 32},
-    "heads": {"dim": 32, "num_classes": 3},
+    "model.adapters": {"num_features": 6, "dim": 32},
+    "model.encoders": {"dim": 32},
+    "model.decoders": {"dim": 32},
+    "model.heads": {"dim": 32, "num_classes": 3},
 }
 
 
@@ -26,11 +32,11 @@ def built(family, kind):
 
 def run(family, module, rng):
     """One call with packed graphs of 5 and 4 nodes, or targets."""
-    if family == "adapters":
+    if family == "model.adapters":
         return module(torch.randn(9, 6, generator=rng))
-    if family == "encoders":
+    if family == "model.encoders":
         return module(torch.randn(9, 32, generator=rng), (0, 5, 9))
-    if family == "decoders":
+    if family == "model.decoders":
         mask = torch.rand(9, 4, generator=rng) < 0.7
         local = torch.randn(9, 5, 32, generator=rng)
         latents = torch.randn(2, 7, 32, generator=rng)
@@ -53,7 +59,7 @@ def test_config_knows_its_kind_and_survives_json(family, kind):
         type(config)(no_such_key=1)
 
 
-NOTHING = ("encoders", "none")  # no weights, and no numbers to compare; see its own test
+NOTHING = ("model.encoders", "none")  # no weights, and no numbers to compare; see its own test
 MODULES = [p for p in PARTS if p[0] in ARGUMENTS and p != NOTHING]
 
 
@@ -85,9 +91,9 @@ def test_bf16_is_close_to_float32(family, kind):
     assert (rough.float() - exact).norm() < 0.05 * exact.norm()
 
 
-@pytest.mark.parametrize("kind", [kind for family, kind in MODULES if family == "encoders"])
+@pytest.mark.parametrize("kind", [kind for family, kind in MODULES if family == "model.encoders"])
 def test_encoders_do_not_mix_graphs_and_do_not_care_for_order(kind):
-    module = built("encoders", kind)
+    module = built("model.encoders", kind)
     rng = torch.Generator().manual_seed(0)
     tokens = torch.randn(9, 32, generator=rng)
     before = module(tokens, (0, 5, 9))
@@ -102,9 +108,9 @@ def test_encoders_do_not_mix_graphs_and_do_not_care_for_order(kind):
     torch.testing.assert_close(alone, before, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", kinds("decoders"))
+@pytest.mark.parametrize("kind", kinds("model.decoders"))
 def test_decoders_read_their_own_graph_and_no_masked_neighbor(kind):
-    module = built("decoders", kind)
+    module = built("model.decoders", kind)
     rng = torch.Generator().manual_seed(0)
     local = torch.randn(9, 5, 32, generator=rng)
     latents = torch.randn(2, 7, 32, generator=rng)
@@ -115,20 +121,20 @@ def test_decoders_read_their_own_graph_and_no_masked_neighbor(kind):
     other[1] = torch.randn(7, 32, generator=rng)
     after = module(local[:, 0], neighbors, mask, other, (0, 5, 9))
     torch.testing.assert_close(after[:5], before[:5])
-    reads_latents = config_class("decoders", kind).reads_latents
+    reads_latents = config_class("model.decoders", kind).reads_latents
     assert torch.equal(after[5:], before[5:]) != reads_latents
 
 
 def test_no_encoder_gives_no_latents_of_every_graph():
     module = built(*NOTHING)
-    found = run("encoders", module, torch.Generator())
+    found = run("model.encoders", module, torch.Generator())
     assert found.shape == (2, 0, 32) and not list(module.parameters())
     assert module.num_latents == module.flops(9, 2) == 0
 
 
-@pytest.mark.parametrize("kind", kinds("heads"))
+@pytest.mark.parametrize("kind", kinds("model.heads"))
 def test_an_unlabelled_target_teaches_nothing(kind):
-    head = built("heads", kind)
+    head = built("model.heads", kind)
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     y = torch.tensor([0, -1, 2, 1])
     if kind == "multilabel":
@@ -140,10 +146,10 @@ def test_an_unlabelled_target_teaches_nothing(kind):
     assert logits.grad[0].any()
 
 
-@pytest.mark.parametrize("kind", kinds("heads"))
+@pytest.mark.parametrize("kind", kinds("model.heads"))
 def test_the_uniform_guess_costs_one(kind):
     """Of a number, the mean: on average over the targets."""
-    head = built("heads", kind)
+    head = built("model.heads", kind)
     if kind == "regress":
         y = torch.tensor([2001.0, 2003.0, torch.nan], dtype=torch.float64)
         head.begin(y)
@@ -157,4 +163,4 @@ def test_the_uniform_guess_costs_one(kind):
 
 def test_an_unknown_kind_is_an_error_with_a_hint():
     with pytest.raises(RecipeError, match="Did you mean 'perceiver'"):
-        config_class("encoders", "perciever")
+        config_class("model.encoders", "perciever")

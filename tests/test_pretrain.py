@@ -6,14 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graphfm.checkpoint import find_checkpoint, inspect_checkpoint, load_model, load_trainer
-from graphfm.config import Recipe, load_recipe
+from graphfm.checkpoint.folder import Checkpoint, find_checkpoint
+from graphfm.config.load import load_recipe
+from graphfm.config.recipe import Recipe
 from graphfm.errors import CheckpointError
-from graphfm.graphs.prepare import prepare
-from graphfm.graphs.rawfiles import file_sha256
-from graphfm.pretrain import Run
+from graphfm.graphs.features.prepare import prepare
+from graphfm.model.graphfm import GraphFM
+from graphfm.storage import file_sha256
 from graphfm.training.corpus import Corpus
-from graphfm.training.receipt import read_metrics
+from graphfm.training.metrics_log import read_metrics
+from graphfm.training.run import Run
 from graphfm.training.run_folder import checkpoints, newest_good
 from graphfm.training.run_state import RunState
 from graphfm.training.stops import Stops
@@ -46,7 +48,7 @@ def run_of(out, *more: str, graphs=None, resume="auto") -> Run:
 
 
 def weights_of(out):
-    return load_model(out).state_dict()
+    return GraphFM.from_checkpoint(out).state_dict()
 
 
 def losses_of(out):
@@ -167,7 +169,7 @@ def test_each_part_of_the_state_is_needed(tmp_path, straight, dropped):
 def edit_trainer(out, key: str, value: object) -> None:
     """Put another value into the trainer state of the newest checkpoint, and into its manifest."""
     folder = find_checkpoint(out)
-    state = load_trainer(folder)
+    state = Checkpoint.open(folder).trainer()
     state[key] = value
     torch.save(state, folder / "trainer.pt")
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -192,8 +194,8 @@ def test_the_run_folder_is_whole(tmp_path):
     assert receipt["finished"] and receipt["flops"] > 0
     assert receipt["loss_start"] == pytest.approx(1.0)  # heads begin at the uniform guess
     assert len(list((out / "checkpoints").iterdir())) == recipe_of().train.keep
-    assert inspect_checkpoint(out)["corpus"] == ["alpha", "beta", "gamma"]
-    assert load_trainer(newest)["step"] == 12
+    assert Checkpoint.open(out).config["corpus"] == ["alpha", "beta", "gamma"]
+    assert Checkpoint.open(newest).trainer()["step"] == 12
 
 
 def test_garbled_validation_labels_change_no_weight(tmp_path):
@@ -244,7 +246,7 @@ def test_a_flipped_bit_is_found(tmp_path, name):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="GFM302") as caught:
-        load_model(tmp_path / "run")
+        GraphFM.from_checkpoint(tmp_path / "run")
     assert name in str(caught.value)
 
 
@@ -256,7 +258,7 @@ def test_multilabel_graphs_are_learned_too(tmp_path):
     graphs[0] = prepare(plain.replace(y=y, class_names=("first", "later")))
     receipt = run_of(tmp_path / "run", graphs=graphs).go()
     assert receipt["targets_seen_by_dataset"]["alpha"] > 0
-    assert load_model(tmp_path / "run").specs["alpha"].task.kind == "multilabel"
+    assert GraphFM.from_checkpoint(tmp_path / "run").specs["alpha"].task.kind == "multilabel"
 
 
 def test_a_longer_run_goes_on_from_where_a_shorter_one_began_to_decay(tmp_path):

@@ -8,15 +8,17 @@ import textwrap
 import pytest
 import torch
 
-from graphfm.checkpoint import find_checkpoint, load_model, verify_checkpoint
-from graphfm.config import TrainConfig
+from graphfm.checkpoint.folder import Checkpoint, find_checkpoint
+from graphfm.config.recipe import TrainConfig
 from graphfm.errors import DataError, DivergedError, GraphFMError, OutputError
-from graphfm.graphs.catalog import Catalog
-from graphfm.graphs.prepare import prepare_many
-from graphfm.pretrain import Run, left_out_before, load_corpus
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.prepare_many import prepare_many
+from graphfm.model.graphfm import GraphFM
 from graphfm.training.faults import step_if
+from graphfm.training.metrics_log import read_metrics
 from graphfm.training.optim import make_optimizer
-from graphfm.training.receipt import read_metrics
+from graphfm.training.pretrain import left_out_before, load_corpus
+from graphfm.training.run import Run
 from graphfm.training.run_folder import checkpoints
 from tests.test_pretrain import recipe_of, run_of, stop_after, troubled, weights_of
 
@@ -73,7 +75,7 @@ def test_four_in_a_row_end_the_run_with_exit_6(tmp_path):
     skips = [r["in_a_row"] for r in read_metrics(tmp_path) if r["kind"] == "skip"]
     assert skips == [1, 2, 3, 4]
     assert find_checkpoint(tmp_path).name == "step_000005"
-    verify_checkpoint(find_checkpoint(tmp_path))
+    Checkpoint.open(find_checkpoint(tmp_path))
 
 
 def test_weights_that_are_not_finite_take_the_place_of_no_checkpoint(tmp_path):
@@ -165,7 +167,7 @@ def test_a_disk_that_is_full_ends_the_run_with_exit_8(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.exit_code == 8
     assert list(checkpoints(tmp_path)) == [5]
-    load_model(tmp_path)
+    GraphFM.from_checkpoint(tmp_path)
     assert run_of(tmp_path).go()["finished"]
 
 

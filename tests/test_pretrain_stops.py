@@ -10,8 +10,8 @@ import time
 import pytest
 
 from graphfm.errors import OutputError
-from graphfm.pretrain import pretrain
-from graphfm.training.receipt import read_metrics
+from graphfm.training.metrics_log import read_metrics
+from graphfm.training.pretrain import pretrain
 from graphfm.training.run_folder import LOCK, checkpoints, hold
 from graphfm.training.stops import Interrupted, Stops, exit_code
 from tests.test_pretrain import recipe_of, run_of, what_a_run_left

@@ -2,8 +2,8 @@
 
 import pytest
 
-from graphfm.config import load_recipe, recipe_names
-from graphfm.model import GraphFM
+from graphfm.config.load import load_recipe, recipe_names
+from graphfm.model.graphfm import GraphFM
 
 # Trunk parameters that a recipe stands for; the paper states 389K, 18M and 75M.
 SIZES = {

@@ -72,7 +72,7 @@ def test_bins_hold_every_prediction_once_and_their_mean_is_the_accuracy() -> Non
 
 def test_the_error_of_the_bins_is_the_calibration_error() -> None:
     """The diagram and the number beside it say the same. Seen to fail with 10 bins."""
-    from graphfm.training.metrics import calibration_error, top_confidence
+    from graphfm.metrics import calibration_error, top_confidence
 
     proba = random_proba(750, 3)
     draws = np.random.default_rng(3).random((750, 1))

@@ -27,7 +27,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHFM_HOME", str(folder.parent / "home"))
         from graphfm.cli.comparison import save_split, split_graph
-        from graphfm.cli.inputs import read_graph
+        from graphfm.graphs.inputs import read_graph
 
         graph = split_graph(read_graph("karate-club"), "0.5/0.2/0.3", seed=0)
         model = GraphFMClassifier(tune="probe", device="cpu").fit(graph)

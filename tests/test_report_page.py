@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from graphfm.fitting.answers import Answers
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import with_split
 from graphfm.report.build import Subject, build_page
 from graphfm.report.folder import Run
 from graphfm.report.page import render
 from graphfm.report.text import plain
-from graphfm.training.calibration import Answers
 from tests.pages import faults_of, read
 
 EVIL = (

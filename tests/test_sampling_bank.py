@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphfm.errors import DataError
-from graphfm.graphs.features import FeatureTransform
-from graphfm.graphs.prepare import PreparedGraph
+from graphfm.graphs.features.prepare import PreparedGraph
+from graphfm.graphs.features.transform import FeatureTransform
 from graphfm.graphs.spec import TaskSpec
 from graphfm.sampling.bank import GraphBank, stable_key
 from tests.graphs import batch_of, small_model, three_graphs

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.graphs.prepare import PreparedGraph
+from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.sampling import batch as batches
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import make_batch, tokens_of

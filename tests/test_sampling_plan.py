@@ -8,15 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphfm.errors import RecipeError
-from graphfm.sampling.plan import (
-    SMALLEST_PIECE,
-    GraphSize,
-    Plan,
-    StepCost,
-    Visit,
-    padding,
-    targets_of,
-)
+from graphfm.sampling.plan import SMALLEST_PIECE, GraphSize, Plan, StepCost, Visit, targets_of
+from tools.bench.plan import padding
 
 sizes_lists = st.lists(st.integers(1, 500), min_size=1, max_size=12)
 strategies = st.sampled_from(["balanced", "snake", "uniform"])

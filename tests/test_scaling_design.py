@@ -10,13 +10,7 @@ import numpy as np
 import pytest
 
 from graphfm.errors import RecipeError
-from graphfm.scaling.design import (
-    Design,
-    design_runs,
-    naive_grid,
-    simulate,
-    variance,
-)
+from graphfm.scaling.design import Design, design_runs, naive_grid, simulate, variance
 from graphfm.scaling.exchange import Exchange
 from graphfm.scaling.fit import fit
 from graphfm.scaling.laws import Chinchilla, Cost, DataConstrained

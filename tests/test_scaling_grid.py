@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from graphfm.cli.main import app
-from graphfm.config import load_recipe
+from graphfm.config.load import load_recipe
 from graphfm.errors import DataError, RecipeError
-from graphfm.graphs.catalog import Catalog
-from graphfm.pretrain import chosen
+from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.scaling.grid import cells, read_grid, recipe_of, run_grid
 from graphfm.scaling.runs import read_runs
+from graphfm.training.pretrain import chosen
 
 KEPT = ("karate-club", "iris", "wine")
 

@@ -41,7 +41,7 @@ def test_each_bench_is_kept_or_its_failure(bench, tmp_path, capsys):
     assert found["benches"]["plan"] == {"error": "not done in 0 s"}
     step = found["benches"]["step"]
     assert step["printed"] == "case  ms\nours   1" and step["settings"] == {"device": "cpu"}
-    assert step["command"] == "python tools/bench_step.py --device cpu --threads 1"
+    assert step["command"] == "python tools/bench/step.py --device cpu --threads 1"
     assert found["machine"]["cores"] > 0
     assert "failed: bank" in capsys.readouterr().out
 

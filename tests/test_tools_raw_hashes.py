@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from graphfm.config import shipped
-from graphfm.graphs.catalog import data_folder
-from graphfm.graphs.fetch import known_hashes
-from graphfm.graphs.rawfiles import file_sha256
+from graphfm.config.load import shipped
+from graphfm.graphs.catalog.catalog import data_folder
+from graphfm.graphs.catalog.fetch import known_hashes
+from graphfm.storage import file_sha256
 
 TOOLS = Path(__file__).parent.parent / "tools"
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from graphfm.config import TrainConfig
-from graphfm.nn.ridge import fit_ridge
-from graphfm.objectives.supervised import Config as Supervised
+from graphfm.config.recipe import TrainConfig
+from graphfm.metrics import accuracy
+from graphfm.model.nn.ridge import fit_ridge
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.loop import train
-from graphfm.training.metrics import accuracy
+from graphfm.training.objectives.supervised import Config as Supervised
 from graphfm.training.optim import make_optimizer
 from tests.graphs import batch_of, small_model, three_graphs
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphfm.objectives.supervised import Config as Supervised
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.compiled import compile_rows
+from graphfm.training.objectives.supervised import Config as Supervised
 from tests.graphs import batch_of, small_model, three_graphs
 
 KINDS = [[0, 1, 2], [0, 2], [1]]

@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.training.emphasis import MAX_ROWS, POWERS, axes_of, fit_emphasised, gain_of, powers_for
+from graphfm.fitting.experts.scaled_ridge import (
+    MAX_ROWS,
+    POWERS,
+    axes_of,
+    fit_emphasised,
+    gain_of,
+    powers_for,
+)
 
 NUM_AXES = 60
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphfm.config import load_recipe
+from graphfm.config.load import load_recipe
 from graphfm.training.corpus import Corpus, fresh_model
 from graphfm.training.estimate import estimate
 from graphfm.training.run import Run

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from graphfm.training.metrics import OGB_NODE_DATASETS, accuracy, official_metric
+from graphfm.metrics import OGB_NODE_DATASETS, accuracy, official_metric
 
 ROOT = Path(__file__).resolve().parents[1]
 

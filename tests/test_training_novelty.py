@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from graphfm.checkpoint import find_checkpoint, read_tensors
-from graphfm.config import load_recipe
+from graphfm.checkpoint.folder import find_checkpoint, read_tensors
+from graphfm.config.load import load_recipe
 from graphfm.estimator import GraphFMClassifier
 from graphfm.training.corpus import Corpus
-from graphfm.training.novelty import StateCloud
 from graphfm.training.run import Run
+from graphfm.training.state_cloud import StateCloud
 from tests.graphs import synthetic, three_graphs
 
 

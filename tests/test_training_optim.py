@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from graphfm.config import TrainConfig
-from graphfm.objectives.supervised import Config as Supervised
+from graphfm.config.recipe import TrainConfig
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.loop import train
+from graphfm.training.objectives.supervised import Config as Supervised
 from graphfm.training.optim import lr_at, make_optimizer
 from tests.graphs import batch_of, small_model, three_graphs
 

@@ -9,11 +9,11 @@ import time
 import pytest
 import torch
 
-from graphfm.config import TrainConfig
-from graphfm.objectives.supervised import Config as Supervised
+from graphfm.config.recipe import TrainConfig
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch
 from graphfm.training.loop import train
+from graphfm.training.objectives.supervised import Config as Supervised
 from graphfm.training.optim import make_optimizer
 from graphfm.training.prefetch import ahead
 from tests.graphs import batch_of, small_model, three_graphs

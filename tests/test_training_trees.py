@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphfm.training.trees import (
+from graphfm.fitting.experts.trees import (
     BINS,
     DOUBT,
     LEAVES,

@@ -15,15 +15,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from graphfm import hub
-from graphfm.checkpoint import read_tensors, save_checkpoint
+from graphfm.checkpoint import hub
+from graphfm.checkpoint.folder import read_tensors, save_checkpoint
 from graphfm.cli.main import app
 from graphfm.errors import CheckpointError, DataError
 from graphfm.estimator import GraphFMClassifier, load_fitted
-from graphfm.graphs.audit import not_judged_on
-from graphfm.graphs.catalog import Catalog
-from graphfm.model import GraphFM
-from graphfm.training.novelty import StateCloud
+from graphfm.graphs.audit.audit import not_judged_on
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.model.graphfm import GraphFM
+from graphfm.training.state_cloud import StateCloud
 from tests.graphs import small_model, synthetic, three_graphs
 
 TOOLS = Path(__file__).parent.parent / "tools"
@@ -202,15 +202,15 @@ def test_without_weights_a_fit_says_so_in_one_line(
 ) -> None:
     """And works. Where random weights were asked for there is nothing to say."""
     graph = synthetic(num_nodes=60)
-    with caplog.at_level(logging.WARNING, logger="graphfm.hub"):
+    with caplog.at_level(logging.WARNING, logger="graphfm.checkpoint.hub"):
         fitted = GraphFMClassifier(tune="probe").fit(graph)
     assert fitted.weights_ == "random"
-    assert [r.getMessage() for r in caplog.records if r.name == "graphfm.hub"] == [
+    assert [r.getMessage() for r in caplog.records if r.name == "graphfm.checkpoint.hub"] == [
         "this installation holds no pretrained weights: the trunk is random"
     ]
     caplog.clear()
     asked = GraphFMClassifier("random", tune="probe").fit(graph)
-    assert not [r for r in caplog.records if r.name == "graphfm.hub"]
+    assert not [r for r in caplog.records if r.name == "graphfm.checkpoint.hub"]
     assert np.array_equal(fitted.predict_proba(), asked.predict_proba())
     with pytest.raises(CheckpointError, match=r"GFM301.*graphfm-small"):
         GraphFM.from_pretrained()

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 
 from graphfm.cli.description import counts
-from graphfm.graphs.catalog import Catalog
-from graphfm.graphs.fetch import known_hashes
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.catalog.fetch import known_hashes
 from graphfm.graphs.spec import DatasetSpec
 
 HEAD = """\

@@ -55,7 +55,7 @@ proba = model.predict_proba()
 assert proba.shape == (34, 2) and abs(proba.sum(axis=1) - 1).max() < 1e-6, proba
 truth = [graph.nodes[v]["club"] for v in graph]
 print(json.dumps({
-    "graphfm": graphfm.__version__, "file": graphfm.__file__, "weights": model.weights_,
+    "graphfm": graphfm.version.__version__, "file": graphfm.__file__, "weights": model.weights_,
     "accuracy_on_all_nodes": float((model.predict() == truth).mean()),
     "import_seconds": round(imported, 2), "seconds": round(time.perf_counter() - began, 2),
     "sockets": asked,

@@ -27,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphfm.checkpoint import find_checkpoint, load_model, verify_checkpoint
-from graphfm.config import seconds
+from graphfm.checkpoint.folder import Checkpoint, find_checkpoint
+from graphfm.config.recipe import seconds
 from graphfm.errors import CheckpointError
-from graphfm.training.receipt import read_metrics
+from graphfm.model.graphfm import GraphFM
+from graphfm.training.metrics_log import read_metrics
 from graphfm.training.run_folder import checkpoints
 
 # Every kind of life: with a save of 10 ms at every 2nd step, killed within 10 steps.
@@ -81,7 +82,7 @@ def newest_whole(out: Path) -> int:
     """Step of the newest checkpoint that verifies, -1 without one."""
     for step, path in reversed(checkpoints(out).items()):
         try:
-            verify_checkpoint(path)
+            Checkpoint.open(path)
         except CheckpointError:
             continue
         return step
@@ -160,7 +161,7 @@ def check(out: Path, before: int, errors: str) -> None:
 
 def outcome(out: Path) -> dict[str, Any]:
     """What two runs of one recipe have in common: weights, and the log but for the clock."""
-    weights = load_model(find_checkpoint(out)).state_dict()
+    weights = GraphFM.from_checkpoint(find_checkpoint(out)).state_dict()
     lines = [{k: v for k, v in r.items() if k not in CLOCK} for r in read_metrics(out)]
     return {"weights": {k: v.numpy().tobytes() for k, v in weights.items()}, "lines": lines}
 

@@ -23,17 +23,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphfm.checkpoint import find_checkpoint
+from graphfm.checkpoint.folder import find_checkpoint
+from graphfm.checkpoint.hub import SHIPPED, WEIGHTS, save_pretrained
 from graphfm.errors import GraphFMError
-from graphfm.graphs.catalog import Catalog
+from graphfm.fitting.inference import node_states
+from graphfm.fitting.probe import SAMPLING, adopt, bank_of
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.catalog.sources.synthetic import Config
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import prepare
-from graphfm.graphs.sources.synthetic import Config
-from graphfm.hub import SHIPPED, WEIGHTS, read_pretrained, save_pretrained
-from graphfm.model import GraphFM
-from graphfm.pretrain import audit_corpus
-from graphfm.training.inference import node_states
-from graphfm.training.probe import SAMPLING, adopt, bank_of
+from graphfm.model.graphfm import GraphFM
+from graphfm.training.pretrain import audit_corpus
 
 MAX_BYTES = 4_000_000  # of the tensors in the package: everybody who installs it carries them
 CURVE_POINTS = 12
@@ -72,7 +72,7 @@ def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> 
         CannotShip: For a checkpoint that says too little, or is too large.
     """
     path = find_checkpoint(given)
-    model = read_pretrained(path)
+    model = GraphFM.from_checkpoint(path)
     corpus = model.about.get("corpus")
     if not corpus or "estimator" in model.about:
         raise CannotShip("it does not name the graphs that it was pretrained on")

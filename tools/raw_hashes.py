@@ -14,8 +14,8 @@ from fnmatch import fnmatch
 from functools import partial
 from urllib.parse import urlsplit
 
-from graphfm.graphs.catalog import Catalog, data_folder
-from graphfm.graphs.rawfiles import file_sha256
+from graphfm.graphs.catalog.catalog import Catalog, data_folder
+from graphfm.storage import file_sha256
 
 # Written anew when the bundle was made, with the same arrays but other bytes than at their origin
 # (MANIFEST.csv says so): their hash would refuse the origin's file.

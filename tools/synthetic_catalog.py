@@ -23,11 +23,11 @@ from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
 from graphfm.errors import DataError
-from graphfm.graphs.catalog import Catalog
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.catalog.landscape import RANGES, measure
+from graphfm.graphs.catalog.sources import cabam, lfr, synthetic
+from graphfm.graphs.catalog.sources.synthetic import DrawnConfig, class_sizes
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.landscape import RANGES, measure
-from graphfm.graphs.sources import cabam, lfr, synthetic
-from graphfm.graphs.sources.synthetic import DrawnConfig, class_sizes
 
 NUM_GRAPHS = 72
 NUM_CANDIDATES = 1200  # of each generator
@@ -54,8 +54,8 @@ HEAD = """\
 # from {real} real graphs (those that were here; none that models are judged on) and from those
 # taken before, so that any first n are spread over what is left empty. The axes, each scaled to
 # 0 to 1: adjusted homophily, degree tail, log nodes, log classes, feature signal, imbalance, as
-# graphfm/graphs/landscape.py measures them. Distance from a point of that cube to the nearest
-# graph, over 20,000 points:
+# graphfm/graphs/catalog/landscape.py measures them. Distance from a point of that cube to the
+# nearest graph, over 20,000 points:
 {coverage}
 datasets:
 """

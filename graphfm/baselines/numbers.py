@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import DataError
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import prepare
-from graphfm.nn.ridge import fit_ridge
+from graphfm.model.nn.ridge import fit_ridge
 
 MAX_NODES = 20_000  # least squares cost nodes x columns^2: 1 s at 20,000 x 256
 

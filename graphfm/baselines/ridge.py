@@ -1,7 +1,7 @@
 """Ridge regression on raw multi-hop features: what a closed-form head does without any model.
 
-It reads :func:`~graphfm.training.multihop.multihop`, the same columns that a fine-tuning head reads
-beside the state, so that what a trunk adds to them is all that differs.
+It reads :func:`~graphfm.graphs.features.multihop.multihop`, the columns that a fine-tuning head
+reads beside the state, so that what a trunk adds to them is all that differs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from graphfm.baselines.task import Peer, Settings, Task
 from graphfm.graphs.graph import Graph
-from graphfm.nn.ridge import fit_ridge
+from graphfm.model.nn.ridge import fit_ridge
 
 
 def ridge(

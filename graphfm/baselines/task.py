@@ -24,11 +24,11 @@ from graphfm.baselines.inputs import (
     structural_features,
 )
 from graphfm.baselines.sparse import Inputs, Matrix, Places
+from graphfm.graphs.features.multihop import multihop
+from graphfm.graphs.features.neighbor_mean import mean_matrix
+from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.neighbor_mean import mean_matrix
-from graphfm.graphs.prepare import prepare
-from graphfm.training.metrics import roc_auc
-from graphfm.training.multihop import multihop
+from graphfm.metrics import roc_auc
 
 Settings = dict[str, Any]
 

@@ -198,12 +198,12 @@ def refuse_seen(plan: Plan) -> None:
             f"{', '.join(pretrained)}: there are no pretrained weights to fit",
             fix="--from CKPT names some; the same with -random begins with fresh weights",
         )
-    from graphfm.graphs.catalog import Catalog
-    from graphfm.hub import read_pretrained
+    from graphfm.checkpoint.folder import Checkpoint, not_judged_on
+    from graphfm.graphs.catalog.catalog import Catalog
 
-    model = read_pretrained(Path(plan.start))
-    said = model.about.get("not_judged_on", model.about.get("corpus", []))
-    known = {*said, *model.specs}
+    checkpoint = Checkpoint.open(plan.start)
+    own = {spec.name for spec in checkpoint.specs()}
+    known = {*not_judged_on(checkpoint.about), *own}
     entries = Catalog.read().entries
     groups = {entries[id].group for id in known if id in entries}
     seen = [id for id, group in plan.suite.groups.items() if id in known or group in groups]
@@ -218,9 +218,9 @@ def refuse_seen(plan: Plan) -> None:
 
 def _digests(start: str) -> tuple[str, str]:
     """Of a model's shape, and of its shape and weights."""
-    from graphfm.hub import read_pretrained
+    from graphfm.model.graphfm import GraphFM
 
-    model = read_pretrained(Path(start))
+    model = GraphFM.from_checkpoint(start)
     shape = json.dumps(model.config(), sort_keys=True)
     digest = hashlib.sha256(shape.encode())
     weights: Mapping[str, Any] = model.state_dict()

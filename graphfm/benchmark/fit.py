@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,18 @@ import torch
 
 from graphfm.baselines.peers import answer as peer_answer
 from graphfm.benchmark.models import ANCHOR, STATES, Competitor
-from graphfm.config import ModelConfig
-from graphfm.finetune import DEPTHS, MAX_STEPS, SAMPLING, Fitted, adopt, bank_of, finetune
+from graphfm.config.recipe import ModelConfig
+from graphfm.fitting.answers import answer
+from graphfm.fitting.budget import Budget
+from graphfm.fitting.cost import flops_of
+from graphfm.fitting.descent import DEPTHS
+from graphfm.fitting.finetune import MAX_STEPS, finetune
+from graphfm.fitting.members import Fitted
+from graphfm.fitting.probe import SAMPLING, adopt, answer_by_states, bank_of
+from graphfm.fitting.sizes import sizes_of
+from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import PreparedGraph
-from graphfm.hub import read_pretrained
-from graphfm.model import GraphFM
-from graphfm.training.budget import Budget
-from graphfm.training.calibration import answer
-from graphfm.training.fit_cost import flops_of, sizes_of
-from graphfm.training.probe import answer_by_states
+from graphfm.model.graphfm import GraphFM
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,7 +158,7 @@ def trunk(start: str | None, *, seed: int | None) -> GraphFM:
 
 @lru_cache(maxsize=1)
 def _loaded(start: str) -> GraphFM:
-    return read_pretrained(Path(start))
+    return GraphFM.from_checkpoint(start)
 
 
 def _on_states(

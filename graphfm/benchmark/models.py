@@ -15,10 +15,10 @@ import re
 from dataclasses import dataclass
 
 from graphfm.baselines.peers import PEERS, TUNED
+from graphfm.config.parts import did_you_mean
 from graphfm.errors import DataError
-from graphfm.parts import did_you_mean
-from graphfm.training.depth import AUTO
-from graphfm.training.descent import DEPTHS
+from graphfm.fitting.depth import AUTO
+from graphfm.fitting.descent import DEPTHS
 
 STATES = "states"
 OWN = (*DEPTHS, AUTO, STATES)

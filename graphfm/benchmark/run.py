@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import platform
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +34,18 @@ from graphfm.benchmark.cells import (
 )
 from graphfm.benchmark.fit import measure
 from graphfm.benchmark.models import ANCHOR, Competitor, competitors
-from graphfm.checkpoint import write_json
+from graphfm.benchmark.workers import captured_warnings, side_by_side, warm_up
 from graphfm.errors import GraphFMError
+from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import PreparedGraph, prepare
 from graphfm.graphs.splits import with_split
-from graphfm.training.metrics import accuracy, roc_auc
-from graphfm.training.receipt import environment, give_back_memory, peak_memory_gib
+from graphfm.machine import environment, give_back_memory, machine, peak_memory_gib
+from graphfm.metrics import accuracy, roc_auc
+from graphfm.storage import write_json
 
 log = logging.getLogger(__name__)
 
 RARE = 0.25  # of two classes, the share below which accuracy says little: ROC-AUC is judged by
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-MAX_WARNINGS = 5  # of a receipt
 KILLED = "the process was killed: out of memory?"
 
 
@@ -71,12 +64,17 @@ def run(plan: Plan, *, jobs: int = 1) -> None:
     num_cells = sum(len(unit.models) for unit in todo)
     with tqdm(total=num_cells, unit="cell", desc=plan.suite.name, disable=None) as bar:
         # The settings that a search finds on the first seed are those of all seeds.
-        left = _side_by_side(plan, [unit for unit in todo if unit.seed == 0], jobs, bar)
-        left += _side_by_side(plan, [unit for unit in todo if unit.seed > 0], jobs, bar)
+        left = side_by_side(
+            run_unit, plan, [unit for unit in todo if unit.seed == 0], jobs=jobs, bar=bar
+        )
+        left += side_by_side(
+            run_unit, plan, [unit for unit in todo if unit.seed > 0], jobs=jobs, bar=bar
+        )
         # A process died, and with it all that ran beside it: each of these in one of its own.
         for unit in left:
             while untried := [m for m in unit.models if plan.receipt(_cell(unit, m)) is None]:
-                if not _side_by_side(plan, [replace(unit, models=tuple(untried))], 1, bar):
+                again = [replace(unit, models=tuple(untried))]
+                if not side_by_side(run_unit, plan, again, jobs=1, bar=bar):
                     break
                 culprit = next(m for m in untried if plan.receipt(_cell(unit, m)) is None)
                 _keep(plan, _cell(unit, culprit), {"status": FAILED, "error": KILLED})
@@ -111,8 +109,8 @@ def run_unit(plan: Plan, unit: Unit) -> int:
     prepared = replace(prepared, y=split.y, test_mask=asked)
     for model in unit.models:
         try:
-            _warm_up(model, facts["metric"])
-            with _heard() as warnings:
+            warm_up(model, facts["metric"])
+            with captured_warnings() as warnings:
                 found = _one(plan, unit, model, split, prepared, y, facts["metric"])
             receipt = {"status": DONE, **found, "warnings": warnings}
         except Exception as error:  # nor must a model that fails
@@ -212,84 +210,6 @@ def _split(whole: Graph, unit: Unit) -> tuple[Graph | None, Receipt]:
     return whole, facts
 
 
-def _side_by_side(plan: Plan, units: list[Unit], jobs: int, bar: tqdm[Any]) -> list[Unit]:
-    """Do units in processes; returns those that a process took with it when it died."""
-    left = []
-    others = {*multiprocessing.active_children()}
-    # Spawned: torch does not survive a fork. One thread each, set before numpy is imported there.
-    context = multiprocessing.get_context("spawn")
-    with _environment(dict.fromkeys(THREADS, "1")), ProcessPoolExecutor(jobs, context) as pool:
-        coming = {pool.submit(run_unit, plan, unit): unit for unit in units}
-        try:
-            for done in as_completed(coming):
-                try:
-                    bar.update(done.result())
-                except BrokenProcessPool:
-                    left.append(coming[done])
-        except BaseException:  # interrupted: a worker would go on with the next unit it holds
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in {*multiprocessing.active_children()} - others:
-                child.terminate()  # receipts are whole or not there
-            raise
-    return left
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables of the processes that begin meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@cache
-def _warm_up(model: Competitor, metric: str) -> None:
-    """Let a model fit a graph of two clusters, so that everything it needs is imported."""
-    rng = np.random.default_rng(0)
-    y = np.arange(60) % 2
-    ends = rng.integers(0, 60, (2, 240))
-    ends = ends[:, y[ends[0]] == y[ends[1]]]
-    x = torch.from_numpy(rng.normal(size=(60, 4)) + y[:, None]).float()
-    graph = Graph.from_edges(
-        ends, num_nodes=60, name="warm-up", x=x, y=torch.from_numpy(y), class_names=("a", "b")
-    )
-    graph = with_split(graph, (0.5, 0.25, 0.25), seed=0)
-    quick = replace(model, random=True, tuned=False, steps=1)
-    with _heard():  # what is said of these 60 nodes concerns nobody
-        measure(quick, graph, prepare(graph, cache=False), start=None, seed=0, metric=metric)
-
-
-class _Ear(logging.Handler):
-    """Keeps what is said, at most a few lines."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if len(self.lines) < MAX_WARNINGS:
-            self.lines.append(record.getMessage()[:200])
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Warnings of the package, for a receipt instead of the screen: thousands of fits."""
-    package, ear = logging.getLogger("graphfm"), _Ear()
-    before = package.handlers, package.propagate
-    package.handlers, package.propagate = [ear], False
-    try:
-        yield ear.lines
-    finally:
-        package.handlers, package.propagate = before
-
-
 def _preparing(plan: Plan, graph: Graph) -> float:
     """Seconds that positions and features of a graph take, measured once for all its cells."""
 
@@ -306,7 +226,7 @@ def _gcn_seconds(plan: Plan, split: Graph, prepared: PreparedGraph, metric: str)
 
     def seconds() -> float:
         (anchor,) = competitors(ANCHOR)
-        _warm_up(anchor, metric)
+        warm_up(anchor, metric)
         return measure(anchor, split, prepared, start=None, seed=0, metric=metric).seconds
 
     return _once(plan.out / "gcn" / f"{split.name}.json", seconds)
@@ -337,20 +257,6 @@ def _said(error: Exception) -> str:
     if isinstance(error, GraphFMError):
         return f"{error.code} {error.what}"[:500]
     return f"{type(error).__name__}: {error}"[:500]
-
-
-@lru_cache(maxsize=1)
-def machine() -> str:
-    """Its processor and number of cores: seconds are compared on one machine only."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):  # not Linux, or a processor without a name
-        pass
-    return f"{name}, {os.cpu_count()} cores"
 
 
 @lru_cache(maxsize=1)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graphfm.config.parts import config_class, did_you_mean, validated
 from graphfm.errors import DataError, OfflineError
-from graphfm.graphs.catalog import Catalog, data_folder
+from graphfm.graphs.catalog.catalog import Catalog, data_folder
+from graphfm.graphs.catalog.source import SourceConfig
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.source import SourceConfig
 from graphfm.graphs.spec import DatasetSpec
-from graphfm.parts import config_class, did_you_mean, validated
 
 NAMED = {
     "evaluation-15": "the evaluation graphs of the catalog",
@@ -164,7 +164,9 @@ def _source(
 
 
 def _validated(raw: dict[str, Any], at: str) -> SourceConfig:
-    found: SourceConfig = validated(config_class("graphs.sources", str(raw["kind"])), raw, path=at)
+    found: SourceConfig = validated(
+        config_class("graphs.catalog.sources", str(raw["kind"])), raw, path=at
+    )
     return found
 
 

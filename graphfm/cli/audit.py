@@ -13,8 +13,8 @@ from graphfm.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from graphfm.graphs.audit import AuditReport
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.audit.audit import AuditReport
+    from graphfm.graphs.catalog.catalog import Catalog
     from graphfm.graphs.graph import Graph
 
 HEAD = ["corpus", "judged", "evidence", "nodes", "of corpus", "of judged", "edges alike", "is"]
@@ -47,9 +47,9 @@ def audit(
 
     Example: `graphfm datasets audit runs/small my.graphml`
     """
-    from graphfm.graphs.audit import Loaded
-    from graphfm.graphs.audit import audit as compare
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.audit.audit import Loaded
+    from graphfm.graphs.audit.audit import audit as compare
+    from graphfm.graphs.catalog.catalog import Catalog
 
     catalog = Catalog.read()
     sides, absent = [], []
@@ -92,7 +92,7 @@ def warn_if_seen(graph: Graph, limits: Collection[str]) -> None:
         graph: What a model is judged on.
         limits: Ids it must not be judged on, as its checkpoint says.
     """
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.catalog.catalog import Catalog
 
     entries = Catalog.read().entries if limits else {}
     kin = [id for id in limits if id in entries and graph.name in entries]
@@ -112,17 +112,17 @@ def _named(text: str, catalog: Catalog) -> tuple[list[str], dict[str, Graph]]:
     Raises:
         DataError: GFM148 for a name that means none.
     """
-    from graphfm.cli.inputs import read_graph
-    from graphfm.graphs.files import is_graph_file
+    from graphfm.graphs.inputs import read_graph
+    from graphfm.graphs.readers.files import is_graph_file
 
     path = Path(text)
     if not path.is_dir() and is_graph_file(text):
         graph = read_graph(text, need_target=False)
         return [], {graph.name: graph}
     if path.is_dir():
-        from graphfm.checkpoint import find_checkpoint, verify_checkpoint
+        from graphfm.checkpoint.folder import Checkpoint
 
-        config = verify_checkpoint(find_checkpoint(path))
+        config = Checkpoint.open(path).config
         return list(config.get("corpus") or config.get("not_judged_on") or []), {}
     if text in ("pretraining", "evaluation"):
         return [e.id for e in catalog.entries.values() if e.role == text], {}

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphfm.cli.output import folder_for_one, make_folder, whole_file
+from graphfm.cli.output import folder_for_one, make_folder
 from graphfm.cli.terminal import note, pairs, show, show_json, table
 from graphfm.errors import DataError
+from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
     from graphfm.benchmark.cells import Plan
@@ -87,8 +88,8 @@ def benchmark(
     from graphfm.benchmark.cells import OFFICIAL, Plan, refuse_seen, shares
     from graphfm.benchmark.models import competitors
     from graphfm.benchmark.suite import read_suite
-    from graphfm.cli.durations import duration
-    from graphfm.finetune import MAX_STEPS
+    from graphfm.config.recipe import duration
+    from graphfm.fitting.finetune import MAX_STEPS
 
     if (suite is None) == (suite_too is None):
         raise DataError(
@@ -159,7 +160,7 @@ def _write(plan: Plan) -> tuple[dict[str, Any], str]:
 
 def _weights(given: str | None) -> str | None:
     """The folder of the pretrained model; None = there is none."""
-    from graphfm.hub import find_weights
+    from graphfm.checkpoint.hub import find_weights
 
     folder = find_weights(given)
     return None if folder is None else str(folder)

@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphfm.cli.output import whole_file
-from graphfm.cli.scores import Scores, scores
-from graphfm.cli.terminal import note, table
+from graphfm.benchmark.scores import Scores
+from graphfm.cli.terminal import table
 from graphfm.errors import DataError
+from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
     from graphfm.graphs.graph import Graph
-    from graphfm.training.calibration import Answers
 
 SPLIT = "split.json"
-GCN_SECONDS = 30  # a GCN that takes longer is left out, unless --max-time allows it
 PARTS = ("train", "val", "test")
 HEAD = ["method", "score", "95% interval", "macro F1"]
 
@@ -33,10 +31,11 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
 
     Raises:
         DataError: GFM131 for a graph without labels, GFM145 for sizes that are no shares, and as
-            :func:`graphfm.graphs.splits.with_split_file`.
+            :func:`graphfm.graphs.readers.split_file.with_split_file`.
     """
     from graphfm.graphs.leaks import say_of_twins
-    from graphfm.graphs.splits import say_of_classes, with_split, with_split_file
+    from graphfm.graphs.readers.split_file import with_split_file
+    from graphfm.graphs.splits import say_of_classes, with_split
 
     if graph.y is None or not bool(graph.labelled.any()):
         raise DataError(
@@ -63,57 +62,6 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
     say_of_classes(chosen)
     say_of_twins(chosen)
     return chosen
-
-
-def compare(
-    answers: Answers, graph: Graph, *, seed: int, seconds: float | None = None
-) -> dict[str, Scores]:
-    """Scores on the test nodes: the fitted model's answers for all nodes, then the baselines.
-
-    A baseline that does not know the task, and a GCN for which there is no time, are left out, and
-    a message says so.
-
-    Args:
-        answers: For all nodes.
-        graph: With its split.
-        seed: Of the baselines.
-        seconds: What is left of ``--max-time``; None = the GCN may take :data:`GCN_SECONDS`.
-    """
-    from graphfm.baselines.gcn import gcn, gcn_seconds
-    from graphfm.baselines.label_propagation import label_propagation
-    from graphfm.baselines.logistic import logistic
-    from graphfm.baselines.majority import majority
-
-    assert graph.y is not None and graph.train_mask is not None and graph.test_mask is not None
-    baselines = {
-        "majority": majority,
-        "features-only logistic regression": logistic,
-        "label propagation": label_propagation,
-    }
-    own = scores(answers.proba, graph.y, graph.test_mask, uncalibrated=answers.uncalibrated)
-    result = {"graphfm": own}
-    left_out = []
-    for name, baseline in baselines.items():
-        try:
-            proba = baseline(graph, graph.train_mask, graph.val_mask, seed=seed)
-        except DataError as error:
-            if error.code != "GFM134":
-                raise
-            left_out.append(name)
-        else:
-            result[name] = scores(proba, graph.y, graph.test_mask)
-    if left_out:
-        note(f"not compared with {', '.join(left_out)}, GCN: each needs one class per node")
-        return result
-    needed = gcn_seconds(graph, graph.train_mask, graph.val_mask)
-    left = GCN_SECONDS if seconds is None else seconds
-    if needed > left:
-        why = f"--max-time leaves {max(left, 0):.0f} s" if seconds is not None else f"over {left} s"
-        note(f"not compared with a GCN: it would take about {needed:.0f} s, {why}")
-    else:
-        proba = gcn(graph, graph.train_mask, graph.val_mask, seed=seed)
-        result["GCN"] = scores(proba, graph.y, graph.test_mask)
-    return result
 
 
 def comparison_table(results: Mapping[str, Scores]) -> str:

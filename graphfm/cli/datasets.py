@@ -38,7 +38,7 @@ def list_datasets(
 ) -> None:
     """List the graphs of the catalog; nothing is read or fetched."""
     from graphfm.cli.description import counts
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.catalog.catalog import Catalog
 
     catalog = Catalog.read()
     among = catalog.mixture(mixture) if mixture else catalog.entries
@@ -67,7 +67,7 @@ def show_entry(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show what the catalog says of one graph or mixture; nothing is read or fetched."""
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.catalog.catalog import Catalog
 
     catalog = Catalog.read()
     if name in catalog.mixtures:
@@ -107,7 +107,7 @@ def verify(
 
     Exit 3 if a file is not what it should be. Nothing is fetched.
     """
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.graphs.catalog.catalog import Catalog
 
     catalog = Catalog.read()
     ids = [catalog.entry(name).id for name in names or []]
@@ -139,7 +139,7 @@ def stats(
 ) -> None:
     """Describe one graph: size, degrees, labels, homophily."""
     from graphfm.cli.description import graph_lines
-    from graphfm.cli.inputs import read_input
+    from graphfm.graphs.inputs import read_input
     from graphfm.graphs.statistics import describe
 
     given = read_input(
@@ -176,9 +176,9 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Read graphs and compute what training needs of them, into the cache."""
-    from graphfm.graphs.cache import cache_folder
-    from graphfm.graphs.catalog import Catalog, data_folder
-    from graphfm.graphs.prepare import prepare_many
+    from graphfm.graphs.catalog.catalog import Catalog, data_folder
+    from graphfm.graphs.prepare_many import prepare_many
+    from graphfm.storage import cache_folder
 
     catalog = Catalog.read()
     ids = [catalog.entry(name).id for name in names or []]

@@ -31,15 +31,16 @@ def demo(
     import json
 
     from graphfm.cli.comparison import comparison_table, split_graph
-    from graphfm.cli.finetune import fit
-    from graphfm.cli.inputs import read_graph, read_input
-    from graphfm.cli.output import new_folder, whole_file
+    from graphfm.cli.fit import fit
+    from graphfm.cli.output import new_folder
     from graphfm.cli.predict import write_predictions
-    from graphfm.config import load_recipe
-    from graphfm.graphs.catalog import Catalog
-    from graphfm.graphs.export import write_tables
-    from graphfm.pretrain import pretrain
-    from graphfm.training.curves import draw_curves
+    from graphfm.config.load import load_recipe
+    from graphfm.graphs.catalog.catalog import Catalog
+    from graphfm.graphs.inputs import read_graph, read_input
+    from graphfm.graphs.readers.export import write_tables
+    from graphfm.report.curves import draw_curves
+    from graphfm.storage import whole_file
+    from graphfm.training.pretrain import pretrain
     from graphfm.training.stops import exit_code
 
     recipe = load_recipe("demo")

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from graphfm import __version__
 from graphfm.cli.terminal import next_step, pairs, show, show_json
+from graphfm.version import __version__
 
 # What may be there and what it is good for; nothing else depends on it.
 OPTIONAL = {
@@ -64,9 +64,9 @@ def doctor(
 def _facts() -> dict[str, Any]:
     import torch
 
-    from graphfm.graphs.cache import cache_folder
-    from graphfm.graphs.catalog import data_folder
-    from graphfm.hub import shipped_weights
+    from graphfm.checkpoint.hub import shipped_weights
+    from graphfm.graphs.catalog.catalog import data_folder
+    from graphfm.storage import cache_folder
 
     cache, data = cache_folder(), data_folder()
     standing = next(p for p in (cache, *cache.parents) if p.is_dir())

@@ -8,13 +8,7 @@ from typing import Annotated
 
 import typer
 
-from graphfm.cli.inputs import (
-    DirectedOption,
-    GraphOption,
-    NodesOption,
-    Unknown,
-    UnknownOption,
-)
+from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, Unknown, UnknownOption
 from graphfm.cli.terminal import next_step, note, show_json
 from graphfm.errors import OutputError
 
@@ -37,7 +31,8 @@ def embed(
 ) -> None:
     """Write the state of every node: a vector that the head predicts from."""
     from graphfm.cli.fitted import open_fitted
-    from graphfm.cli.output import check_file, table_file, whole_file
+    from graphfm.cli.output import check_file, table_file
+    from graphfm.storage import whole_file
 
     if out.suffix not in (".npz", ".csv", ".parquet"):
         raise OutputError("GFM402", f"--out must end in .npz, .csv or .parquet, got {out.name}")

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphfm.cli.inputs import (
-    DirectedOption,
-    GraphOption,
-    NodesOption,
-    Unknown,
-    UnknownOption,
-)
+from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, Unknown, UnknownOption
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
 from graphfm.errors import DataError
 
@@ -61,13 +55,13 @@ def evaluate(
 
     A graph of OGB is also scored as its leaderboard does it, where ogb is installed.
     """
+    from graphfm.benchmark.scores import scores, set_scores
+    from graphfm.benchmark.unseen import count_unseen, in_order_of, widened
     from graphfm.cli.fitted import open_fitted
     from graphfm.cli.numbers import number_lines
-    from graphfm.cli.scores import scores, set_scores
-    from graphfm.cli.unseen import count_unseen, in_order_of, widened
     from graphfm.estimator import GraphFMRegressor
-    from graphfm.training.conformal import check_coverage
-    from graphfm.training.metrics import official_metric
+    from graphfm.fitting.conformal import check_coverage
+    from graphfm.metrics import official_metric
 
     check_coverage(coverage)
     fitted, read, fit = open_fitted(
@@ -137,7 +131,7 @@ def _numbers(
 ) -> dict[str, Any]:
     """Scores of a model of a continuous target, of the mean it saw, and of its intervals."""
     from graphfm.baselines.numbers import mean
-    from graphfm.cli.numbers import interval_scores, number_scores
+    from graphfm.benchmark.number_scores import interval_scores, number_scores
     from graphfm.graphs.labels import as_numbers
 
     read = as_numbers(read)

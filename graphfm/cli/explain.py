@@ -36,7 +36,7 @@ def explain(
     name = code.strip().upper()
     name = f"GFM{name}" if re.fullmatch(r"\d+", name) else name
     if name not in entries:
-        from graphfm.parts import did_you_mean
+        from graphfm.config.parts import did_you_mean
 
         raise typer.BadParameter(
             f"there is no error code {code!r}.{did_you_mean(name, list(entries))} "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graphfm.cli.fit import fit, honesty, warn_of_novelty
 from graphfm.cli.inputs import (
     DestinationOption,
     DirectedOption,
@@ -32,12 +32,7 @@ from graphfm.cli.inputs import (
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
 
 if TYPE_CHECKING:
-    from graphfm.cli.scores import Scores
-
-
-COVERAGE = 0.9  # of the prediction sets that are reported
-MANY_FAR = 0.5  # of the nodes
-FAR = 3.0  # standard deviations from the corpus from which on a graph is said to be unlike it
+    pass
 
 
 class Tune(StrEnum):
@@ -134,10 +129,10 @@ def finetune(
     Example: `graphfm finetune --graph edges.csv --nodes nodes.csv --target label --out runs/mine`
     """
     from graphfm.cli.comparison import comparison_table, split_graph
-    from graphfm.cli.durations import duration
-    from graphfm.cli.inputs import read_input
     from graphfm.cli.numbers import number_table, promise
     from graphfm.cli.output import folder_for_one, new_folder
+    from graphfm.config.recipe import duration
+    from graphfm.graphs.inputs import read_input
 
     given = read_input(
         graph,
@@ -170,7 +165,8 @@ def finetune(
         "seed": seed,
     }
     if dry_run:
-        from graphfm.cli.fit_plan import fit_plan, plan_lines
+        from graphfm.cli.fit_plan import plan_lines
+        from graphfm.fitting.dry_run import fit_plan
 
         plan = {**asked, **fit_plan(whole, asked, device=device), "out": str(out)}
         if as_json:
@@ -197,114 +193,3 @@ def finetune(
     note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved in {out}")
     beside = ["--nodes", nodes] if nodes else []
     next_step("graphfm predict --out preds.csv --model", out, "--graph", graph, *beside)
-
-
-def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[str, Any]:
-    """Fit, save, compare: ``{"model", "scores" by method, "json"}``.
-
-    Args:
-        whole: The graph, with its split.
-        out: Folder to save in.
-        asked: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble`` and ``seed``; kept
-            beside the model.
-        device: Where to compute.
-    """
-    from graphfm.cli.audit import warn_if_seen
-    from graphfm.cli.comparison import compare, save_split
-    from graphfm.cli.numbers import compare_numbers, interval_scores
-    from graphfm.cli.scores import set_scores
-    from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
-    from graphfm.training.intervals import Values
-    from graphfm.training.receipt import MetricsLog
-
-    given = ("tune", "max_steps", "max_time", "ensemble", "seed")
-    chosen = {name: asked[name] for name in given if asked.get(name) is not None}
-    kind = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
-    model = kind(asked["from"], device=device, verbose=True, **chosen)
-    began = time.perf_counter()
-    model.fit(whole)
-    seconds = time.perf_counter() - began
-    model.save(out)
-    log = MetricsLog(out)
-    for record in model.history_:
-        values = {k: v for k, v in record.items() if k != "step"}
-        log.write("train" if "loss" in record else "eval", int(record["step"]), values)
-    log.close()
-    answers = model.answer(whole, coverage=COVERAGE)
-    judged = (whole.y, whole.test_mask)
-    if isinstance(answers, Values):
-        results: dict[str, Any] = compare_numbers(answers.values, whole)
-        honest: dict[str, Any] = {"intervals": interval_scores(answers, *judged, coverage=COVERAGE)}
-    else:
-        assert answers.sets is not None
-        limit = asked.get("max_time")
-        left = None if limit is None else limit - seconds
-        results = compare(answers, whole, seed=asked["seed"], seconds=left)
-        honest = {
-            "temperature": model.calibration_.temperature,
-            "sets": set_scores(answers.sets, *judged, coverage=COVERAGE),
-        }
-    warn_if_seen(whole, model.not_judged_on_)
-    facts = {
-        "weights": model.weights_,
-        "fit_seconds": seconds,
-        "depth": model.tune_,
-        "tune_reason": model.tune_reason_,
-        "tried": model.tried_,
-        "members": model.members_,
-        "cut_short": model.cut_short_,
-        "best_step": model.best_step_,
-        "val_score": model.val_score_,
-        "calibration_nodes": len(model.calibration_.scores),
-        **honest,
-        "corpus_novelty": model.corpus_novelty_,
-        "far_states": model.far_states_,
-        "test": {name: s.to_json() for name, s in results.items()},
-    }
-    save_split(out, whole, {**asked, **facts})
-    return {"model": model, "scores": results, "json": facts}
-
-
-def honesty(own: Scores, facts: dict[str, Any]) -> str:
-    """Two lines: how well probabilities say what they mean, how prediction sets keep their promise.
-
-    Args:
-        own: Scores of the fitted model.
-        facts: Of the fit, with ``temperature`` and ``sets``.
-    """
-    before = "" if own.ece_uncalibrated is None else f" ({own.ece_uncalibrated:.3f} before)"
-    sets = facts["sets"]
-    return pairs(
-        {
-            "calibration error": (
-                f"{own.ece:.3f}{before}, Brier {own.brier:.3f}, "
-                f"temperature {facts['temperature']:.2f}"
-            ),
-            "prediction sets": (
-                f"{sets['coverage']:.1%} hold the truth where {sets['asked']:.0%} was asked for, "
-                f"{sets['mean_size']:.2f} classes on average"
-            ),
-        },
-        indent="",
-    )
-
-
-def warn_of_novelty(beside: dict[str, dict[str, float]], far_states: float | None) -> None:
-    """Say what of a graph is far from every graph that the model was pretrained on.
-
-    Args:
-        beside: As the estimator's ``corpus_novelty_``.
-        far_states: As its ``far_states_``.
-    """
-    if far_states is not None and far_states > MANY_FAR:
-        note(
-            f"unlike the pretraining corpus: {far_states:.0%} of the nodes have states farther out "
-            "than 95% of the corpus'"
-        )
-    for name, place in beside.items():
-        if abs(place["z"]) > FAR:
-            note(
-                f"unlike the pretraining corpus: {place['value']:,.4g} {name}, "
-                f"{abs(place['z']):.1f} standard deviations "
-                f"{'above' if place['z'] > 0 else 'below'} its mean"
-            )

@@ -24,7 +24,7 @@ def open_fitted(
         folder: Of the fitted model.
         graph: File, folder or id.
         target: Column to compare with; None = the one of the fit.
-        **options: Of :func:`graphfm.cli.inputs.read_input`; what is not given is as in the fit.
+        **options: Of :func:`graphfm.graphs.inputs.read_input`; what is not given is as in the fit.
 
     Raises:
         CheckpointError: GFM301 for a folder that holds no fitted model.
@@ -37,9 +37,9 @@ def open_fitted(
             fix="graphfm finetune ... --out writes one",
         )
     from graphfm.cli.comparison import read_split
-    from graphfm.cli.inputs import read_input
     from graphfm.estimator import load_fitted
-    from graphfm.graphs.files import is_graph_file
+    from graphfm.graphs.inputs import read_input
+    from graphfm.graphs.readers.files import is_graph_file
 
     fit = read_split(folder)
     is_file = is_graph_file(graph)

@@ -36,7 +36,7 @@ def inspect(
             next_step("graphfm finetune --graph digits --out runs/digits --from", thing)
         return
     from graphfm.cli.description import graph_lines
-    from graphfm.cli.inputs import read_graph
+    from graphfm.graphs.inputs import read_graph
     from graphfm.graphs.statistics import describe
 
     facts = describe(read_graph(thing, target=target))
@@ -48,7 +48,8 @@ def inspect(
 
 
 def _folder(folder: Path) -> dict[str, Any]:
-    from graphfm.checkpoint import inspect_checkpoint
+    from graphfm.checkpoint.folder import Checkpoint
+    from graphfm.model.graphfm import GraphFM
 
     kept: dict[str, Any] = {}
     for name in ("run.json", "split.json"):
@@ -60,4 +61,13 @@ def _folder(folder: Path) -> dict[str, Any]:
                     "GFM302", f"not readable as JSON: {error}", where=str(folder / name)
                 ) from None
     kept.pop("nodes", None)  # the ids of a split are many, and the file itself shows them
-    return {**kept, **inspect_checkpoint(folder)}
+    checkpoint = Checkpoint.open(folder)
+    model = GraphFM.from_config(checkpoint.model_config, specs=checkpoint.specs())
+    return {
+        **kept,
+        "folder": str(checkpoint.path),
+        "verified": True,
+        "params": model.num_params(),
+        "datasets": len(model.specs),
+        **checkpoint.config,
+    }

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from graphfm.cli.output import check_file, whole_file
+from graphfm.cli.output import check_file
 from graphfm.cli.terminal import next_step, note, show, show_json
 from graphfm.errors import OutputError
+from graphfm.storage import whole_file
 
 
 def landscape(
@@ -22,8 +23,8 @@ def landscape(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Draw the graphs that are here by homophily and size; nothing is fetched."""
-    from graphfm.graphs.catalog import Catalog
-    from graphfm.graphs.landscape import FORMATS, draw_landscape, spots
+    from graphfm.graphs.catalog.catalog import Catalog
+    from graphfm.graphs.catalog.landscape import FORMATS, draw_landscape, spots
 
     if out.suffix not in FORMATS:
         raise OutputError(

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from graphfm import __version__
 from graphfm.cli import (
     benchmark,
     datasets,
@@ -32,6 +31,7 @@ from graphfm.cli import (
 from graphfm.cli import report as report_page
 from graphfm.cli.terminal import note, report, show
 from graphfm.errors import GraphFMError, MemoryLimitError, OutputError
+from graphfm.version import __version__
 
 
 class Commands(TyperGroup):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from graphfm.errors import OutputError
+from graphfm.storage import whole_file
 
 # What only a folder of ours holds; --overwrite removes no other folder.
 _OURS = ("run.json", "config.resolved.yaml", "split.json", "demo.json", ".graphfm.lock")
@@ -55,7 +54,7 @@ def folder_for_one(out: Path) -> Iterator[None]:
     Raises:
         OutputError: GFM802 where another process writes to it, saying which.
     """
-    from graphfm.graphs.cache import alone
+    from graphfm.storage import alone
 
     key = hashlib.sha256(str(out.resolve()).encode()).hexdigest()
     with alone(key, wait=False, what=str(out)):
@@ -91,24 +90,6 @@ def check_file(out: Path, *, overwrite: bool = False) -> None:
         )
     if not out.parent.is_dir():
         raise OutputError("GFM403", "the folder of --out does not exist", where=str(out.parent))
-
-
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of ``out`` when all is written, and only then."""
-    try:
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=out.suffix)
-    except OSError as error:
-        raise OutputError("GFM403", f"cannot write: {error.strerror}", where=str(out)) from None
-    os.close(handle)
-    try:
-        yield Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp gives 0600; a result is as readable as any file
-        os.replace(name, out)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 @contextmanager

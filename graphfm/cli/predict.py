@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphfm.cli.inputs import (
-    DirectedOption,
-    GraphOption,
-    NodesOption,
-    Unknown,
-    UnknownOption,
-)
+from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, Unknown, UnknownOption
 from graphfm.cli.terminal import next_step, note, show_json
 from graphfm.errors import RecipeError
 
@@ -71,8 +65,8 @@ def predict(
     from graphfm.cli.numbers import say_of_intervals, write_numbers
     from graphfm.cli.output import check_file
     from graphfm.estimator import GraphFMRegressor
-    from graphfm.finetune import TARGET
-    from graphfm.training.conformal import check_coverage
+    from graphfm.fitting.conformal import check_coverage
+    from graphfm.fitting.probe import TARGET
 
     if coverage is not None:
         check_coverage(coverage)

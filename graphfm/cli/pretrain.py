@@ -69,9 +69,9 @@ def pretrain(
 
     Example: `graphfm pretrain demo train.steps=200 --out runs/mine`
     """
-    from graphfm.cli.durations import duration
     from graphfm.cli.output import new_folder
-    from graphfm.config import load_recipe
+    from graphfm.config.load import load_recipe
+    from graphfm.config.recipe import duration
     from graphfm.training.run_folder import LOCK, hold
 
     limit = duration(max_time)
@@ -97,7 +97,7 @@ def pretrain(
 
         started = "auto" if resume == "never" else resume  # a process that is restarted goes on
         raise typer.Exit(launch(nproc, ["pretrain", *map(str, words), "--resume", started]))
-    from graphfm.pretrain import pretrain as run
+    from graphfm.training.pretrain import pretrain as run
     from graphfm.training.stops import Interrupted, exit_code
 
     try:

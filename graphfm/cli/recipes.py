@@ -17,7 +17,7 @@ def list_recipes(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """List the recipes that come with graphfm."""
-    from graphfm.config import read_yaml, recipe_names, shipped
+    from graphfm.config.load import read_yaml, recipe_names, shipped
 
     about = {}
     for name in recipe_names():
@@ -40,7 +40,7 @@ def show_recipe(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show a recipe with all that it inherits and every default, as YAML."""
-    from graphfm.config import load_recipe
+    from graphfm.config.load import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
     if as_json:
@@ -58,8 +58,8 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Check recipes: every key known, every value in its range, the mixture there."""
-    from graphfm.config import load_recipe, recipe_names
-    from graphfm.graphs.catalog import Catalog
+    from graphfm.config.load import load_recipe, recipe_names
+    from graphfm.graphs.catalog.catalog import Catalog
 
     catalog = Catalog.read()
     names = files or recipe_names()

@@ -50,8 +50,9 @@ def report(
 
     Example: `graphfm report runs/mine --out report.html`
     """
-    from graphfm.cli.durations import duration
-    from graphfm.cli.output import check_file, whole_file
+    from graphfm.cli.output import check_file
+    from graphfm.config.recipe import duration
+    from graphfm.storage import whole_file
 
     if out.suffix not in (".html", ".htm"):
         raise OutputError("GFM402", f"--out must end in .html, got {out.name}", where=str(out))
@@ -97,12 +98,12 @@ def read_run(folder: Path, command: str) -> Run:
             model that is not fitted.
         DataError: GFM134 for one that predicts a number.
     """
-    from graphfm.checkpoint import find_checkpoint, verify_checkpoint
+    from graphfm.checkpoint.folder import Checkpoint
     from graphfm.cli.comparison import read_split
     from graphfm.errors import CheckpointError, DataError
     from graphfm.report.folder import Run
 
-    saved = verify_checkpoint(find_checkpoint(folder))
+    saved = Checkpoint.open(folder).config
     if "estimator" not in saved:
         raise CheckpointError(
             "GFM307",

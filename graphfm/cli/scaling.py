@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from graphfm.cli.output import check_file, whole_file
+from graphfm.cli.output import check_file
 from graphfm.cli.scaling_design import design
 from graphfm.cli.scaling_grid import grid
 from graphfm.cli.scaling_inputs import positive, read_fit
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json, table
 from graphfm.errors import OutputError, RecipeError
+from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
     from graphfm.scaling.fitted import Band, Fit, Interval

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphfm.cli.output import check_file, whole_file
+from graphfm.cli.output import check_file
 from graphfm.cli.scaling_inputs import numbers, positive, read_fit, span
 from graphfm.cli.terminal import note, show, show_json, table
 from graphfm.errors import DataError, RecipeError
+from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
     from graphfm.scaling.fitted import Fit
@@ -129,7 +130,7 @@ def _sd(expected: float | None, simulated: float | None) -> str:
 
 def _budget(text: str, like: list[Path], found: Fit | None) -> tuple[float, Cost, str]:
     """What may be spent, what a run costs, and in which unit both are."""
-    from graphfm.config import seconds
+    from graphfm.config.recipe import seconds
     from graphfm.scaling.laws import Cost
 
     value = seconds(text)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from graphfm.cli.output import whole_file
 from graphfm.cli.terminal import next_step, note, show, show_json, table
+from graphfm.storage import whole_file
 
 
 def grid(

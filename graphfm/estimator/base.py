@@ -16,33 +16,34 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from graphfm.checkpoint.folder import not_judged_on
+from graphfm.checkpoint.hub import NOVELTY, RANDOM
 from graphfm.errors import DataError
-from graphfm.estimator.inputs import Reading, is_matrix, read_known, read_like, rows_graph
-from graphfm.finetune import MAX_STEPS, finetune
-from graphfm.graphs.catalog import Catalog
-from graphfm.graphs.features import FeatureTransform
-from graphfm.graphs.files import ReadOptions
+from graphfm.estimator.masks import MIN_TO_SPARE, VAL_SHARE, mask_of
+from graphfm.fitting.budget import Budget
+from graphfm.fitting.calibration import Calibration
+from graphfm.fitting.cost import check_memory
+from graphfm.fitting.ensemble import Ensemble
+from graphfm.fitting.experts.pool import Experts
+from graphfm.fitting.finetune import MAX_STEPS, finetune
+from graphfm.fitting.inference import node_states
+from graphfm.fitting.novelty import graph_novelty
+from graphfm.fitting.probe import MAX_CONTEXT, SAMPLING, bank_of
+from graphfm.fitting.sizes import sizes_of
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.graphs.features.multihop import Scaling
+from graphfm.graphs.features.prepare import PreparedGraph, prepare
+from graphfm.graphs.features.transform import FeatureTransform
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.prepare import PreparedGraph, prepare
+from graphfm.graphs.inputs import Reading, is_matrix, read_known, read_like, rows_graph
+from graphfm.graphs.readers.options import ReadOptions
 from graphfm.graphs.spec import Task, TaskSpec
 from graphfm.graphs.splits import stratified_split
-from graphfm.hub import NOVELTY, RANDOM, pretrained
-from graphfm.model import GraphFM
+from graphfm.machine import pick_device
+from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import sample_context
-from graphfm.training.budget import Budget
-from graphfm.training.calibration import Calibration
-from graphfm.training.ensemble import Ensemble
-from graphfm.training.experts import Experts
-from graphfm.training.fit_cost import check_memory, sizes_of
-from graphfm.training.inference import node_states
-from graphfm.training.loop import pick_device
-from graphfm.training.multihop import Scaling
-from graphfm.training.novelty import StateCloud, graph_novelty
-from graphfm.training.probe import MAX_CONTEXT, SAMPLING, bank_of
-
-VAL_SHARE = 0.2  # of the training nodes, split off where a graph brings no validation nodes
-MIN_TO_SPARE = 10  # training nodes; of fewer none is split off
+from graphfm.training.state_cloud import StateCloud
 
 
 class GraphEstimator(BaseEstimator):
@@ -159,8 +160,7 @@ class GraphEstimator(BaseEstimator):
             self.rows_ = prepared.x[kept].clone()
         about = start.about
         self.weights_ = str(about.get("name", "given" if start is self.checkpoint else RANDOM))
-        # A checkpoint of an earlier version says only what it was trained on.
-        self.not_judged_on_ = list(about.get("not_judged_on", about.get("corpus", [])))
+        self.not_judged_on_ = not_judged_on(about)
         self.corpus_novelty_ = _novelty_beside(about.get("corpus", []), known)
         self.graph_, self.graph_name_ = known, known.name
         return self
@@ -220,7 +220,7 @@ class GraphEstimator(BaseEstimator):
     def _pretrained(self) -> GraphFM:
         if isinstance(self.checkpoint, GraphFM):
             return self.checkpoint
-        return pretrained(self.checkpoint, seed=self.seed)
+        return GraphFM.from_pretrained(self.checkpoint, seed=self.seed)
 
     def _masks(self, graph: Graph, train: Any, val: Any) -> tuple[Tensor, Tensor]:
         """What to learn from and what to stop by; no node is in both, none in the test mask."""
@@ -285,26 +285,6 @@ class GraphEstimator(BaseEstimator):
         device = next(self.model_.parameters()).device
         bank = bank_of(prepared, device, like=self.scaling_, experts=self.experts_)
         return bank, places, how
-
-
-def mask_of(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None = None) -> Tensor:
-    """A mask as given, else the graph's own, else the default, else all nodes.
-
-    Raises:
-        DataError: GFM116 for one that is not (N,) bool.
-    """
-    if given is None:
-        if own is not None:
-            return own
-        return default if default is not None else torch.ones(graph.num_nodes, dtype=torch.bool)
-    mask = torch.as_tensor(given)
-    if mask.dtype != torch.bool or mask.shape != (graph.num_nodes,):
-        raise DataError(
-            "GFM116",
-            f"a mask must be ({graph.num_nodes},) bool, got {tuple(mask.shape)} {mask.dtype}",
-            where=graph.name,
-        )
-    return mask
 
 
 def _is_square(thing: Any) -> bool:

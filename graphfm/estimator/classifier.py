@@ -15,15 +15,17 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
-from graphfm.estimator.base import GraphEstimator, mask_of
+from graphfm.estimator.base import GraphEstimator
+from graphfm.estimator.masks import mask_of
 from graphfm.estimator.saved import fill, open_folder, save_fitted
+from graphfm.fitting.answers import Answers, answer
+from graphfm.fitting.conformal import check_coverage
+from graphfm.fitting.probe import TARGET
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.labels import labels
-from graphfm.training.calibration import Answers, answer
-from graphfm.training.conformal import check_coverage
-from graphfm.training.metrics import accuracy
-from graphfm.training.probe import TARGET
+from graphfm.metrics import accuracy
 
 
 class GraphFMClassifier(ClassifierMixin, GraphEstimator):
@@ -181,16 +183,16 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         save_fitted(self, Path(folder), own)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path | Checkpoint) -> Self:
         """A fitted model from its folder; it predicts graphs that are passed to it.
 
         Raises:
             CheckpointError: GFM301 to GFM307.
         """
-        path, config = open_folder(Path(folder), kind=("classify", "multilabel"))
-        saved = config["estimator"]
+        checkpoint = open_folder(folder, kind=("classify", "multilabel"))
+        saved = checkpoint.config["estimator"]
         estimator = cls(**saved["params"])
-        fill(estimator, path, config)
+        fill(estimator, checkpoint)
         estimator.classes_ = _classes(saved["classes"], saved.get("classes_dtype"))
         return estimator
 

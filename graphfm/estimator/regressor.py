@@ -14,14 +14,16 @@ import torch
 from sklearn.base import RegressorMixin
 from torch import Tensor
 
+from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
-from graphfm.estimator.base import GraphEstimator, mask_of
+from graphfm.estimator.base import GraphEstimator
+from graphfm.estimator.masks import mask_of
 from graphfm.estimator.saved import fill, open_folder, save_fitted
+from graphfm.fitting.conformal import check_coverage
+from graphfm.fitting.intervals import Values, answer_values
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.labels import as_numbers, labels
-from graphfm.training.conformal import check_coverage
-from graphfm.training.intervals import Values, answer_values
-from graphfm.training.metrics import r2
+from graphfm.metrics import r2
 
 
 class GraphFMRegressor(RegressorMixin, GraphEstimator):
@@ -137,15 +139,15 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         save_fitted(self, Path(folder), {"classes": []})
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path | Checkpoint) -> Self:
         """A fitted model from its folder; it predicts graphs that are passed to it.
 
         Raises:
             CheckpointError: GFM301 to GFM307.
         """
-        path, config = open_folder(Path(folder), kind=("regress",))
-        estimator = cls(**config["estimator"]["params"])
-        fill(estimator, path, config)
+        checkpoint = open_folder(folder, kind=("regress",))
+        estimator = cls(**checkpoint.config["estimator"]["params"])
+        fill(estimator, checkpoint)
         return estimator
 
     def _labels_of_rows(self, y: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:

@@ -6,27 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphfm.checkpoint import (
-    find_checkpoint,
-    load_model,
-    read_tensors,
-    save_checkpoint,
-    verify_checkpoint,
-)
+from graphfm.checkpoint.folder import Checkpoint, save_checkpoint
 from graphfm.errors import CheckpointError
-from graphfm.estimator.inputs import Reading
-from graphfm.graphs.features import FeatureTransform
-from graphfm.training.calibration import Calibration
-from graphfm.training.ensemble import parted, with_members
-from graphfm.training.experts import Experts
-from graphfm.training.loop import pick_device
-from graphfm.training.probe import TARGET
-from graphfm.training.receipt import environment
+from graphfm.fitting.calibration import Calibration
+from graphfm.fitting.ensemble import parted, with_members
+from graphfm.fitting.experts.pool import Experts
+from graphfm.fitting.probe import TARGET
+from graphfm.graphs.features.transform import FeatureTransform
+from graphfm.graphs.inputs import Reading
+from graphfm.machine import environment, pick_device
+from graphfm.model.graphfm import GraphFM
 
 if TYPE_CHECKING:
     from graphfm.estimator.base import GraphEstimator
-    from graphfm.estimator.classifier import GraphFMClassifier
-    from graphfm.estimator.regressor import GraphFMRegressor
 
 PLAIN: tuple[
     tuple[str, Any], ...
@@ -93,8 +85,8 @@ def save_fitted(estimator: GraphEstimator, folder: Path, own: dict[str, Any]) ->
     save_checkpoint(folder, first, meta=meta, extra=extra)
 
 
-def open_folder(folder: Path, kind: Sequence[str] = ()) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint of a fitted model, verified, and its ``config.json``.
+def open_folder(folder: str | Path | Checkpoint, kind: Sequence[str] = ()) -> Checkpoint:
+    """Open the checkpoint of a fitted model, verified.
 
     Args:
         folder: Of the fitted model.
@@ -104,63 +96,56 @@ def open_folder(folder: Path, kind: Sequence[str] = ()) -> tuple[Path, dict[str,
         CheckpointError: GFM301 to GFM306 for a folder that is none, GFM307 for a pretrained model
             or one of another task.
     """
-    path = find_checkpoint(folder)
-    config = verify_checkpoint(path)
-    if "estimator" not in config:
+    checkpoint = folder if isinstance(folder, Checkpoint) else Checkpoint.open(folder)
+    folder = checkpoint.path
+    if not checkpoint.is_fitted:
         raise CheckpointError(
             "GFM307",
             f"{folder} is a pretrained model, not fitted to a graph yet",
             fix="graphfm finetune --from it first",
         )
     # A folder of an earlier version does not say: there was no other.
-    own = config["estimator"].get("kind", "classify")
+    own = checkpoint.config["estimator"].get("kind", "classify")
     if kind and own not in kind:
         name = "GraphFMRegressor" if own == "regress" else "GraphFMClassifier"
         raise CheckpointError(
             "GFM307", f"{folder} was fitted by {name}", fix=f"{name}.load(folder)"
         )
-    return path, config
+    return checkpoint
 
 
-def fill(estimator: GraphEstimator, path: Path, config: dict[str, Any]) -> None:
+def fill(estimator: GraphEstimator, checkpoint: Checkpoint) -> None:
     """Give an estimator what :func:`save_fitted` kept of it."""
-    saved = config["estimator"]
-    tensors = read_tensors(path / "transform.safetensors")
+    saved = checkpoint.config["estimator"]
+    tensors = _needed(checkpoint, "transform")
     estimator.transform_ = FeatureTransform.from_parts(saved["transform"], tensors)
-    model = with_members(load_model(path), path)
+    model = with_members(GraphFM.from_checkpoint(checkpoint), checkpoint.path)
     estimator.model_ = model.to(pick_device(estimator.device)).eval()
     estimator.graph_, estimator.graph_name_ = None, saved["graph"]
     for name, default in PLAIN:
         setattr(estimator, f"{name}_", saved.get(name, default))
-    estimator.not_judged_on_ = config.get("not_judged_on", [])
+    estimator.not_judged_on_ = checkpoint.config.get("not_judged_on", [])
     estimator.calibration_ = Calibration()  # of a fit before there was one
     if "calibration" in saved:
-        tensors = read_tensors(path / "calibration.safetensors")
+        tensors = _needed(checkpoint, "calibration")
         estimator.calibration_ = Calibration.from_parts(saved["calibration"], tensors)
     reading = saved.get("input")
     estimator.reading_ = None if reading is None else Reading.from_json(reading)
-    estimator.scaling_ = estimator.rows_ = estimator.experts_ = None
+    estimator.scaling_ = checkpoint.tensors("scaling")
+    estimator.rows_ = (checkpoint.tensors("rows") or {}).get("x")
+    estimator.experts_ = None
     if saved.get("experts") is not None:
-        tensors = read_tensors(path / "experts.safetensors")
+        tensors = _needed(checkpoint, "experts")
         estimator.experts_ = Experts.from_parts(saved["experts"], tensors)
-    if (path / "scaling.safetensors").is_file():
-        estimator.scaling_ = read_tensors(path / "scaling.safetensors")
-    if (path / "rows.safetensors").is_file():
-        estimator.rows_ = read_tensors(path / "rows.safetensors")["x"]
     if saved.get("num_columns") is not None:
         estimator.n_features_in_ = saved["num_columns"]
 
 
-def load_fitted(folder: str | Path) -> GraphFMClassifier | GraphFMRegressor:
-    """A fitted model from its folder, of whichever kind it is.
-
-    Raises:
-        CheckpointError: GFM301 to GFM307.
-    """
-    from graphfm.estimator.classifier import GraphFMClassifier
-    from graphfm.estimator.regressor import GraphFMRegressor
-
-    _, config = open_folder(Path(folder))
-    if config["estimator"].get("kind") == "regress":
-        return GraphFMRegressor.load(folder)
-    return GraphFMClassifier.load(folder)
+def _needed(checkpoint: Checkpoint, stem: str) -> dict[str, Any]:
+    """Tensors that a fitted model always has."""
+    tensors = checkpoint.tensors(stem)
+    if tensors is None:
+        raise CheckpointError(
+            "GFM302", f"{stem}.safetensors is missing", where=str(checkpoint.path)
+        )
+    return tensors

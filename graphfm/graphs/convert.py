@@ -7,7 +7,6 @@ Shapes:
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,45 +23,6 @@ log = logging.getLogger(__name__)
 
 SPARSE_COLUMNS = 128  # narrower matrices are small either way
 SPARSE_DENSITY = 0.1  # CSR takes 8 bytes an entry, dense 4 a cell: a fifth of the memory or less
-
-
-def as_graph(thing: Any, *, target: str | None = None, task: Task = "auto") -> Graph:
-    """Read whatever a user has as a graph.
-
-    Args:
-        thing: A :class:`Graph`, a PyG ``Data``, a NetworkX graph, an adjacency matrix of SciPy or
-            NumPy, a file or folder, or an id of the catalog.
-        target: The node attribute to predict, for a NetworkX graph, or the column, for a file;
-            ``graphs.files.read_file`` takes more of what a file does not say.
-        task: ``regress`` = labels are numbers, ``classify`` = classes, ``auto`` = numbers where
-            they have fractions.
-
-    Raises:
-        DataError: GFM102 for anything else, GFM118 for labels that are not what ``task`` says.
-    """
-    if isinstance(thing, Graph):
-        return thing
-    if isinstance(thing, str | Path):
-        from graphfm.graphs.files import ReadOptions, is_graph_file, read_file
-
-        if isinstance(thing, Path) or is_graph_file(thing):
-            options = ReadOptions(target=target, task=task, need_target=target is not None)
-            return read_file(Path(thing), options).graph
-        from graphfm.graphs.catalog import Catalog
-
-        return Catalog.read().load(thing)
-    if any(hasattr(thing, name) for name in ("edge_index", "adj_t", "edge_types")):
-        return from_pyg(thing, task=task)
-    if is_networkx(thing):
-        return from_networkx(thing, target=target, task=task)
-    if sparse.issparse(thing) or isinstance(thing, np.ndarray):
-        return from_adjacency(thing)
-    raise DataError(
-        "GFM102",
-        "expected a Graph, a PyG Data, a NetworkX graph, a file or a dataset id, got "
-        f"{type(thing)}",
-        fix="Graph.from_edges(edge_index, num_nodes=...) makes one from arrays",
-    )
 
 
 def is_networkx(thing: Any) -> bool:

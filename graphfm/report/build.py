@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphfm.fitting.answers import Answers
 from graphfm.graphs.graph import Graph, labelled_nodes
 from graphfm.report import pictures
 from graphfm.report.evidence import Judged, map_of, most_doubtful
@@ -33,7 +34,6 @@ from graphfm.report.page import Page
 from graphfm.report.remarks import class_counts, remarks_on
 from graphfm.report.sections import judgement, table_of_importances
 from graphfm.report.text import short
-from graphfm.training.calibration import Answers
 
 MAX_NODES = 20_000  # predicted for a page; of a larger graph a part, which is said
 MAX_JUDGED = 10_000  # of them; an accuracy is then known to a point

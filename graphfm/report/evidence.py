@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphfm.training.metrics import top_confidence, wilson_interval
+from graphfm.metrics import top_confidence, wilson_interval
 
 NUM_BINS = 15  # as the expected calibration error beside the diagram has
 

@@ -16,7 +16,7 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.graphs.graph import Graph
-from graphfm.training.metrics import accuracy
+from graphfm.metrics import accuracy
 
 MAX_NODES = 1000  # judged: an error of about 1 point, and a shuffle costs a prediction of them
 MAX_ROUNDS = 5  # shuffles of one column, for the spread beside its mean

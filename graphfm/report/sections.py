@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from graphfm.metrics import brier, calibration_error, roc_auc, top_confidence
 from graphfm.report import pictures
 from graphfm.report.evidence import Judged, class_rows, confusion, mix_ups, reliability
 from graphfm.report.importance import Importances
 from graphfm.report.svg import bar
 from graphfm.report.text import short
-from graphfm.training.metrics import brier, calibration_error, roc_auc, top_confidence
 
 COVERAGE = 0.9  # of the prediction sets that are counted
 MAX_CLASSES = 20  # in the confusion matrix

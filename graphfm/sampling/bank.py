@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import DataError
-from graphfm.graphs.prepare import PreparedGraph
+from graphfm.graphs.features.prepare import PreparedGraph
 
 
 class GraphBank:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import math
 import multiprocessing
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +24,13 @@ from typing import Any
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
-from graphfm.config import Recipe, load_recipe, read_yaml
-from graphfm.errors import DataError, GraphFMError
-from graphfm.parts import StrictConfig, validated
+from graphfm.config.load import load_recipe, read_yaml
+from graphfm.config.parts import StrictConfig, validated
+from graphfm.config.recipe import Recipe
+from graphfm.errors import GraphFMError
+from graphfm.scaling.unseen import check_unseen, judge_unseen
 
 log = logging.getLogger(__name__)
-
-SPLIT = (0.5, 0.25, 0.25)  # of a graph that the model has never seen
-MOST_NODES = (2048, 1024, 2048)  # of each part, by seed: all of them would take twice as long
 
 
 class GridConfig(StrictConfig):
@@ -128,7 +126,7 @@ def run_grid(config: GridConfig, out: Path, *, jobs: int = 1, device: str = "aut
         config: The grid.
         out: Its folder; a cell has one of its own in it, a run one in that, with ``run.json``.
         jobs: Processes.
-        device: As :func:`graphfm.pretrain.pretrain` takes it.
+        device: As :func:`graphfm.training.pretrain.pretrain` takes it.
 
     Returns:
         The receipts of all runs that finished.
@@ -137,7 +135,9 @@ def run_grid(config: GridConfig, out: Path, *, jobs: int = 1, device: str = "aut
         DataError: GFM147 where an unseen graph, or one of its group, is in the corpus.
         GraphFMError: The first of a cell that failed, when all others are done.
     """
-    _check_unseen(config)
+    check_unseen(
+        config.unseen, recipe_of(config, cells(config)[0], config.steps[-1]), where=config.name
+    )
     failed: list[tuple[Cell, GraphFMError]] = []
     todo = [cell for cell in cells(config) if not _done(config, out, cell)]
     count = len(cells(config))
@@ -162,9 +162,9 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
     """All runs of a cell, the shortest first; then the graphs it has never seen."""
     import torch
 
-    from graphfm.checkpoint import write_json
-    from graphfm.pretrain import pretrain
+    from graphfm.storage import write_json
     from graphfm.training.optim import decay_begin
+    from graphfm.training.pretrain import pretrain
     from graphfm.training.run_folder import checkpoint_path
 
     torch.set_num_threads(1)  # jobs share the machine; results do not depend on its cores
@@ -178,7 +178,10 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
         before = checkpoint_path(folder, decay_begin(recipe.train))
     last = out / cell.name / f"steps{config.steps[-1]}"
     if config.unseen and not (last / "unseen.json").exists():
-        write_json(last / "unseen.json", list(_unseen(config, cell, last, device)))
+        judged = judge_unseen(
+            last, config.unseen, steps=config.unseen_steps, seed=cell.seed, device=device
+        )
+        write_json(last / "unseen.json", list(judged))
     for steps in config.steps:  # receipts stay, weights do not
         shutil.rmtree(out / cell.name / f"steps{steps}" / "checkpoints", ignore_errors=True)
 
@@ -258,87 +261,6 @@ def losses(config: GridConfig, out: Path) -> Iterator[tuple[str, int, dict[str, 
             found |= {f"unseen:{graph['graph']}": graph["loss"] for graph in judged}
             found |= {f"states:{graph['graph']}": graph["states_loss"] for graph in judged}
             yield cell.name, steps, found
-
-
-def _check_unseen(config: GridConfig) -> None:
-    from graphfm.graphs.audit import not_judged_on
-    from graphfm.graphs.catalog import Catalog
-    from graphfm.pretrain import chosen
-
-    catalog = Catalog.read()
-    recipe = recipe_of(config, cells(config)[0], config.steps[-1])
-    whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"graph_share": 1.0})})
-    seen = set(config.unseen) & set(not_judged_on(chosen(whole, catalog), catalog))
-    if seen:
-        raise DataError(
-            "GFM147",
-            f"{', '.join(sorted(seen))}: named as unseen, but learned from, or of such a group",
-            where=config.name,
-            fix="leave them out of unseen, or out of the corpus: changes: {data.exclude: [...]}",
-        )
-
-
-def _unseen(
-    config: GridConfig, cell: Cell, folder: Path, device: str
-) -> Iterator[dict[str, float | str]]:
-    """Loss / log C and accuracy on the test nodes of each graph, after a short fit.
-
-    The trunk and the raw features answer without the pool of experts, which would hide what differs
-    between trunks; ``states_...`` is a closed form on the states alone.
-    """
-    import torch
-
-    from graphfm.checkpoint import load_model
-    from graphfm.finetune import SAMPLING, finetune
-    from graphfm.graphs.catalog import Catalog
-    from graphfm.graphs.graph import labelled_nodes
-    from graphfm.graphs.prepare import prepare_many
-    from graphfm.graphs.splits import stratified_split
-    from graphfm.sampling.batch import some_of
-    from graphfm.training.inference import node_logits
-    from graphfm.training.loop import pick_device
-    from graphfm.training.probe import adopt, answer_by_states
-
-    where = pick_device(device)
-    model = load_model(folder).to(where)
-    for prepared in prepare_many(list(config.unseen), Catalog.read()):
-        assert prepared.y is not None
-        known = labelled_nodes(prepared.y)
-        parts = stratified_split(prepared.y, SPLIT, seed=cell.seed, ids=prepared.node_ids)
-        train, val, test = (
-            some_of((part & known).nonzero().flatten(), most, seed=cell.seed)
-            for part, most in zip(parts, MOST_NODES, strict=True)
-        )
-        fitted = finetune(
-            prepared,
-            model,
-            train_mask=torch.zeros_like(known).index_fill_(0, train, True),
-            val_mask=torch.zeros_like(known).index_fill_(0, val, True),
-            tune="decoder",
-            max_steps=config.unseen_steps,
-            pool=False,
-            seed=cell.seed,
-        )
-        bank = fitted.bank
-        assert bank is not None
-        logits = node_logits(fitted.model, bank, 0, test, seed=cell.seed, **SAMPLING)
-        fresh = adopt(model, prepared, bank)
-        states = answer_by_states(fresh, bank, train, test, seed=cell.seed)
-        yield {
-            "graph": prepared.name,
-            **_judged(logits, prepared.y[test]),
-            **{f"states_{key}": v for key, v in _judged(states, prepared.y[test]).items()},
-        }
-
-
-def _judged(logits: Any, y: Any) -> dict[str, float]:
-    """Loss / log C and accuracy: (Q, C), (Q,)."""
-    import torch
-
-    logits = logits.cpu().double()
-    loss = float(torch.nn.functional.cross_entropy(logits, y))
-    hits = logits.argmax(dim=1) == y
-    return {"loss": loss / math.log(logits.shape[1]), "accuracy": float(hits.double().mean())}
 
 
 def _done(config: GridConfig, out: Path, cell: Cell) -> bool:

@@ -223,7 +223,8 @@ def _receipt(path: Path, keys: Mapping[str, str]) -> dict[str, Any] | None:
 
 def _table(path: Path, columns: Mapping[str, str], left_out: list[str]) -> dict[str, Any]:
     """The rows of a table that have a loss."""
-    from graphfm.graphs.tables import MISSING, open_table
+    from graphfm.graphs.readers.open_table import open_table
+    from graphfm.graphs.readers.tables import MISSING
 
     table = open_table(path)
     named = {name: columns.get(name, name) for name in (*NUMBERS, *NAMES)}

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from graphfm.nn.block import FeedForward
-from graphfm.nn.position import SignInvariantEncoding
+from graphfm.model.nn.block import FeedForward
+from graphfm.model.nn.position import SignInvariantEncoding
 
 
 def compile_rows(model: nn.Module, **options: object) -> None:

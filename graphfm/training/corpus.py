@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphfm.config import Recipe
+from graphfm.config.recipe import Recipe
 from graphfm.errors import DataError
-from graphfm.graphs.prepare import PreparedGraph
+from graphfm.graphs.features.multihop import multihop
+from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.spec import GraphSpec
 from graphfm.graphs.splits import stratified_split
-from graphfm.model import GraphFM
+from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
 from graphfm.sampling.plan import GraphSize, Plan, StepCost, Visit, targets_of
-from graphfm.training.multihop import multihop
-from graphfm.training.share import Share
+from graphfm.training.step import Share
 
 SPLIT_SEED = 0  # which nodes a corpus holds back does not change with the seed of a run
 NEVER = 1 << 30  # an epoch that training does not reach: evaluation samples neighbors of its own

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from graphfm.config import Recipe
-from graphfm.model import GraphFM
+from graphfm.config.recipe import Recipe
+from graphfm.machine import peak_memory_gib
+from graphfm.model.graphfm import GraphFM
 from graphfm.training.corpus import Corpus
 from graphfm.training.loop import train
 from graphfm.training.optim import make_optimizer
-from graphfm.training.receipt import peak_memory_gib
 from graphfm.training.validation import judged
 
 MIN_STEPS, MAX_STEPS = 2, 12  # timed, after one that is not: steps cost alike, a first one more

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import DivergedError, MemoryLimitError
-from graphfm.training.share import Share
+from graphfm.training.step import Share
 
 if TYPE_CHECKING:
-    from graphfm.training.loop import Step
+    from graphfm.training.step import Step
 
 log = logging.getLogger(__name__)
 

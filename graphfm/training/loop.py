@@ -7,66 +7,21 @@ Shapes:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from graphfm.config import TrainConfig
-from graphfm.errors import RecipeError
-from graphfm.model import GraphFM
+from graphfm.config.recipe import TrainConfig
+from graphfm.machine import autocast
+from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.batch import GraphBatch
 from graphfm.sampling.neighbors import mix_int
 from graphfm.training.distributed import Spread
 from graphfm.training.faults import Watch, is_out_of_memory, step_if
 from graphfm.training.optim import lr_at
 from graphfm.training.prefetch import ahead
-from graphfm.training.share import Share
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What one optimizer step did; tensors stay on the device until somebody reads them.
-
-    Args:
-        number: Steps done, this one counted.
-        batches: What this process learned from.
-        totals: Targets of each graph, of all processes, G names.
-        loss: Scalar, over log C; of all processes.
-        per_graph: (G,) mean losses of the graphs, in the order of ``totals``.
-        grad_norm: Scalar, before clipping.
-        lr: Learning rate.
-        finite: Scalar bool: loss and gradient are; if not, the step was left out: no weight moved.
-        norms: (P,) of the gradient of each parameter that has one.
-        params: Their names, (P,).
-        flops: Of all processes, forward and backward.
-        balance: Cost of the dearest process over that of the mean one.
-    """
-
-    number: int
-    batches: tuple[GraphBatch, ...]
-    totals: Mapping[str, int]
-    loss: Tensor
-    per_graph: Tensor
-    grad_norm: Tensor
-    lr: float
-    finite: Tensor
-    norms: Tensor
-    params: tuple[str, ...]
-    flops: int = 0
-    balance: float = 1.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The graphs of ``per_graph``."""
-        return tuple(self.totals)
-
-    @property
-    def batch(self) -> GraphBatch:
-        """The only batch."""
-        (batch,) = self.batches
-        return batch
+from graphfm.training.step import Share, Step
 
 
 def train(
@@ -92,7 +47,8 @@ def train(
     Args:
         model: What learns.
         objective: ``(model, batch)`` to the loss and the loss of each graph; ``(model, batch,
-            totals)`` where a step has several batches, see :mod:`graphfm.objectives.supervised`.
+            totals)`` where a step has several batches, see
+            :mod:`graphfm.training.objectives.supervised`.
         optimizer: Of the model's weights.
         batch_at: The batch of a step, or its batches, whose gradients are added up, or the share of
             them that this process does.
@@ -224,24 +180,3 @@ def own_randomness(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed((mix_int(seed * 1_000_003 + step) + place) % 2**63)
         yield
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
-    """bf16 where it gains: on CUDA. Weights, norms, softmax and loss stay in float32."""
-    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    if not wanted:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def pick_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one.
-
-    Raises:
-        RecipeError: GFM410 for a device that is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RecipeError("GFM410", "there is no CUDA device here", fix="use --device cpu")
-    return torch.device(device)

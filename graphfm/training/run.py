@@ -15,42 +15,34 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from graphfm.checkpoint import (
-    SHARDED,
-    load_model,
-    load_trainer,
-    point_latest,
-    replace_text,
-    save_checkpoint,
-    write_json,
-)
-from graphfm.config import Recipe
+from graphfm.checkpoint.folder import SHARDED, Checkpoint, point_latest, save_checkpoint
+from graphfm.config.recipe import Recipe
 from graphfm.errors import CheckpointError, DivergedError
+from graphfm.machine import environment, give_back_memory, peak_memory_gib
+from graphfm.model.graphfm import GraphFM
+from graphfm.storage import replace_text, write_json
 from graphfm.training.compiled import compile_rows
 from graphfm.training.corpus import Corpus, fresh_model
-from graphfm.training.distributed import SHARD_ABOVE, Spread, World, check_bins
+from graphfm.training.distributed import SHARD_ABOVE, Spread
 from graphfm.training.faults import Backoff, Watch
-from graphfm.training.loop import Step, train
-from graphfm.training.novelty import corpus_cloud
+from graphfm.training.loop import train
+from graphfm.training.metrics_log import MetricsLog
 from graphfm.training.optim import decay_begin, make_optimizer
-from graphfm.training.receipt import (
-    MetricsLog,
-    environment,
-    give_back_memory,
-    peak_memory_gib,
-)
-from graphfm.training.resume import start_from
 from graphfm.training.run_folder import (
     checkpoint_path,
     checkpoints,
     make_sure_of_room,
     prune,
+    start_from,
     written,
 )
 from graphfm.training.run_state import RunState, Window
 from graphfm.training.sharded import load_sharded, save_sharded, whole_weights
+from graphfm.training.state_cloud import corpus_cloud
+from graphfm.training.step import Step
 from graphfm.training.stops import Stops
 from graphfm.training.validation import evaluate
+from graphfm.training.world import World, check_bins
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +58,7 @@ class Run:
         corpus: What to learn from.
         out: Run folder.
         device: Where the model lies.
-        resume: See :func:`graphfm.pretrain.pretrain`.
+        resume: See :func:`graphfm.training.pretrain.pretrain`.
         audited: What is kept of the audit, in every checkpoint and in the receipt.
         world: The processes that do it together; the first one writes.
         shard_above: See :class:`graphfm.training.distributed.Spread`.
@@ -92,7 +84,9 @@ class Run:
         self.world = world or World(device=device)
         self.audited = dict(audited or {"not_judged_on": list(corpus.bank.names)})
         found = self._agree_on_start(resume)
-        self.model = load_model(found) if found else fresh_model(recipe, corpus, device)
+        self.model = (
+            GraphFM.from_checkpoint(found) if found else fresh_model(recipe, corpus, device)
+        )
         self.model.to(device)
         if recipe.train.compile and device.type == "cuda":
             compile_rows(self.model)
@@ -102,14 +96,14 @@ class Run:
         self.optimizer = make_optimizer([self.model], recipe.train)
         self.state = RunState()
         if found:
-            saved = load_trainer(found)
-            self._load_optimizer(found, saved)
+            saved = found.trainer()
+            self._load_optimizer(found.path, saved)
             self.state = RunState.of(saved)
         self.window = Window(**self.state.window)
         self.unread: list[Step] = []
         self.watch = Watch(total=self.state.skipped, in_a_row=self.state.in_a_row)
         self.backoff = Backoff(self._share, self.state.halvings)
-        self.saved = self.state.step if found and found.parent.parent == out else None
+        self.saved = self.state.step if found and found.path.parent.parent == out else None
         # Where a longer run may go on from: see lr_at.
         self.lasting = {decay_begin(recipe.train)} if recipe.train.schedule == "wsd" else set()
         self.environment = environment(recipe.seed)
@@ -218,13 +212,14 @@ class Run:
             return None
         return next(r for r in self.world.gather(reason) if r is not None)
 
-    def _agree_on_start(self, resume: str) -> Path | None:
+    def _agree_on_start(self, resume: str) -> Checkpoint | None:
         """The checkpoint to begin with, chosen by the first process for all."""
         found = None
         if self.world.is_main:
             found = start_from(self.out, resume, self.recipe, self.corpus.bank.names)
-        chosen = self.world.broadcast(None if found is None else str(found))
-        return None if chosen is None else Path(chosen)
+        plain = None if found is None else (str(found.path), found.config)
+        chosen = self.world.broadcast(plain)
+        return None if chosen is None else Checkpoint(Path(chosen[0]), chosen[1])
 
     def _count(self, step: Step) -> None:
         state = self.state

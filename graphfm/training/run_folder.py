@@ -6,13 +6,16 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from graphfm.checkpoint import verify_checkpoint
-from graphfm.errors import CheckpointError, OutputError
-from graphfm.graphs.cache import locked
+from graphfm.checkpoint.folder import Checkpoint
+from graphfm.config.parts import validated
+from graphfm.config.recipe import Recipe
+from graphfm.errors import CheckpointError, OutputError, RecipeError
+from graphfm.storage import locked
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ def checkpoints(out: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def newest_good(out: Path) -> Path | None:
+def newest_good(out: Path) -> Checkpoint | None:
     """The newest checkpoint that verifies; those that do not are named in the log.
 
     Raises:
@@ -76,13 +79,11 @@ def newest_good(out: Path) -> Path | None:
     found = checkpoints(out)
     for path in reversed(found.values()):
         try:
-            verify_checkpoint(path)
+            return Checkpoint.open(path)
         except CheckpointError as error:
             if error.code == "GFM303":
                 raise  # it is good, but not for this version
             log.warning("%s is left out: %s", path, error.what)
-        else:
-            return path
     if found:
         raise CheckpointError(
             "GFM309",
@@ -150,3 +151,82 @@ def make_sure_of_room(out: Path, params: int) -> None:
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+log = logging.getLogger(__name__)
+
+
+# What may change when a run goes on: how long, what is written when, and how the work is divided.
+FREE = {
+    "about",
+    "data.jobs",
+    *(f"train.{k}" for k in ("steps", "max_time", "log_every", "eval_every", "save_every", "keep")),
+}
+
+
+def start_from(out: Path, resume: str, recipe: Recipe, graphs: Sequence[str]) -> Checkpoint | None:
+    """The checkpoint that a run begins with, None = none; what a killed run left is removed.
+
+    Args:
+        out: Its folder, held by this process.
+        resume: See :func:`graphfm.training.pretrain.pretrain`.
+        recipe: What it is to do.
+        graphs: Of its corpus.
+
+    Raises:
+        CheckpointError: GFM306 for a checkpoint of another recipe, GFM308 for one where none may
+            be; see also :func:`graphfm.training.run_folder.newest_good`.
+    """
+    with written(out):
+        tidy(out)
+    if resume == "never":
+        if checkpoints(out):
+            raise CheckpointError(
+                "GFM308",
+                f"{out} already holds a run",
+                fix="choose another --out, or go on with it: --resume auto",
+            )
+        return None
+    found = newest_good(out)
+    if resume != "auto":
+        given = Checkpoint.open(resume)
+        if found is None:
+            found = given
+        else:
+            log.warning("goes on from %s, which --out holds already, not from %s",
+                        found.path, given.path)  # fmt: skip
+    if found is not None:
+        config = found.config
+        differs = differences(config.get("recipe", {}), recipe)
+        if list(config.get("corpus", [])) != list(graphs):
+            differs.append("the graphs of the corpus")
+        if differs:
+            raise CheckpointError(
+                "GFM306",
+                f"{found.path} is of another recipe: {', '.join(differs)} differ",
+                fix="choose another --out",
+            )
+    return found
+
+
+def differences(trained: Mapping[str, Any], asked: Recipe) -> list[str]:
+    """Keys of a recipe that are not what a run was begun with; see :data:`FREE`."""
+    try:
+        before = validated(Recipe, dict(trained)).model_dump(mode="json")  # new keys: their default
+    except RecipeError:
+        before = dict(trained)
+    balanced = asked.sampling.strategy == "balanced"  # then a step's targets do not depend on bins
+    free = FREE | ({"sampling.bins_per_step"} if balanced else set())
+    flat_before, flat_asked = _flat(before), _flat(asked.model_dump(mode="json"))
+    keys = sorted(flat_before.keys() | flat_asked.keys())
+    return [k for k in keys if k not in free and flat_before.get(k) != flat_asked.get(k)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys with dots between them."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        )
+    return flat

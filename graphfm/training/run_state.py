@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from graphfm.training.loop import Step
+from graphfm.training.step import Step
 
 
 @dataclass

@@ -17,8 +17,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from graphfm.model import GraphFM, Trunk
-from graphfm.nn.block import Block
+from graphfm.model.graphfm import GraphFM, Trunk
+from graphfm.model.nn.block import Block
 
 SEPARATOR = "/"  # between the name of a weight, which has dots, and a field of its state
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graphfm.model import GraphFM
+from graphfm.metrics import accuracy
+from graphfm.model.graphfm import GraphFM
 from graphfm.training.corpus import Corpus
-from graphfm.training.metrics import accuracy
 
 
 @torch.no_grad()

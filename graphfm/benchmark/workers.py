@@ -1,0 +1,115 @@
+"""Processes of a benchmark: units side by side, warm-up, captured warnings."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from graphfm.benchmark.cells import Plan, Unit
+from graphfm.benchmark.fit import measure
+from graphfm.benchmark.models import Competitor
+from graphfm.graphs.features.prepare import prepare
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.splits import with_split
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+MAX_WARNINGS = 5  # of a receipt
+
+
+def side_by_side(
+    run_unit: Callable[[Plan, Unit], int],
+    plan: Plan,
+    units: list[Unit],
+    *,
+    jobs: int,
+    bar: tqdm[Any],
+) -> list[Unit]:
+    """Run units in processes and return those whose process died."""
+    left = []
+    others = {*multiprocessing.active_children()}
+    # Spawned: torch does not survive a fork. One thread each, set before numpy is imported there.
+    context = multiprocessing.get_context("spawn")
+    with _environment(dict.fromkeys(THREADS, "1")), ProcessPoolExecutor(jobs, context) as pool:
+        coming = {pool.submit(run_unit, plan, unit): unit for unit in units}
+        try:
+            for done in as_completed(coming):
+                try:
+                    bar.update(done.result())
+                except BrokenProcessPool:
+                    left.append(coming[done])
+        except BaseException:  # interrupted: a worker would go on with the next unit it holds
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in {*multiprocessing.active_children()} - others:
+                child.terminate()  # receipts are whole or not there
+            raise
+    return left
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables of the processes that begin meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@cache
+def warm_up(model: Competitor, metric: str) -> None:
+    """Let a model fit a graph of two clusters, so that everything it needs is imported."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    ends = rng.integers(0, 60, (2, 240))
+    ends = ends[:, y[ends[0]] == y[ends[1]]]
+    x = torch.from_numpy(rng.normal(size=(60, 4)) + y[:, None]).float()
+    graph = Graph.from_edges(
+        ends, num_nodes=60, name="warm-up", x=x, y=torch.from_numpy(y), class_names=("a", "b")
+    )
+    graph = with_split(graph, (0.5, 0.25, 0.25), seed=0)
+    quick = replace(model, random=True, tuned=False, steps=1)
+    with captured_warnings():  # what is said of these 60 nodes concerns nobody
+        measure(quick, graph, prepare(graph, cache=False), start=None, seed=0, metric=metric)
+
+
+class _Ear(logging.Handler):
+    """Keeps what is said, at most a few lines."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.lines) < MAX_WARNINGS:
+            self.lines.append(record.getMessage()[:200])
+
+
+@contextmanager
+def captured_warnings() -> Iterator[list[str]]:
+    """Warnings of the package, for a receipt instead of the screen: thousands of fits."""
+    package, ear = logging.getLogger("graphfm"), _Ear()
+    before = package.handlers, package.propagate
+    package.handlers, package.propagate = [ear], False
+    try:
+        yield ear.lines
+    finally:
+        package.handlers, package.propagate = before

@@ -1,0 +1,319 @@
+"""Checkpoint folders: written whole or not at all, and verified once when they are opened.
+
+config.json         format, versions, shape of the model, what it learned from
+specs.json          the datasets it has adapters and heads for
+model.safetensors   weights
+trainer.pt          optimizer and cursor (pretraining only; read with weights_only=True)
+sharded/            weights and optimizer in parts (pretraining of very large trunks only)
+manifest.json       sha256 and size of every other file, written last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from graphfm.errors import CheckpointError, DivergedError, OutputError
+from graphfm.graphs.spec import GraphSpec
+from graphfm.storage import _flush, file_sha256, replace_text, write_json
+
+FORMAT = 1
+LATEST = "LATEST"
+SHARDED = "sharded"
+_PLACE = re.compile(r"checkpoints/step_\d+")  # what LATEST may name: nothing outside the run
+
+
+class Savable(Protocol):
+    """A model that :func:`save_checkpoint` can write."""
+
+    specs: dict[str, GraphSpec]
+
+    def config(self) -> dict[str, Any]:
+        """Return the shape of the model as plain data."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder whose files were verified against its manifest.
+
+    Args:
+        path: Folder of the checkpoint itself.
+        config: Content of ``config.json``.
+    """
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Checkpoint:
+        """Find the checkpoint of a run or checkpoint folder and verify all its files.
+
+        Raises:
+            CheckpointError: GFM301 without a checkpoint, GFM302 for a damaged file, GFM303 for a
+                newer format.
+        """
+        path = find_checkpoint(Path(folder))
+        return cls(path, _verified_config(path))
+
+    @property
+    def model_config(self) -> dict[str, Any]:
+        """Shape of the model, as ``GraphFM.from_config`` takes it."""
+        shape: dict[str, Any] = self.config["model"]
+        return shape
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Everything in ``config.json`` except the format and the shape of the model."""
+        return {k: v for k, v in self.config.items() if k not in ("format", "model")}
+
+    @property
+    def is_fitted(self) -> bool:
+        """True if an estimator was saved here, fitted to one graph."""
+        return "estimator" in self.config
+
+    def specs(self) -> list[GraphSpec]:
+        """Return the datasets that the model has adapters and heads for."""
+        return [GraphSpec(**spec) for spec in _read_json(self.path / "specs.json")]
+
+    def weights(self, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights.
+
+        Args:
+            wanted: Weights of a model of this shape, to compare names and shapes with.
+
+        Raises:
+            CheckpointError: GFM304 if a name or a shape differs.
+        """
+        weights = read_tensors(self.path / "model.safetensors")
+        _check_shapes(wanted, weights, self.path)
+        return weights
+
+    def tensors(self, stem: str) -> dict[str, Tensor] | None:
+        """Return the further tensors saved as ``stem``; None if there are none."""
+        path = self.path / f"{stem}.safetensors"
+        return read_tensors(path) if path.is_file() else None
+
+    def trainer(self) -> dict[str, Any]:
+        """Return the state to resume from.
+
+        Raises:
+            CheckpointError: GFM310 without one, as in a checkpoint of ``graphfm finetune``.
+        """
+        path = self.path / "trainer.pt"
+        if not path.is_file():
+            raise CheckpointError(
+                "GFM310",
+                "the checkpoint holds weights, but no state of a run to resume",
+                where=str(self.path),
+                fix="give a folder that `graphfm pretrain` wrote",
+            )
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        return state
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Savable,
+    *,
+    meta: dict[str, Any],
+    trainer: dict[str, Any] | None = None,
+    extra: dict[str, dict[str, Tensor]] | None = None,
+    weights: dict[str, Tensor] | None = None,
+    shards: Path | None = None,
+) -> None:
+    """Write a checkpoint: to a temporary folder first, which is renamed when all of it is on disk.
+
+    Args:
+        folder: Where it shall be; replaced if it is there.
+        model: What to save.
+        meta: Plain data for ``config.json``: name, step, corpus, ...
+        trainer: State to resume from.
+        extra: Further tensors by file stem, such as a feature transform.
+        weights: All of them, where the model holds a part only; None = the model's.
+        shards: A folder that is moved into the checkpoint, as ``sharded``.
+
+    Raises:
+        OutputError: GFM801 if it cannot be written; what was there before is intact.
+        DivergedError: GFM602 for weights that are not finite; nothing is written.
+    """
+    given = model.state_dict() if weights is None else weights
+    weights = {k: v.detach().cpu().contiguous() for k, v in given.items()}
+    bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise DivergedError(
+            "GFM602",
+            f"{len(bad)} weights are not finite, so they are not saved",
+            where=", ".join(bad[:5]),
+            fix="lower the learning rate; earlier checkpoints are intact",
+        )
+    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    before = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-before")
+    try:
+        temporary.mkdir(parents=True)
+        save_file(weights, temporary / "model.safetensors")
+        for stem, tensors in (extra or {}).items():
+            save_file(
+                {k: v.contiguous() for k, v in tensors.items()}, temporary / f"{stem}.safetensors"
+            )
+        config = {"format": FORMAT, "model": model.config(), **meta}
+        write_json(temporary / "config.json", config)
+        write_json(temporary / "specs.json", [s.model_dump() for s in model.specs.values()])
+        if trainer is not None:
+            torch.save(trainer, temporary / "trainer.pt")
+        if shards is not None:
+            shards.rename(temporary / SHARDED)
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        manifest = {
+            p.relative_to(temporary).as_posix(): {
+                "sha256": file_sha256(p),
+                "bytes": p.stat().st_size,
+            }
+            for p in files
+        }
+        write_json(temporary / "manifest.json", manifest)
+        for path in (*temporary.rglob("*"), temporary):
+            _flush(path)
+        if folder.exists():
+            folder.rename(before)
+        temporary.rename(folder)
+        _flush(folder.parent)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # A full disk is an OSError of Python's, a SafetensorError, a RuntimeError of torch.save.
+        raise OutputError(
+            "GFM801",
+            f"the checkpoint could not be written: {error}",
+            where=str(folder),
+            fix="make room or choose another --out; earlier checkpoints are intact",
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already, if all went well
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def point_latest(run: Path, checkpoint: Path) -> None:
+    """Name the newest complete checkpoint of a run."""
+    replace_text(run / LATEST, checkpoint.relative_to(run).as_posix() + "\n")
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The checkpoint folder that a run or checkpoint folder means.
+
+    Raises:
+        CheckpointError: GFM301 if there is none.
+    """
+    if (folder / "manifest.json").is_file():
+        return folder
+    if (folder / LATEST).is_file():
+        name = (folder / LATEST).read_bytes().decode("utf-8", "replace").strip()
+        named = folder / name
+        if _PLACE.fullmatch(name) and (named / "manifest.json").is_file():
+            return named
+        raise CheckpointError(
+            "GFM301",
+            f"{LATEST} names {name[:80]!r}, where no checkpoint is",
+            where=str(folder / LATEST),
+            fix="give the folder of a checkpoint itself, below " + str(folder / "checkpoints"),
+        )
+    raise CheckpointError(
+        "GFM301",
+        f"no checkpoint in {folder}",
+        why=f"expected a run folder with {LATEST}, or a checkpoint folder with manifest.json",
+    )
+
+
+def _verified_config(folder: Path) -> dict[str, Any]:
+    """Check every file against the manifest and return ``config.json``.
+
+    Raises:
+        CheckpointError: GFM302 for a file that is missing, cut short or altered; GFM303 for a
+            format from the future.
+    """
+    manifest = _read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or not manifest.keys() >= {"config.json", "specs.json"}:
+        raise CheckpointError("GFM302", "not a manifest", where=str(folder / "manifest.json"))
+    for name, wanted in manifest.items():
+        path = folder / name
+        inside = ".." not in path.parts and not Path(name).is_absolute()
+        came = file_sha256(path) if inside and path.is_file() else "no file"
+        sha256 = str(wanted.get("sha256")) if isinstance(wanted, dict) else "none"
+        if came != sha256:
+            raise CheckpointError(
+                "GFM302",
+                f"{name} is damaged: expected sha256 {sha256[:16]}…, got {came[:16]}…",
+                where=str(path),
+                fix="delete this checkpoint and use an earlier one",
+            )
+    config = _read_json(folder / "config.json")
+    if config.get("format", 0) > FORMAT:
+        raise CheckpointError(
+            "GFM303",
+            f"checkpoint format {config['format']} is newer than {FORMAT}, which is read here",
+            where=str(folder),
+            fix="pip install -U graphfm",
+        )
+    return config
+
+
+def _check_shapes(wanted: dict[str, Tensor], found: dict[str, Tensor], folder: Path) -> None:
+    """The weights that config.json describes, against those in the file: at most five lines."""
+    lines = []
+    for name in sorted(wanted.keys() | found.keys()):
+        one, other = (tuple(w[name].shape) if name in w else None for w in (wanted, found))
+        if one != other:
+            lines.append(
+                f"{name}: config.json says {one or 'none'}, the file holds {other or 'none'}"
+            )
+    if lines:
+        shown = lines if len(lines) <= 5 else [*lines[:4], f"and {len(lines) - 4} more"]
+        raise CheckpointError(
+            "GFM304",
+            f"{len(lines)} weights do not match the shape in config.json",
+            where=str(folder),
+            why="\n          ".join(shown),
+            fix="copy the checkpoint again, whole: both files belong together",
+        )
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: GFM302 if it cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError("GFM302", f"not readable: {error}", where=str(path)) from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError("GFM302", f"not readable: {error}", where=str(path)) from None
+
+
+def not_judged_on(about: Mapping[str, Any]) -> list[str]:
+    """Return the ids of graphs that a model must not be evaluated on.
+
+    These are the graphs it was trained on and all graphs of the same groups. A checkpoint of an
+    earlier version names only the graphs it was trained on.
+
+    Args:
+        about: :attr:`Checkpoint.about`, or ``GraphFM.about``.
+    """
+    return list(about.get("not_judged_on", about.get("corpus", [])))

@@ -1,0 +1,133 @@
+"""TODO: graphfm/cli/fit.py, from graphfm/cli/finetune.py."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphfm.cli.terminal import note, pairs
+
+if TYPE_CHECKING:
+    from graphfm.benchmark.scores import Scores
+
+
+COVERAGE = 0.9  # of the prediction sets that are reported
+
+
+MANY_FAR = 0.5  # of the nodes
+
+
+FAR = 3.0  # standard deviations from the corpus from which on a graph is said to be unlike it
+
+
+def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[str, Any]:
+    """Fit, save, compare: ``{"model", "scores" by method, "json"}``.
+
+    Args:
+        whole: The graph, with its split.
+        out: Folder to save in.
+        asked: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble`` and ``seed``; kept
+            beside the model.
+        device: Where to compute.
+    """
+    from graphfm.benchmark.compare import compare
+    from graphfm.benchmark.number_scores import compare_numbers, interval_scores
+    from graphfm.benchmark.scores import set_scores
+    from graphfm.cli.audit import warn_if_seen
+    from graphfm.cli.comparison import save_split
+    from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
+    from graphfm.fitting.intervals import Values
+    from graphfm.training.metrics_log import MetricsLog
+
+    given = ("tune", "max_steps", "max_time", "ensemble", "seed")
+    chosen = {name: asked[name] for name in given if asked.get(name) is not None}
+    kind = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
+    model = kind(asked["from"], device=device, verbose=True, **chosen)
+    began = time.perf_counter()
+    model.fit(whole)
+    seconds = time.perf_counter() - began
+    model.save(out)
+    log = MetricsLog(out)
+    for record in model.history_:
+        values = {k: v for k, v in record.items() if k != "step"}
+        log.write("train" if "loss" in record else "eval", int(record["step"]), values)
+    log.close()
+    answers = model.answer(whole, coverage=COVERAGE)
+    judged = (whole.y, whole.test_mask)
+    if isinstance(answers, Values):
+        results: dict[str, Any] = compare_numbers(answers.values, whole)
+        honest: dict[str, Any] = {"intervals": interval_scores(answers, *judged, coverage=COVERAGE)}
+    else:
+        assert answers.sets is not None
+        limit = asked.get("max_time")
+        left = None if limit is None else limit - seconds
+        results = compare(answers, whole, seed=asked["seed"], seconds=left)
+        honest = {
+            "temperature": model.calibration_.temperature,
+            "sets": set_scores(answers.sets, *judged, coverage=COVERAGE),
+        }
+    warn_if_seen(whole, model.not_judged_on_)
+    facts = {
+        "weights": model.weights_,
+        "fit_seconds": seconds,
+        "depth": model.tune_,
+        "tune_reason": model.tune_reason_,
+        "tried": model.tried_,
+        "members": model.members_,
+        "cut_short": model.cut_short_,
+        "best_step": model.best_step_,
+        "val_score": model.val_score_,
+        "calibration_nodes": len(model.calibration_.scores),
+        **honest,
+        "corpus_novelty": model.corpus_novelty_,
+        "far_states": model.far_states_,
+        "test": {name: s.to_json() for name, s in results.items()},
+    }
+    save_split(out, whole, {**asked, **facts})
+    return {"model": model, "scores": results, "json": facts}
+
+
+def honesty(own: Scores, facts: dict[str, Any]) -> str:
+    """Two lines: how well probabilities say what they mean, how prediction sets keep their promise.
+
+    Args:
+        own: Scores of the fitted model.
+        facts: Of the fit, with ``temperature`` and ``sets``.
+    """
+    before = "" if own.ece_uncalibrated is None else f" ({own.ece_uncalibrated:.3f} before)"
+    sets = facts["sets"]
+    return pairs(
+        {
+            "calibration error": (
+                f"{own.ece:.3f}{before}, Brier {own.brier:.3f}, "
+                f"temperature {facts['temperature']:.2f}"
+            ),
+            "prediction sets": (
+                f"{sets['coverage']:.1%} hold the truth where {sets['asked']:.0%} was asked for, "
+                f"{sets['mean_size']:.2f} classes on average"
+            ),
+        },
+        indent="",
+    )
+
+
+def warn_of_novelty(beside: dict[str, dict[str, float]], far_states: float | None) -> None:
+    """Say what of a graph is far from every graph that the model was pretrained on.
+
+    Args:
+        beside: As the estimator's ``corpus_novelty_``.
+        far_states: As its ``far_states_``.
+    """
+    if far_states is not None and far_states > MANY_FAR:
+        note(
+            f"unlike the pretraining corpus: {far_states:.0%} of the nodes have states farther out "
+            "than 95% of the corpus'"
+        )
+    for name, place in beside.items():
+        if abs(place["z"]) > FAR:
+            note(
+                f"unlike the pretraining corpus: {place['value']:,.4g} {name}, "
+                f"{abs(place['z']):.1f} standard deviations "
+                f"{'above' if place['z'] > 0 else 'below'} its mean"
+            )

@@ -1,0 +1,125 @@
+"""Find a part by its kind: a part is a file, its name is its kind, its contract ``Config.build``.
+
+A family is a package of parts (``model.encoders``, ``graphs.catalog.sources``). No registry, no
+decorators: a new file is a new kind.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+
+from graphfm.errors import RecipeError
+
+Model = TypeVar("Model", bound=BaseModel)
+_NUMBERS = (int, float, int | None, float | None)
+
+
+class StrictConfig(BaseModel):
+    """Frozen plain data; an unknown key is an error, and so is yes or no where a number belongs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(key)
+            if isinstance(value, bool) and field and field.annotation in _NUMBERS:
+                raise ValueError(f"{key} must be a number, got {value} (YAML reads no as False)")
+        return values
+
+
+class PartConfig(StrictConfig):
+    """What a recipe may say about a part; each part's ``Config`` adds its fields and ``build``."""
+
+    kind: str
+    """Name of the part's file."""
+
+
+def kinds(family: str) -> list[str]:
+    """The parts of a family, by file name."""
+    package = importlib.import_module(f"graphfm.{family}")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_")
+
+
+def config_class(family: str, kind: str) -> Any:
+    """The ``Config`` of one part.
+
+    Raises:
+        RecipeError: GFM202 for a kind that has no file.
+    """
+    if kind not in kinds(family):
+        raise RecipeError(
+            "GFM202",
+            f"{family.rpartition('.')[2]} has no kind {kind!r}.{did_you_mean(kind, kinds(family))}",
+            fix=f"choose one of {', '.join(kinds(family))}",
+        )
+    return importlib.import_module(f"graphfm.{family}.{kind}").Config
+
+
+def part(family: str, default: str) -> Any:
+    """Type of a pydantic field that holds the Config of one part of a family."""
+    return Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(_read, family, default))]
+
+
+def validated(model: type[Model], values: Any, *, path: str = "", where: str = "") -> Model:
+    """Check values against a pydantic model, with errors that name the key and the nearest one.
+
+    Raises:
+        RecipeError: GFM201 for an unknown key, GFM203 for a value that does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        inner = first.get("ctx", {}).get("error")
+        key = ".".join(str(k) for k in (path, *first["loc"]) if k != "")
+        if isinstance(inner, RecipeError):
+            at = f"{key}.{inner.where}" if inner.where else key
+            raise RecipeError(inner.code, inner.what, where=at, fix=inner.fix) from None
+        if first["type"] == "extra_forbidden":
+            options = _fields_at(model, first["loc"][:-1])
+            what = f"unknown key {key}.{did_you_mean(str(first['loc'][-1]), options)}"
+            raise RecipeError(
+                "GFM201", what, where=key, fix=f"known: {', '.join(options)}"
+            ) from None
+        came = f", got {first['input']!r}" if first["type"] != "missing" else ""
+        raise RecipeError("GFM203", f"{key}: {first['msg']}{came}", where=key) from None
+
+
+def did_you_mean(word: str, options: Any) -> str:
+    """A hint at the nearest option, or nothing.
+
+    >>> did_you_mean("dpth", ["depth", "dim"])
+    " Did you mean 'depth'?"
+    """
+    near = difflib.get_close_matches(word, list(options), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _read(family: str, default: str, value: Any) -> Any:
+    if isinstance(value, PartConfig):
+        return value
+    if not isinstance(value, dict | None):
+        raise RecipeError("GFM203", f"expected kind: and its keys, got {value!r}")
+    fields = dict(value or {})
+    return validated(config_class(family, fields.setdefault("kind", default)), fields)
+
+
+def _fields_at(model: Any, path: tuple[Any, ...]) -> list[str]:
+    for key in path:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)

@@ -1,0 +1,27 @@
+"""Load a fitted model of either kind from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphfm.estimator.saved import open_folder
+
+if TYPE_CHECKING:
+    from graphfm.estimator.classifier import GraphFMClassifier
+    from graphfm.estimator.regressor import GraphFMRegressor
+
+
+def load_fitted(folder: str | Path) -> GraphFMClassifier | GraphFMRegressor:
+    """A fitted model from its folder, of whichever kind it is.
+
+    Raises:
+        CheckpointError: GFM301 to GFM307.
+    """
+    from graphfm.estimator.classifier import GraphFMClassifier
+    from graphfm.estimator.regressor import GraphFMRegressor
+
+    checkpoint = open_folder(folder)
+    if checkpoint.config["estimator"].get("kind") == "regress":
+        return GraphFMRegressor.load(checkpoint)
+    return GraphFMClassifier.load(checkpoint)

@@ -1,0 +1,1 @@
+"""Fits of a pretrained model to one graph, and predictions from them."""

@@ -1,0 +1,201 @@
+"""What a fit will need, before it begins: memory, seconds, parameters.
+
+Shapes:
+    N  nodes   E  edges, both directions   F  transformed features   P  columns of the encoding
+    R  raw columns of the head   D  width   T  neighbors   C  classes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from graphfm.errors import DataError
+from graphfm.fitting.calibration import MAX_CHOICE, MAX_NODES, num_choosing
+from graphfm.fitting.descent import DEPTHS, EVAL_EVERY, STEP_CONTEXT, TARGETS_PER_STEP, Depth
+from graphfm.fitting.experts.cost import flops_of_experts, memory_of_experts, seconds_of_experts
+from graphfm.fitting.inference import TILE
+from graphfm.fitting.probe import MAX_CONTEXT, MAX_RIDGE_NODES, NUM_NEIGHBORS, STATE_WEIGHTS
+from graphfm.fitting.sizes import Sizes
+from graphfm.machine import _product_rate, memory_left
+from graphfm.model.graphfm import GraphFM
+
+GIB = 2**30
+# What the arithmetic of a fit reaches of a plain product of two matrices, on a CPU.
+EFFICIENCY = 0.35
+BEGIN_SECONDS = 0.3
+FIRST_STEP_SECONDS = 2.0  # the first optimizer of a process makes torch import its compiler
+STEP_SECONDS = 0.01  # of a step, beside its arithmetic
+ACTIVATIONS = 24  # numbers a token of a gradient step leaves in each layer, over D
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes that a fit allocates, by what they are for.
+
+    100,000 nodes of 100 features: 0.43 GiB measured, 0.44 estimated.
+
+    Args:
+        lasting: Held from where they are made to the end.
+        passing: Given back; no two of them are held at once.
+    """
+
+    lasting: dict[str, int]
+    passing: dict[str, int]
+
+    @property
+    def peak(self) -> int:
+        """The most at once."""
+        return sum(self.lasting.values()) + max(self.passing.values())
+
+
+def memory_of(sizes: Sizes, model: GraphFM, *, ensemble: int = 1) -> Memory:
+    """What a fit will allocate."""
+    n, edges = sizes.num_nodes, sizes.num_edges
+    rows = min(sizes.num_train, MAX_RIDGE_NODES)
+    columns = model.shape.dim + sizes.num_raw
+    tokens = TARGETS_PER_STEP * (1 + NUM_NEIGHBORS) + STEP_CONTEXT
+    layers = len(model.decoder.layers) + 1
+    params = model.num_params()
+    own = params["trunk"] + params["universal"] + columns * sizes.num_classes
+    said, expert_parts = memory_of_experts(sizes)
+    lasting = {
+        "structure": n * 16 + edges * 4,
+        "positional encodings": n * sizes.num_encodings * 4,
+        "raw multi-hop features": n * sizes.num_raw * 4,
+        "what experts say": said,
+        "weights and their gradients": 4 * own * (5 + ensemble),
+    }
+    passing = {
+        # the hops, then each block scaled, before they are put side by side
+        "making raw features": 2 * n * sizes.num_raw * 4,
+        "the closed form": 8 * (4 * rows * columns + 3 * min(rows, columns) ** 2),
+        "a gradient step": 4 * tokens * model.shape.dim * layers * ACTIVATIONS,
+        "answers": n * sizes.num_classes * 4 * 4,
+        **expert_parts,
+    }
+    if not sizes.prepared:
+        lasting["transformed features"] = n * sizes.num_features * 4
+        lasting["structure"] += 2 * edges * 8
+        # Vectors in double precision: at 10M nodes 8 GiB were measured beside the graph's 3.
+        passing["finding positions"] = 7 * n * sizes.num_encodings * 4
+    return Memory(lasting=lasting, passing=passing)
+
+
+def check_memory(
+    sizes: Sizes, model: GraphFM, device: torch.device, *, ensemble: int, where: str
+) -> int:
+    """Bytes that a fit will need at least.
+
+    Raises:
+        DataError: GFM149 if that is more than there are.
+    """
+    memory, left = memory_of(sizes, model, ensemble=ensemble), memory_left(device)
+    if memory.peak > left:
+        parts = memory.lasting | memory.passing
+        largest = sorted(parts, key=lambda name: -parts[name])[:3]
+        raise DataError(
+            "GFM149",
+            f"fitting {sizes.num_nodes:,} nodes needs about {memory.peak / GIB:.2f} GiB of memory, "
+            f"and {left / GIB:.2f} GiB are free",
+            where=where,
+            why=", ".join(f"{name} {parts[name] / GIB:.2f} GiB" for name in largest),
+            fix="give fewer feature columns (--features), or take a machine with more memory; "
+            "free some if other programs hold it",
+        )
+    return memory.peak
+
+
+def calibration_share(sizes: Sizes, model: GraphFM) -> float:
+    """How many times as long the calibration takes at most as judging the nodes that choose."""
+    return _calibration_flops(sizes, model) / _answer_flops(_num_judged(sizes), sizes, model)
+
+
+def seconds_of(
+    sizes: Sizes,
+    model: GraphFM,
+    depths: tuple[Depth, ...],
+    *,
+    max_steps: int,
+    ensemble: int = 1,
+    device: torch.device | None = None,
+) -> float:
+    """About how long a fit will take, preparation of the graph not counted.
+
+    Args:
+        sizes: Of the graph.
+        model: Pretrained.
+        depths: What will be tried.
+        max_steps: Of each.
+        ensemble: Members, at the last of these depths.
+        device: Where.
+    """
+    rate = EFFICIENCY * _product_rate(device or torch.device("cpu"))
+    total = flops_of(sizes, model, depths, max_steps=max_steps, ensemble=ensemble)
+    tries = sum(depth != DEPTHS[0] for depth in depths)
+    begin = FIRST_STEP_SECONDS if tries else 0.0
+    steps = ensemble * max_steps * tries
+    begin += BEGIN_SECONDS + seconds_of_experts(sizes)
+    return begin + steps * STEP_SECONDS + total / rate
+
+
+def flops_of(
+    sizes: Sizes,
+    model: GraphFM,
+    depths: tuple[Depth, ...],
+    *,
+    max_steps: int,
+    ensemble: int = 1,
+) -> int:
+    """About how many floating point operations a fit takes; arguments as in :func:`seconds_of`."""
+    rows = min(sizes.num_train, MAX_RIDGE_NODES)
+    columns = model.shape.dim + sizes.num_raw
+    small = min(rows, columns)
+    ridge = len(STATE_WEIGHTS) * 2 * (2 * rows * columns * small + 10 * small**3)
+    calibration = _calibration_flops(sizes, model)
+    judged = _answer_flops(_num_judged(sizes), sizes, model) if sizes.num_val else 0
+    probe = _answer_flops(rows, sizes, model) + ridge + judged
+    targets = min(TARGETS_PER_STEP, sizes.num_train)
+    step = 3 * _pass_flops(targets, min(STEP_CONTEXT, sizes.num_nodes), sizes, model)
+    a_try = max_steps * step + (max_steps // EVAL_EVERY) * judged
+    tries = sum(depth != DEPTHS[0] for depth in depths)
+    member = probe + a_try * (tries > 0)
+    once = probe + tries * a_try + flops_of_experts(sizes)
+    return once + (ensemble - 1) * member + ensemble * calibration
+
+
+def _num_judged(sizes: Sizes) -> int:
+    return min(num_choosing(sizes.num_val), MAX_NODES)
+
+
+def _calibration_flops(sizes: Sizes, model: GraphFM) -> int:
+    """Of its three passes: nodes that fit and neighbors of some, held ones and theirs, training."""
+    fit, train = _num_judged(sizes), min(sizes.num_train, MAX_NODES)
+    held = min(sizes.num_val - num_choosing(sizes.num_val), MAX_NODES)
+    passes = (
+        fit + min(fit, MAX_CHOICE) * NUM_NEIGHBORS,
+        held * (1 + NUM_NEIGHBORS),
+        train,
+    )
+    return sum(_answer_flops(min(n, sizes.num_nodes), sizes, model) for n in passes if n)
+
+
+def _answer_flops(num_nodes: int, sizes: Sizes, model: GraphFM) -> int:
+    """Of predicting so many nodes in tiles: the encoder reads once."""
+    whole, rest = divmod(num_nodes, TILE)
+    context = min(MAX_CONTEXT, sizes.num_nodes)
+    decode = whole * _pass_flops(TILE, 0, sizes, model) + _pass_flops(rest, 0, sizes, model)
+    return decode + _pass_flops(0, context, sizes, model)
+
+
+def _pass_flops(num_targets: int, num_context: int, sizes: Sizes, model: GraphFM) -> int:
+    tokens = num_targets * (1 + NUM_NEIGHBORS) + num_context
+    dim, latents = model.shape.dim, model.encoder.num_latents
+    head = 2 * num_targets * (dim + sizes.num_raw) * sizes.num_classes
+    flops = tokens * 2 * (sizes.num_features * dim + 3 * dim * dim) + model.position.flops(tokens)
+    if num_context:
+        flops += model.encoder.flops(num_context, 1)
+    if num_targets:
+        flops += model.decoder.flops(num_targets, NUM_NEIGHBORS, 1, latents)
+    return int(flops + head)

@@ -1,0 +1,121 @@
+"""Several fits of one graph that answer as one: the mean of their probabilities.
+
+Members share the graph, the labels and the depth. They differ in what a seed decides: neighbors,
+context, dropout, order of nodes, and the signs of the axes they read (``Adapter.flip``).
+
+Shapes:
+    M  members   Q  nodes   C  classes   D  width
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphfm.checkpoint.folder import read_tensors
+from graphfm.errors import CheckpointError
+from graphfm.graphs.spec import GraphSpec
+from graphfm.model.graphfm import GraphFM
+
+STEM = "member_"  # files of a checkpoint: member_1.safetensors is the second member
+SEED_STEP = 1_000_003  # between the seeds of members: those of `--seed 0` and `--seed 1` differ
+
+
+class Ensemble(nn.Module):
+    """Members as one model; what it predicts is in :mod:`graphfm.fitting.inference`.
+
+    Args:
+        members: Fitted to the same graph, at least 1; the first is the fit without an ensemble.
+    """
+
+    def __init__(self, members: Sequence[GraphFM]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    @property
+    def first(self) -> GraphFM:
+        """The first member."""
+        member: GraphFM = self.members[0]  # type: ignore[assignment]
+        return member
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.first.device
+
+    @property
+    def specs(self) -> dict[str, GraphSpec]:
+        """The graph they know."""
+        return self.first.specs
+
+    def head(self, name: str) -> Any:
+        """Of the first member: tells what logits mean, the same for all."""
+        return self.first.head(name)
+
+    def num_params(self) -> dict[str, int]:
+        """Parameters by group, of all members together."""
+        first = self.first.num_params()
+        return {name: count * len(self.members) for name, count in first.items()}
+
+
+def members_of(model: GraphFM | Ensemble) -> list[GraphFM]:
+    """The members, or the model itself as the only one."""
+    return list(model.members) if isinstance(model, Ensemble) else [model]  # type: ignore[arg-type]
+
+
+def joined(members: Sequence[GraphFM]) -> GraphFM | Ensemble:
+    """One model of some members; a single one stays as it is."""
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def member_seed(seed: int, member: int) -> int:
+    """The seed of a member; the first has that of the fit."""
+    return seed + SEED_STEP * member
+
+
+def parted(model: GraphFM | Ensemble) -> tuple[GraphFM, dict[str, dict[str, Tensor]]]:
+    """The first member, and by file stem what each other has that differs from it.
+
+    At depth ``probe`` that is a head and the signs of an adapter, not a whole trunk.
+    """
+    first, *others = members_of(model)
+    theirs = first.state_dict()
+    more = {}
+    for place, other in enumerate(others, start=1):
+        # safetensors keeps a file of no tensor too, so that equal members are counted
+        more[f"{STEM}{place}"] = {
+            name: weight.detach().cpu()
+            for name, weight in other.state_dict().items()
+            if not torch.equal(weight, theirs[name])
+        }
+    return first, more
+
+
+def with_members(first: GraphFM, folder: Path) -> GraphFM | Ensemble:
+    """What :func:`parted` took apart, from a checkpoint folder that has been verified.
+
+    Raises:
+        CheckpointError: GFM302 for a member that cannot be read, GFM304 for weights that the model
+            does not have.
+    """
+    members = [first]
+    files = list(folder.glob(f"{STEM}*.safetensors"))
+    for path in sorted(files, key=lambda p: int(p.stem.removeprefix(STEM))):
+        weights = read_tensors(path)
+        member = copy.deepcopy(first)
+        unknown = sorted(set(weights) - set(member.state_dict()))
+        if unknown:
+            raise CheckpointError(
+                "GFM304",
+                f"{len(unknown)} weights of a member do not match the shape in config.json",
+                where=str(path),
+                why=", ".join(unknown[:5]),
+            )
+        member.load_state_dict(weights, strict=False)  # the rest is that of the first
+        members.append(member)
+    return joined(members)

@@ -1,0 +1,1 @@
+"""Pool of closed-form experts, combined by held-out loss."""

@@ -1,0 +1,177 @@
+"""Predict without learning: latents once for a graph, then its targets in tiles.
+
+Shapes:
+    Q  targets   D  width   K  latents   C  classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphfm.fitting.ensemble import Ensemble, member_seed, members_of
+from graphfm.model.graphfm import GraphFM
+from graphfm.sampling.bank import GraphBank
+from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
+from graphfm.sampling.neighbors import row_keys, sample_neighbors
+
+TILE = 1024  # targets at once: at T = 16 and D = 96 their tokens take about 7 MB a layer
+
+
+@torch.no_grad()
+def decoded_tiles(
+    model: GraphFM,
+    bank: GraphBank,
+    graph: int,
+    nodes: Tensor,
+    *,
+    num_neighbors: int,
+    max_context: int,
+    seed: int,
+    num_context: int | None = None,
+    tile: int = TILE,
+) -> Iterator[tuple[GraphBatch, Tensor]]:
+    """Batches of targets of one graph with their states; each node's result is its own.
+
+    Args:
+        model: Put into evaluation mode.
+        bank: Holds the graph.
+        graph: Its place there.
+        nodes: (Q,) places in the graph.
+        num_neighbors: T.
+        max_context: Nodes that the encoder reads.
+        seed: Decides the context of a large graph and every node's neighbors.
+        num_context: The encoder reads of the first so many nodes only; None = of all.
+        tile: Targets at once.
+
+    Yields:
+        The batch of a tile and its states (at most ``tile``, D).
+    """
+    model.eval()
+    num_nodes = bank.offset[graph + 1] - bank.offset[graph]
+    of = num_nodes if num_context is None else num_context
+    context = sample_context(of, max_context, seed=[seed, 0, 0])
+    if not model.encoder.num_latents:
+        context = context[:0]  # nobody reads it
+    latents = None
+    for part in nodes.split(tile):
+        batch = make_batch(
+            bank,
+            [graph],
+            [part],
+            [context],
+            num_neighbors=num_neighbors,
+            seed=seed,
+            epoch=0,
+            with_labels=False,
+        )
+        tokens = model.embed(batch)
+        if latents is None:
+            latents = model.encode(batch, tokens)
+            context = context[:0]  # read once; later tiles only decode
+        yield batch, model.decode(batch, tokens, latents)
+
+
+def answered_tiles(
+    model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, *, seed: int, **sampling
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (q, C) and states (q, D) of tiles of nodes; keywords as in :func:`decoded_tiles`.
+
+    Of an ensemble: each member reads neighbors and a context of its own, states are averaged, and
+    logits are those of the mean probabilities.
+    """
+    members = members_of(model)
+    tiles = [
+        decoded_tiles(member, bank, graph, nodes, seed=member_seed(seed, place), **sampling)
+        for place, member in enumerate(members)
+    ]
+    for together in zip(*tiles, strict=True):
+        with torch.no_grad():
+            logits = [
+                member.predict(batch, states)[0]
+                for member, (batch, states) in zip(members, together, strict=True)
+            ]
+        if len(members) == 1:
+            yield logits[0], together[0][1]
+        else:
+            pooled = model.head(bank.names[graph]).pooled(torch.stack(logits))
+            yield pooled, torch.stack([states for _, states in together]).mean(dim=0)
+
+
+def node_states(
+    model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, *, seed: int, **sampling
+) -> Tensor:
+    """States of nodes (Q, D), of an ensemble their mean; keywords as in :func:`decoded_tiles`."""
+    states = []
+    for place, member in enumerate(members_of(model)):
+        own = member_seed(seed, place)
+        tiles = decoded_tiles(member, bank, graph, nodes, seed=own, **sampling)
+        states.append(torch.cat([s for _, s in tiles]))
+    return states[0] if len(states) == 1 else torch.stack(states).mean(dim=0)
+
+
+def node_logits(
+    model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, **sampling
+) -> Tensor:
+    """Logits of nodes (Q, C); keywords as in :func:`decoded_tiles`."""
+    return torch.cat([z for z, _ in answered_tiles(model, bank, graph, nodes, **sampling)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Neighbors:
+    """Nodes with those that the decoder reads beside them, each once.
+
+    Args:
+        nodes: (U,) places in the graph.
+        rows: (Q,) where in ``nodes`` each node asked for stands.
+        neighbors: (Q, T) where its neighbors do.
+        mask: (Q, T) bool.
+    """
+
+    nodes: Tensor
+    rows: Tensor
+    neighbors: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(
+        cls, bank: GraphBank, nodes: Tensor, seed: int, k: int, *, beside: Tensor | None = None
+    ) -> _Neighbors:
+        """At most k neighbors of each; ``nodes``, which ascend, hold those ``beside`` too."""
+        nodes = nodes.cpu()
+        keys = row_keys(nodes, bank.graph_key.cpu()[:1].expand(len(nodes)), seed=seed, epoch=0)
+        rowptr, col = bank.rowptr.cpu(), bank.col.cpu()
+        found, mask = sample_neighbors(rowptr, col, nodes, keys, k)
+        everything = torch.arange(bank.num_nodes)
+        if torch.equal(nodes, everything):  # sorting 17 numbers a node would take 25 GB for 10M
+            return cls(nodes=everything, rows=everything, neighbors=found, mask=mask)
+        more = nodes[:0] if beside is None else beside
+        unique, place = torch.cat([nodes, found.flatten(), more]).unique(return_inverse=True)
+        rows, neighbors, _ = place.split([len(nodes), found.numel(), len(more)])
+        return cls(nodes=unique, rows=rows, neighbors=neighbors.view_as(found), mask=mask)
+
+    @property
+    def places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What :func:`smooth` reads beside scores of ``nodes``."""
+        return self.rows, self.neighbors, self.mask
+
+
+@torch.no_grad()
+def run_nodes(
+    model: GraphFM | Ensemble,
+    bank: GraphBank,
+    nodes: Tensor,
+    of_states: Callable[[Tensor], Tensor],
+    **sampling: Any,
+) -> tuple[Tensor, Tensor]:
+    """Logits (U, C) of nodes, and what is made of their states (U, ...), on the host, in tiles."""
+    classes = model.specs[bank.names[0]].task.num_classes
+    logits, made = [torch.zeros(0, classes)], []
+    for of_tile, states in answered_tiles(model, bank, 0, nodes, **sampling):
+        logits.append(of_tile.cpu())
+        made.append(of_states(states))
+    return torch.cat(logits), torch.cat(made) if made else torch.zeros(0)

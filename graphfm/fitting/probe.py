@@ -1,0 +1,262 @@
+"""Where every fit begins: a trunk that has taken in one graph, its head solved in closed form.
+
+A head of classes pools closed-form experts, of which the ridge on the trunk's states is the first:
+they are weighed by their held-out loss, and that is corrected on validation nodes.
+
+Shapes:
+    N  nodes   R  raw columns   D  width   C  classes
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from graphfm.fitting.experts.pool import Experts, fit_experts, judge_expert, log_probabilities
+from graphfm.fitting.experts.scaled_ridge import axes_of, fit_emphasised
+from graphfm.fitting.inference import node_states
+from graphfm.graphs.features.multihop import NUM_HOPS, Scaling, num_multihop, scaled_multihop
+from graphfm.graphs.features.prepare import PreparedGraph
+from graphfm.graphs.spec import GraphSpec
+from graphfm.model.graphfm import GraphFM
+from graphfm.model.nn.ridge import RidgeFit, fit_ridge
+from graphfm.sampling.bank import GraphBank
+from graphfm.sampling.batch import some_of
+
+TARGET = "target"  # the name that a fitted model gives to its graph
+NUM_NEIGHBORS = 16
+MAX_CONTEXT = 4096
+SAMPLING = {"num_neighbors": NUM_NEIGHBORS, "max_context": MAX_CONTEXT}
+STATE_WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of the state beside raw features, chosen by leave-one-out
+OFFSET_WIDTH = 0.7  # of the prior on a log weight: half a unit of variance; 0.35 gained less
+MAX_RIDGE_NODES = 20_000  # the closed form costs nodes x columns^2: 15 s at 20,000 x 900
+
+
+def bank_of(
+    prepared: PreparedGraph,
+    device: torch.device,
+    *,
+    like: Scaling | None = None,
+    experts: Experts | None = None,
+) -> GraphBank:
+    """A bank of one graph, under the name :data:`TARGET`, with the raw features its head reads.
+
+    Args:
+        prepared: The graph.
+        device: Where the bank lies.
+        like: ``scaling`` of the bank that a model was fitted on; None = fit.
+        experts: Of the fit, whose columns the head reads behind the raw ones; None = it has none.
+    """
+    renamed = copy.copy(prepared)
+    object.__setattr__(renamed, "name", TARGET)
+    raw, scaling = scaled_multihop(prepared, like)
+    if experts is not None:
+        raw = torch.cat([raw, experts.columns(prepared, raw)], dim=1)
+    return GraphBank([renamed], raw={TARGET: raw}, scaling=scaling, device=device)
+
+
+def ask_experts(
+    bank: GraphBank, prepared: PreparedGraph, nodes: Tensor, *, seed: int, with_trees: bool = True
+) -> Experts | None:
+    """Fit experts to the labels of some nodes; the bank gets their columns behind the raw ones.
+
+    Returns:
+        None for a task without experts, and for a graph that is too large.
+    """
+    if prepared.task.kind != "classify":
+        return None
+    raw = bank.raw[TARGET].cpu()
+    num_classes = prepared.task.num_classes
+    found = fit_experts(
+        prepared, raw, nodes, num_classes=num_classes, seed=seed, with_trees=with_trees
+    )
+    if found is None:
+        return None
+    experts, columns = found
+    bank.raw[TARGET] = torch.cat([raw, columns], dim=1).to(bank.device)
+    return experts
+
+
+def adopt(
+    model: GraphFM, prepared: PreparedGraph, bank: GraphBank, experts: Experts | None = None
+) -> GraphFM:
+    """A copy of the trunk with one new adapter, begun as the universal one, and one new head."""
+    shape = model.shape.model_copy(update={"universal_share": 0.0})  # from here on its own only
+    own = GraphFM(shape, seed=0)
+    for name, module in own.trunk.items():
+        module.load_state_dict(model.trunk[name].state_dict())
+    own.universal.load_state_dict(model.universal.state_dict())
+    own.add_graph(
+        GraphSpec(
+            name=TARGET,
+            num_features=prepared.num_features,
+            task=prepared.task,
+            num_raw=num_multihop(prepared),
+            num_experts=1 if experts is None else 1 + len(experts.names),
+        )
+    )
+    if experts is not None:
+        own.head(TARGET).held_out[1:] = experts.held_out
+    return own.to(bank.device)
+
+
+def solve_head(
+    model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int, power: float | None = None
+) -> float:
+    """Set the head to the ridge on [state, raw features], scaled so that its logits are honest.
+
+    How much the state counts beside the raw features, and the ridge's strength, are chosen by
+    leave-one-out, and the scale by the cross-entropy of the leave-one-out predictions, so that no
+    validation label is needed.
+
+    Args:
+        model: Its head is set.
+        bank: Holds the graph.
+        nodes: (n,) labelled places to learn from.
+        seed: Of neighbors, and of the choice of nodes where there are too many.
+        power: How much the leading axes of features count, as experts chose; None = chosen here.
+
+    Returns:
+        The weight of the state; 0 = it says nothing that the raw features do not.
+    """
+    nodes = some_of(nodes, MAX_RIDGE_NODES, seed=seed)
+    head = model.head(TARGET)
+    states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
+    on_device = nodes.to(bank.device)
+    raw = bank.raw[TARGET][on_device][:, : model.specs[TARGET].num_raw]
+    y = bank.y[TARGET][on_device]
+    number = model.specs[TARGET].task.kind == "regress"
+    if number:
+        head.begin(y)
+    targets = head.targets(y, model.specs[TARGET].task.num_classes)
+    # Other experts read no state: among them its weight, at three more solutions, gains nothing.
+    weights = STATE_WEIGHTS if model.specs[TARGET].num_experts == 1 else (1.0,)
+    columns = torch.cat([states, raw], dim=1)
+    axes, blocks = axes_of(bank.x[TARGET]), NUM_HOPS + 1
+    begin = columns.shape[1] - blocks * len(axes)
+    powers = None if power is None else (power,)
+    found = fit_emphasised(columns, targets, axes, begin=begin, blocks=blocks, powers=powers)
+
+    def weighed(weight: float) -> RidgeFit:
+        if weight == 1.0:
+            return found.fit
+        by = found.gain.clone()
+        by[: states.shape[1]] = weight
+        other = fit_ridge(columns * by, targets)
+        return replace(other, weight=by[:, None] * other.weight)
+
+    fits = {weight: weighed(weight) for weight in weights}
+    weight = min(fits, key=lambda w: fits[w].error)
+    fit = fits[weight]
+    # Least squares fits a number as it is; scores of classes need a scale, and not their mean.
+    mean = 0.0 if number else fit.held_out.mean()
+    held_out = (fit.held_out - mean).double()
+
+    def loss(log_scale: float) -> float:
+        return float(head.loss(held_out * float(np.exp(log_scale)), y).mean())
+
+    scale = 1.0
+    if not number:
+        scale = float(np.exp(minimize_scalar(loss, bounds=(-2.0, 5.0), method="bounded").x))
+    with torch.no_grad():
+        head.score.weight.copy_(scale * fit.weight.t())
+        head.score.bias.copy_(scale * (fit.bias - mean))
+        if model.specs[TARGET].num_experts > 1:
+            head.held_out[0] = head.loss(scale * held_out, y).mean()
+    return weight
+
+
+def answer_by_states(
+    model: GraphFM, bank: GraphBank, nodes: Tensor, asked: Tensor, *, seed: int
+) -> Tensor:
+    """Closed form on the states alone, without raw features: what the trunk itself carries over.
+
+    Args:
+        model: A trunk that :func:`adopt` gave the graph; its head is not read.
+        bank: Holds the graph, whose labels are classes.
+        nodes: (n,) labelled places to learn from.
+        asked: (Q,) places to answer for.
+        seed: Of neighbors, and of the choice of nodes where there are too many.
+
+    Returns:
+        (Q, C) log-probabilities; how sure they are is chosen by leave-one-out.
+    """
+    nodes = some_of(nodes, MAX_RIDGE_NODES, seed=seed)
+    y = bank.y[TARGET][nodes.to(bank.device)]
+    states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
+    fit = fit_ridge(states, model.head(TARGET).targets(y, model.specs[TARGET].task.num_classes))
+    by, _ = judge_expert(fit.held_out, y)
+    states = node_states(model, bank, 0, asked, seed=seed, **SAMPLING)
+    return log_probabilities(states @ fit.weight + fit.bias, by)
+
+
+def weigh_experts(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> None:
+    """Correct the weights of a pool of experts, and how sure it is, by labels it has not read.
+
+    A head without experts is left as it is.
+
+    Args:
+        model: Its head solved.
+        bank: Holds the graph.
+        nodes: Validation places that may fit something.
+        seed: Of neighbors.
+    """
+    if model.specs[TARGET].num_experts == 1 or not len(nodes):
+        return
+    head = model.head(TARGET)
+    said = heard(model, bank, nodes, seed=seed)
+    offset, sharpness = correction(head, said, bank.y[TARGET][nodes.to(bank.device)])
+    with torch.no_grad():
+        head.offset.copy_(offset)
+        head.sharpness.copy_(sharpness)
+
+
+@torch.no_grad()
+def heard(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> Tensor:
+    """What each expert of a pool says of some nodes: log-probabilities (Q, E, C)."""
+    states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
+    columns = torch.cat([states, bank.raw[TARGET][nodes.to(bank.device)]], dim=1)
+    said: Tensor = model.head(TARGET).evidence(columns)
+    return said
+
+
+def correction(head: Any, said: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """What to add to log weights of experts, and to the log of how sharp their pool is.
+
+    ``min_o sum_v nll(pool_v(o), y_v) + |o|^2 / (2 s^2)``, s = :data:`OFFSET_WIDTH`, half of it for
+    the sharpness: few nodes leave both near 0. In float64 and to the end, for the answer must not
+    depend on the order of classes or nodes.
+
+    Args:
+        head: An ``ExpertHead``.
+        said: (Q, E, C) of nodes that no expert was fitted on.
+        y: (Q,) their classes.
+
+    Returns:
+        (E,) and a scalar.
+    """
+    said = said.double()
+    num_experts = said.shape[1]
+    nats = math.log(said.shape[2])
+    free = torch.zeros(num_experts + 1, dtype=said.dtype, device=said.device, requires_grad=True)
+    width = torch.full_like(free, OFFSET_WIDTH)
+    width[num_experts] = OFFSET_WIDTH / 2
+    search = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
+
+    def objective() -> float:
+        search.zero_grad()
+        logits = head.pool(said, free[:num_experts], free[num_experts])
+        loss = nats * head.loss(logits, y).sum() + (free / width).square().sum() / 2
+        loss.backward()
+        return float(loss.detach())
+
+    search.step(objective)
+    found = free.detach()
+    return found[:num_experts], found[num_experts]

@@ -1,0 +1,1 @@
+"""Leakage audit: overlap between a corpus and evaluation graphs."""

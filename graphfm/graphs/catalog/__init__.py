@@ -1,0 +1,1 @@
+"""Catalog of datasets: entries, mixtures, download and cache."""

@@ -1,0 +1,259 @@
+"""Raw files from their origin into the cache's data folder, each with the right sha256, or not.
+
+A hash is known because it is shipped (``datasets/sha256.txt``), or it is recorded when the file is
+first fetched (``raw.sha256`` beside the data folder) and holds from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
+
+from graphfm.config.load import shipped
+from graphfm.errors import DataError, GraphFMError, OfflineError
+from graphfm.graphs.catalog.archives import unpacked
+from graphfm.graphs.catalog.download import Download
+from graphfm.graphs.catalog.source import WHOLE, RawFile
+from graphfm.storage import file_sha256, is_offline, writing
+
+log = logging.getLogger(__name__)
+
+MB = 1_000_000
+KEPT_MB = 1000
+"""Archives up to this size are kept: 96 entries read Facebook100's. Larger ones serve one each."""
+
+
+@cache
+def known_hashes() -> dict[str, str]:
+    """sha256 of the raw files that come with the package, by path below the data folder."""
+    return _read_hashes(shipped("datasets") / "sha256.txt")
+
+
+def locked_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of the files below ``folder`` that were recorded when they were first fetched."""
+    return _read_hashes(_lock_file(folder))
+
+
+def verify_hash(relative: str, actual: str, *, where: Path) -> None:
+    """Make sure that a raw file is the one that is known, if one is.
+
+    Args:
+        relative: Its path below the data folder.
+        actual: Its sha256.
+        where: The file; ``raw.sha256`` beside the data folder it lies in counts too.
+
+    Raises:
+        DataError: GFM140 with the expected and the actual hash.
+    """
+    folder = where.parents[len(PurePosixPath(relative).parts) - 1]
+    _check(relative, actual, folder, where=str(where))
+
+
+def fetch(files: Sequence[RawFile], folder: Path, *, offline: bool | None = None) -> None:
+    """Make sure that raw files lie below a folder; fetch those that do not.
+
+    The folder gets whole files with the right hash only. What is on its way, and archives that
+    other entries may want, lie in ``downloads`` beside it, which may be deleted at any time.
+
+    Args:
+        files: What is wanted.
+        folder: Where to, the cache's data folder.
+        offline: Refuse to fetch. None = if the environment variable GRAPHFM_OFFLINE is set.
+
+    Raises:
+        OfflineError: GFM401 if a file cannot be fetched, with what to do by hand.
+        DataError: GFM140 for a file that is not the known one, GFM141 for one larger than its cap,
+            GFM142 for an archive that cannot be used.
+        OutputError: GFM403 if the cache cannot be written.
+    """
+    if offline is None:
+        offline = is_offline()
+    wanted: dict[str, list[RawFile]] = {}  # by address: an archive is fetched once
+    with writing(folder):
+        for file in dict.fromkeys(files):
+            if not _lies_there(file, folder, keep=offline):
+                wanted.setdefault(file.url, []).append(file)
+        if wanted and offline:
+            raise _offline([file for group in wanted.values() for file in group], folder)
+        for url, group in wanted.items():
+            with _locked(folder, _name(url)):  # another process may have been faster
+                if group := [file for file in group if not _lies_there(file, folder)]:
+                    _fetch_address(url, group, folder)
+
+
+def _fetch_address(url: str, files: list[RawFile], folder: Path) -> None:
+    """Fetch one address, take all files out of it, and only then let them in."""
+    import pooch
+
+    # pooch tells its user to write the hash into his code.
+    pooch.get_logger().setLevel(logging.WARNING)
+    downloads = _made(folder.parent / "downloads")
+    name = _name(url)
+    only = files[0] if not files[0].member else None
+    known = _expected(only.path, folder) if only else None
+    download = Download(
+        downloads / f"{name}.part",
+        title=PurePosixPath(only.path).name if only else name.partition("-")[2],
+        max_bytes=int(max(file.max_mb for file in files) * MB),
+        # The hash of a file shows that it is whole, and the end of an archive does.
+        must_be_whole=only is not None and known is None,
+        by_hand=_by_hand(files, folder),
+    )
+    try:
+        got = Path(pooch.retrieve(url, known, name, downloads, downloader=download))
+    except GraphFMError:
+        raise
+    except ValueError:  # pooch's word for another hash, which it does not hand out
+        assert only
+        _check(only.path, download.sha256, folder, where=url)
+        raise
+    with tempfile.TemporaryDirectory(prefix=".out-", dir=downloads) as out:
+        ready = []
+        try:
+            for number, file in enumerate(files):
+                path = _take_out(got, file, Path(out, str(number))) if file.member else got
+                actual = file_sha256(path)
+                _check(file.path, actual, folder, where=f"{url} {file.member}".strip())
+                ready.append((path, file, actual))
+        except DataError:
+            got.unlink()  # a damaged archive would stay so
+            raise
+        _record({file.path: actual for _, file, actual in ready}, folder)
+        for path, file, _ in ready:
+            target = folder / file.path
+            _made(target.parent)
+            os.replace(path, target)
+    if not only and got.stat().st_size > KEPT_MB * MB:
+        got.unlink()
+
+
+def _take_out(archive: Path, file: RawFile, path: Path) -> Path:
+    pieces = unpacked(archive, file.member, max_bytes=int(file.max_mb * MB), where=file.url)
+    with path.open("wb") as out:
+        out.writelines(pieces)
+    return path
+
+
+def _lies_there(file: RawFile, folder: Path, *, keep: bool = False) -> bool:
+    """Whether a file needs no fetching: it is there and not known to be another one.
+
+    Args:
+        file: The file.
+        folder: The data folder.
+        keep: Raise GFM140 for another one, instead of having it replaced.
+    """
+    path = PurePosixPath(file.path)
+    if path.is_absolute() or ".." in path.parts:
+        what = f"{file.path!r} leaves the data folder"
+        raise DataError("GFM142", what, where=file.url, fix="correct the entry of the catalog")
+    target = folder / path
+    if not target.is_file():
+        return False
+    actual = file_sha256(target)
+    try:
+        _check(file.path, actual, folder, where=str(target))
+    except DataError as error:
+        if keep:
+            raise
+        log.warning("fetched again: %s", error)
+        return False
+    if _expected(file.path, folder) is None:  # placed by hand
+        _record({file.path: actual}, folder)
+    return True
+
+
+def _expected(relative: str, folder: Path) -> str | None:
+    return known_hashes().get(relative) or locked_hashes(folder).get(relative)
+
+
+def _check(relative: str, actual: str, folder: Path, *, where: str) -> None:
+    expected = _expected(relative, folder)
+    if expected in (None, actual):
+        return
+    shipped_one = relative in known_hashes()
+    told = "datasets/sha256.txt" if shipped_one else str(_lock_file(folder))
+    raise DataError(
+        "GFM140",
+        f"{relative} is not the file that is known: expected sha256 {expected}, got {actual}",
+        where=where,
+        why=f"{told} has the first; the file is damaged, was altered, or has a new version",
+        fix="remove it or fetch it again"
+        + ("" if shipped_one else f"; to take the new version, remove its line from {told}"),
+    )
+
+
+def _record(hashes: dict[str, str], folder: Path) -> None:
+    """Add hashes to the lock file; those that are there stay, and shipped ones need none."""
+    new = {path: value for path, value in hashes.items() if path not in known_hashes()}
+    if not new:
+        return
+    lock_file = _lock_file(folder)
+    with _locked(folder, lock_file.name):
+        lines = sorted((new | locked_hashes(folder)).items())
+        half = lock_file.with_name(f".{lock_file.name}.new")
+        half.write_text("".join(f"{value}  {path}\n" for path, value in lines), encoding="utf-8")
+        os.replace(half, lock_file)
+
+
+def _read_hashes(path: Path) -> dict[str, str]:
+    """What ``sha256sum`` writes; a line that it would not write is left out."""
+    if not path.is_file():
+        return {}
+    lines = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    return {pair[1]: pair[0] for pair in lines if len(pair) == 2}
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.parent / "raw.sha256"
+
+
+def _name(url: str) -> str:
+    """A file name for an address: its last part, and a hash since many are called alike."""
+    last = re.sub(r"[^A-Za-z0-9._-]", "_", url.rpartition("/")[2])[-60:]
+    return f"{sha256(url.encode()).hexdigest()[:12]}-{last}"
+
+
+def _by_hand(files: list[RawFile], folder: Path) -> str:
+    file, more = files[0], len(files) - 1
+    part = {"": "it", WHOLE: "what is in it"}.get(file.member, f"its {file.member}")
+    rest = f", and so with {more} more" if more else ""
+    return f"get {file.url} by hand and put {part} at {folder / file.path}{rest}"
+
+
+def _offline(files: list[RawFile], folder: Path) -> OfflineError:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return OfflineError(
+        "GFM401",
+        f"{files[0].path}{more} would have to be fetched, and this is --offline",
+        where=files[0].url,
+        fix=f"go without --offline (GRAPHFM_OFFLINE), or {_by_hand(files, folder)}",
+    )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """One process at a time, whatever it wants to do with this name."""
+    lock = FileLock(_made(folder.parent / "locks") / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process is at %s; waiting", name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,128 @@
+"""Raw files: their hashes, and which of them may be opened by a parser that is not ours.
+
+Some public datasets come as pickles (Planetoid's), and opening a pickle runs what is in it. So the
+opcodes are read, without running them, and anything but numpy, scipy and plain containers is
+refused.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from graphfm.errors import DataError, OfflineError
+
+PLAIN = frozenset({".txt", ".csv", ".tsv", ".edgelist", ".mat", ".index", ".json", ".md"})
+"""Suffixes of files that hold text or numbers only, whatever reads them."""
+
+ALLOWED = frozenset(
+    {
+        "__builtin__ list",
+        "_codecs encode",  # how Python 3 writes bytes in protocol 2
+        "__builtin__ object",
+        "builtins list",
+        "collections defaultdict",
+        "copy_reg _reconstructor",
+        "numpy dtype",
+        "numpy ndarray",
+        "numpy.core.multiarray _reconstruct",
+        "numpy.core.multiarray scalar",
+        "numpy._core.multiarray _reconstruct",
+        "numpy._core.multiarray scalar",
+        "scipy.sparse.csr csr_matrix",
+        "scipy.sparse._csr csr_matrix",
+    }
+)
+"""What a pickled raw file may name: these build arrays and containers, and do nothing else."""
+
+# STACK_GLOBAL, EXT and persistent ids take their name from elsewhere, so it cannot be read off.
+HIDDEN = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
+
+
+def here(paths: Sequence[Path], *, what: str = "") -> list[Path]:
+    """The raw files of a source, all of which must lie there.
+
+    Args:
+        paths: The files.
+        what: What the folder that holds them is, if that helps to find it.
+
+    Raises:
+        OfflineError: GFM401 naming those that do not.
+    """
+    gone = [str(path) for path in paths if not path.is_file()]
+    if gone:
+        raise missing(", ".join(gone), what=what)
+    return list(paths)
+
+
+def missing(where: str, *, what: str = "") -> OfflineError:
+    """What a source says of raw files that are not there; arguments as in :func:`here`."""
+    return OfflineError(
+        "GFM401",
+        "raw files are not here, and no address is known to fetch them from",
+        where=where,
+        fix="set GRAPHFM_DATA to the folder that holds them" + (what and f": {what}"),
+    )
+
+
+def check_raw(path: Path) -> None:
+    """Make sure that reading a raw file cannot run code.
+
+    Raises:
+        DataError: GFM138 for a file that could, or that is none of the known kinds.
+    """
+    if path.suffix in PLAIN:
+        return
+    try:
+        if path.suffix == ".yaml":  # a tag may ask for an object, whatever the reader grants
+            bad = ["a YAML tag"] if b"!" in path.read_bytes() else []
+        elif path.suffix in {".npz", ".npy"} or _is_npy(path):
+            bad = _object_arrays(path)
+        else:
+            bad = _foreign_names(path)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        bad = [str(error)]
+    if bad:
+        raise DataError(
+            "GFM138",
+            f"a raw file may hold arrays and plain containers only, got {', '.join(bad[:3])}",
+            where=str(path),
+            why="reading it could run code, or it is damaged",
+            fix="fetch the file again from its origin, or convert it to .npz",
+        )
+
+
+def _is_npy(path: Path) -> bool:
+    """Some datasets (MixHop's) save arrays without the suffix."""
+    with path.open("rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
+def _foreign_names(path: Path) -> list[str]:
+    bad = set()
+    for code, argument, _ in pickletools.genops(path.read_bytes()):
+        if code.name in {"GLOBAL", "INST"} and argument not in ALLOWED:
+            bad.add(str(argument))
+        elif code.name in HIDDEN:
+            bad.add(code.name)
+    return sorted(bad)
+
+
+def _object_arrays(path: Path) -> list[str]:
+    if path.suffix != ".npz":
+        return [path.name] if np.load(path, mmap_mode="r").dtype.hasobject else []
+    bad = []
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    read = np.lib.format.read_array_header_2_0
+                if read(file)[2].hasobject:
+                    bad.append(member)
+    return bad

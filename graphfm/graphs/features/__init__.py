@@ -1,0 +1,1 @@
+"""Features of a prepared graph: feature transform, positions, neighbor means."""

@@ -1,0 +1,1 @@
+"""Readers of graph files: tables, GraphML, GML, GEXF, arrays and PyG files."""

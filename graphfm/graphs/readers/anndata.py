@@ -1,0 +1,69 @@
+"""TODO: graphfm/graphs/readers/anndata.py, from graphfm/graphs/readers/containers.py."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphfm.errors import DataError
+from graphfm.graphs.convert import features, from_adjacency, without_gaps
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.readers.tables import TableFile
+from graphfm.graphs.readers.targets import no_column, read_labels
+
+if TYPE_CHECKING:
+    from graphfm.graphs.readers.options import ReadOptions
+
+
+def _anndata(path: Path, name: str, options: ReadOptions) -> Graph:
+    try:
+        anndata = importlib.import_module("anndata")
+    except ImportError:
+        raise DataError(
+            "GFM160", "reading .h5ad needs the package anndata", where=str(path),
+            fix="pip install graphfm[h5ad]",
+        ) from None  # fmt: skip
+    import pyarrow as pa
+
+    try:
+        cells = anndata.read_h5ad(path)
+        keys = list(cells.obsp.keys())
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # h5py's and anndata's own
+        raise DataError(
+            "GFM103", f"not readable as .h5ad: {str(error)[:200]}", where=str(path)
+        ) from None
+    key = options.obsp or (keys[0] if len(keys) == 1 else None)
+    if key not in keys:
+        raise DataError(
+            "GFM137",
+            f"expected one graph of the cells in obsp, got {', '.join(keys) or 'none'}"
+            + (f"; there is no {key!r}" if key else ""),
+            where=str(path),
+            fix=f"--obsp {keys[0]}" if keys else "scanpy.pp.neighbors(adata) makes one",
+        )
+    y: torch.Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    if options.target is not None:
+        columns = [str(column) for column in cells.obs.columns]
+        if options.target in columns:
+            gone = cells.obs[options.target].isna()  # None, NaN, or pandas' NA, which has no truth
+            values = zip(cells.obs[options.target], gone, strict=True)
+            words = [None if missing else str(value) for value, missing in values]
+            table = TableFile(path=path, names=tuple(columns))
+            y, class_names = read_labels(
+                table, {options.target: pa.array(words, pa.string())}, task=options.task
+            )
+        elif options.need_target:
+            raise no_column("GFM104", options.target, columns, f"{path}, obs")
+    graph = from_adjacency(cells.obsp[key], name=name)
+    return graph.replace(
+        x=features(without_gaps(cells.X, name)),
+        y=y,
+        class_names=class_names,
+        node_ids=tuple(str(i) for i in cells.obs_names),
+    )

@@ -1,0 +1,294 @@
+"""An edge list as text, its ends matched to node ids: no loop over lines, 64-bit all along.
+
+Shapes:
+    N  nodes   E  lines of the edge list
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from graphfm.errors import DataError
+from graphfm.graphs.readers.frames import read_frame
+from graphfm.graphs.readers.headers import WEIGHTS, edge_ends, read_header
+from graphfm.graphs.readers.tables import MistypedError, TableFile
+
+log = logging.getLogger(__name__)
+
+UnknownNodes = Literal["error", "drop", "add"]
+DuplicateWeights = Literal["sum", "mean", "first", "error"]
+RULES = {"sum": "summed", "mean": "their mean is taken", "first": "the first one counts"}
+FEW = 5  # ids that a message names
+NEAR = 1_000_000  # ids up to which those that look alike are searched for: 1 s
+
+
+@dataclass(kw_only=True, eq=False)
+class EdgeList:
+    """The two ends of every line.
+
+    Args:
+        table: Where they come from.
+        ends: Text of both, ``pyarrow.ChunkedArray`` of (E,).
+        weight: (E,) float32; None without weights.
+    """
+
+    table: TableFile
+    ends: tuple[Any, Any]
+    weight: np.ndarray | None = None
+
+    def own_ids(self) -> Any:
+        """The ids that the list names, (N,): by number if all are numbers, else by their text."""
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        both = pa.chunked_array([*self.ends[0].chunks, *self.ends[1].chunks], type=pa.string())
+        ids = pc.unique(both)
+        keys = pa.table({"length": pc.binary_length(ids), "id": ids})
+        numbers = bool(pc.all(pc.match_substring_regex(ids, "^[0-9]+$")).as_py())
+        by = [("length", "ascending")] * numbers + [("id", "ascending")]
+        return ids.take(pc.sort_indices(keys, sort_keys=by))
+
+    def match(
+        self, ids: Any, nodes: TableFile | None, unknown: UnknownNodes
+    ) -> tuple[np.ndarray, Any]:
+        """Both ends by their place among the ids: ``((2, E') int64, ids)``.
+
+        Args:
+            ids: (N,) text, unique.
+            nodes: The table they come from.
+            unknown: Refuse an end that is not among them, drop its edge, or add it to the ids.
+
+        Raises:
+            DataError: GFM112 for an end that is not there.
+        """
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        codes = [pc.index_in(end, value_set=ids) for end in self.ends]
+        if any(code.null_count for code in codes):
+            if unknown == "error":
+                raise self._unknown(codes, ids, nodes)
+            if unknown == "drop":
+                keep = pc.and_(*[pc.is_valid(code) for code in codes])
+                dropped = len(keep) - pc.sum(keep).as_py()
+                log.warning("%s: %s of %s edges are dropped: an end is not in %s",
+                            self.table.path.name, f"{dropped:,}", f"{len(keep):,}",
+                            nodes.path.name if nodes else "the table")  # fmt: skip
+                codes = [code.filter(keep) for code in codes]
+                if self.weight is not None:
+                    self.weight = self.weight[np.asarray(keep)]
+            else:
+                missing = [
+                    end.filter(pc.is_null(code)) for end, code in zip(self.ends, codes, strict=True)
+                ]
+                new = pc.unique(pa.chunked_array([c for end in missing for c in end.chunks]))
+                ids = pa.concat_arrays([ids, new])
+                log.warning("%s: %s nodes are added that the node table does not have; they have "
+                            "no features and no label", self.table.path.name,
+                            f"{len(new):,}")  # fmt: skip
+                codes = [pc.index_in(end, value_set=ids) for end in self.ends]
+        pairs = np.empty((2, len(codes[0])), dtype=np.int64)
+        for row, code in zip(pairs, codes, strict=True):
+            row[:] = code.to_numpy()
+        return pairs, ids
+
+    def merge_weights(self, pairs: np.ndarray, ids: Any, rule: DuplicateWeights) -> None:
+        """Give an edge that is listed more than once one weight, and say what the weights are.
+
+        The model does not read them; they are checked all the same, so that none of them is taken
+        for granted.
+
+        Args:
+            pairs: (2, E) places among the ids, as :meth:`match` gives them.
+            ids: (N,) text.
+            rule: ``sum``, ``mean``, ``first``, or ``error`` where two weights differ.
+
+        Raises:
+            DataError: GFM128 for weights that differ under ``error``.
+        """
+        if self.weight is None:
+            return
+        key = pairs[0] * len(ids) + pairs[1]
+        order = np.argsort(key, kind="stable")
+        key, weight = key[order], self.weight[order].astype(np.float64)
+        starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
+        first = weight[starts]
+        counts = np.diff(np.append(starts, len(key)))
+        other = weight != np.repeat(first, counts)
+        conflicts = int(np.logical_or.reduceat(other, starts).sum()) if len(key) else 0
+        if conflicts and rule == "error":
+            raise self._conflict(order[other], pairs, ids, conflicts)
+        if rule != "first" and len(key):
+            first = np.add.reduceat(weight, starts)
+            first = first / counts if rule == "mean" else first
+        self.weight = first.astype(np.float32)
+        parts = [f"{count:,} {what}" for count, what in (
+            (int((first < 0).sum()), "are negative"),
+            (int((first == 0).sum()), "are zero (the edge is kept)"),
+            (conflicts, f"edges were listed with several weights ({RULES.get(rule, rule)}; "
+                        "--duplicate-weights)"),
+        ) if count]  # fmt: skip
+        log.warning("%s: edge weights are read but not used by the model%s", self.table.path.name,
+                    f"; {', '.join(parts)}" if parts else "")  # fmt: skip
+
+    def _conflict(
+        self, lines: np.ndarray, pairs: np.ndarray, ids: Any, conflicts: int
+    ) -> DataError:
+        """The error for weights that differ, with the lines that differ from the first of theirs.
+
+        Edges whose end was dropped are no longer counted in lines, so no line is named then.
+        """
+        lines = np.sort(lines)
+        whole = pairs.shape[1] == len(self.ends[0])
+        where = self.table.where(lines[:FEW].tolist()) if whole else str(self.table.path)
+        one, other = (ids[int(place)].as_py() for place in pairs[:, lines[0]])
+        return DataError(
+            "GFM128",
+            f"{conflicts:,} edges are listed more than once, with weights that differ",
+            where=f"{where}: {one!r} to {other!r}",
+            fix="--duplicate-weights sum, mean or first",
+        )
+
+    def _unknown(self, codes: list[Any], ids: Any, nodes: TableFile | None) -> DataError:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        gone = [np.asarray(code.is_null()) for code in codes]
+        rows = np.flatnonzero(gone[0] | gone[1])
+        missing = [end.filter(pc.is_null(code)) for end, code in zip(self.ends, codes, strict=True)]
+        names = pc.unique(pa.chunked_array([c for end in missing for c in end.chunks]))
+        shown = names.slice(0, FEW).to_pylist()
+        spaced = pc.is_in(pc.utf8_trim_whitespace(names), value_set=pc.utf8_trim_whitespace(ids))
+        why = "ids are compared as exact text"
+        close = names.filter(spaced)
+        if len(close):
+            why += f"; {close[0].as_py()!r} differs by a space only"
+        return DataError(
+            "GFM112",
+            f"the edge list names {len(names):,} nodes that {_name(nodes)} does not have",
+            where=f"{self.table.where(rows[:FEW].tolist())}: {', '.join(map(repr, shown))}"
+            + (", ..." if len(names) > FEW else ""),
+            why=why,
+            fix="add the nodes, or --unknown-nodes drop|add"
+            + (", or --strip-ids" if len(close) else ""),
+        )
+
+
+def read_edges(
+    table: TableFile, source: str | None, destination: str | None, *, strip: bool = False
+) -> EdgeList:
+    """Read an edge list.
+
+    Args:
+        table: The file.
+        source: Column of the one end; None = by its name, else the first.
+        destination: Of the other; None = by its name, else the second.
+        strip: Cut space around ids.
+
+    Raises:
+        DataError: GFM109 for a weight that is no number, GFM111 for an id that is empty, and as
+            :func:`edge_ends`.
+    """
+    fields = read_header(table.names)
+    first, second, told = edge_ends(fields, source, destination, str(table.path))
+    both = table.text(list(dict.fromkeys((first, second))))
+    ends = (both[first], both[second])
+    if not told and table.has_header and _names_are_values((first, second), ends):
+        table = table.headless()
+        return read_edges(table, None, None, strip=strip)
+    if not told:
+        log.info("%s: %s and %s are taken for the two ends of an edge%s", table.path.name,
+                 repr(first), repr(second),
+                 "" if table.has_header else " (there is no header)")  # fmt: skip
+    ends = (clean_ids(table, ends[0], strip), clean_ids(table, ends[1], strip))
+    weight = next((f.raw for f in fields if f.name.casefold() in WEIGHTS), None)
+    if weight in (first, second):
+        weight = None
+    others = [f.raw for f in fields if f.raw not in (first, second, weight)]
+    if others:
+        log.info("%s: %d columns of the edge list are not read: %s", table.path.name, len(others),
+                 ", ".join(others[:FEW]))  # fmt: skip
+    values = None if weight is None else _weights(table, weight)
+    return EdgeList(table=table, ends=ends, weight=values)
+
+
+def clean_ids(table: TableFile, ids: Any, strip: bool) -> Any:
+    """Ids as they are compared: exact text, none of them empty.
+
+    Raises:
+        DataError: GFM111 for an empty one, with its line.
+    """
+    from pyarrow import compute as pc
+
+    ids = ids.fill_null("")
+    trimmed = pc.utf8_trim_whitespace(ids)
+    empty = pc.equal(trimmed, "")
+    if pc.any(empty).as_py():
+        rows = np.flatnonzero(np.asarray(empty))
+        raise DataError(
+            "GFM111",
+            f"{len(rows):,} ids are empty",
+            where=table.where(rows[:FEW].tolist()),
+            fix="give every node an id, or delete the lines",
+        )
+    return trimmed if strip else ids
+
+
+def warn_of_look_alikes(ids: Any, where: str) -> None:
+    """Say which ids differ only by space, case or leading zeros: they are different nodes."""
+    from pyarrow import compute as pc
+
+    if len(ids) > NEAR:
+        return
+    plain = pc.utf8_trim_whitespace(ids)
+    for what, folded in (
+        ("space around them or upper case (--strip-ids cuts the space)", pc.utf8_lower(plain)),
+        ("leading zeros", pc.utf8_ltrim(plain, characters="0")),
+    ):
+        codes = folded.dictionary_encode().indices.to_numpy()
+        counts = np.bincount(codes)
+        alike = np.flatnonzero(counts[codes] > 1)
+        if len(alike):
+            shown = ids.take(alike[np.argsort(codes[alike], kind="stable")][:6]).to_pylist()
+            log.warning("%s: %s ids differ from others only by %s: %s; they are different nodes",
+                        where, f"{len(alike):,}", what,
+                        ", ".join(map(repr, shown)))  # fmt: skip
+
+
+def _names_are_values(names: tuple[str, str], ends: tuple[Any, Any]) -> bool:
+    """Whether a first line is an edge and no header: its cells are ids of other lines too."""
+    from pyarrow import compute as pc
+
+    return all(any(bool(pc.any(pc.equal(end, name)).as_py()) for end in ends) for name in names)
+
+
+def _weights(table: TableFile, column: str) -> np.ndarray:
+    try:
+        frame = read_frame(table, [column], finite=False)
+    except MistypedError as error:
+        raise DataError("GFM109", f"not readable: {error}", where=str(table.path)) from None
+    if frame.kinds[column] == "category":
+        raise DataError(
+            "GFM109",
+            f"edge weights must be numbers, but {column!r} holds text",
+            where=str(table.path),
+            fix="rename the column if it is no weight",
+        )
+    values = np.asarray(frame.numbers)[:, 0]
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise DataError(
+            "GFM109",
+            f"edge weights must be finite numbers, but {len(bad):,} of {len(values):,} are not",
+            where=table.where(bad[:FEW].tolist()) + f", column {column!r}",
+            fix="give every edge a weight, or none",
+        )
+    return values
+
+
+def _name(table: TableFile | None) -> str:
+    return table.path.name if table else "the node table"

@@ -1,0 +1,175 @@
+"""Read a node table: ids, labels, masks and the columns that become features."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphfm.errors import DataError
+from graphfm.graphs.readers.columns import Column, encode
+from graphfm.graphs.readers.edges import clean_ids
+from graphfm.graphs.readers.frames import Frame, read_frame
+from graphfm.graphs.readers.headers import id_column, read_header
+from graphfm.graphs.readers.open_table import open_table
+from graphfm.graphs.readers.options import ReadOptions
+from graphfm.graphs.readers.tables import TableFile
+from graphfm.graphs.readers.targets import (
+    MASK_COLUMNS,
+    SPLIT,
+    read_labels,
+    read_splits,
+    target_columns,
+)
+from graphfm.graphs.spec import Task
+
+log = logging.getLogger(__name__)
+
+FEW = 5  # ids or columns that a message names
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NodeTable:
+    """A node table as it was read: ids and text columns of N rows, and the columns of features."""
+
+    table: TableFile
+    ids: Any
+    text: dict[str, Any]
+    frame: Frame
+    target: list[str]
+    splits: list[str]
+    task: Task
+
+    def rows(self, index: np.ndarray, ids: Any) -> NodeTable:
+        """Some rows, in this order; -1 gives a row without any value."""
+        import pyarrow as pa
+
+        places = pa.array(index, mask=index < 0)
+        text = {name: values.take(places) for name, values in self.text.items()}
+        return replace(self, ids=ids, text=text, frame=self.frame.rows(index))
+
+
+def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | None) -> NodeTable:
+    """Read the node table of a graph.
+
+    Args:
+        path: Path of the table.
+        options: How to read it.
+        plan: Columns of an earlier fit; None = read all that can be features.
+
+    Raises:
+        DataError: GFM106 without a header, GFM104 for a target that is not a column.
+    """
+    table = open_table(path)
+    where = str(path)
+    if not table.has_header:
+        raise DataError(
+            "GFM106",
+            "a node table needs a first line that names its columns",
+            where=f"{where}, line {table.skip + 1}",
+        )
+    header = read_header(table.names)
+    names = [field.raw for field in header if field.role != "IGNORE"]
+    id_name, told = id_column(header, options.id, where)
+    if not told:
+        log.info("%s: %r is taken for the column of ids", path.name, id_name)
+    target: list[str] = []
+    if options.target is not None:
+        short = {field.name: field.raw for field in header}
+        try:
+            target = target_columns(short.get(options.target, options.target), names, where)
+        except DataError:
+            if options.need_target:
+                raise
+    splits = [name for name in (SPLIT, *MASK_COLUMNS) if name in names and name not in target]
+    free = [name for name in names if name not in (id_name, *target, *splits)]
+    lists = [field.raw for field in header if field.is_list and field.raw in free]
+    if lists:
+        log.warning("%s: %d columns of lists are not read: %s", path.name, len(lists),
+                    ", ".join(lists[:FEW]))  # fmt: skip
+    free = [name for name in free if name not in lists]
+    if plan is not None:
+        wanted = {column.name for column in plan}
+        extra = [name for name in free if name not in wanted]
+        if extra:
+            log.info("%s: %d columns that the model was not fitted to are not read: %s", path.name,
+                     len(extra), ", ".join(extra[:FEW]))  # fmt: skip
+        free = [name for name in free if name in wanted]
+        words = {column.name for column in plan if column.kind == "category"}
+    else:
+        if options.features == "none":
+            free = []
+        elif options.features is not None:
+            free = [n for n in target_columns(options.features, names, where) if n in free]
+        words = {field.raw for field in header if field.is_text or field.role in ("LABEL", "TYPE")}
+    text = table.text(list(dict.fromkeys([id_name, *target, *splits])))
+    ids = clean_ids(table, text[id_name].combine_chunks(), options.strip_ids)
+    frame = read_frame(table, free, num_rows=len(ids), text=[n for n in free if n in words])
+    return NodeTable(
+        table=table,
+        ids=ids,
+        text={name: text[name].combine_chunks() for name in (*target, *splits)},
+        frame=frame,
+        target=target,
+        splits=splits,
+        task=options.task,
+    )
+
+
+def without_repeats(nodes: NodeTable) -> NodeTable:
+    """Rows that say the same of the same node once."""
+    from pyarrow import compute as pc
+
+    codes = nodes.ids.dictionary_encode()
+    if len(codes.dictionary) == len(nodes.ids):
+        return nodes
+    code = codes.indices.to_numpy()
+    _, first = np.unique(code, return_index=True)  # codes count ids in the order they appear
+    rows = np.flatnonzero(first[code] != np.arange(len(code)))
+    same = np.ones(len(rows), dtype=bool)
+    one, other = nodes.rows(rows, None), nodes.rows(first[code[rows]], None)
+    for name in nodes.text:
+        same &= _equal(one.text[name], other.text[name])
+    for name in nodes.frame.text:
+        same &= _equal(one.frame.text[name], other.frame.text[name])
+    left, right = (
+        part if isinstance(part, np.ndarray) else part.toarray()
+        for part in (one.frame.numbers, other.frame.numbers)
+    )
+    same &= ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
+    if not same.all():
+        ids = pc.unique(nodes.ids.take(rows[~same]))
+        raise DataError(
+            "GFM126",
+            f"{len(ids):,} nodes are described twice, and not the same",
+            where=f"{nodes.table.where(rows[~same][:FEW].tolist())}: "
+            + ", ".join(map(repr, ids.slice(0, FEW).to_pylist())),
+            fix="keep one row of each node",
+        )
+    log.warning("%s: %s rows repeat a node that is there already and are left out",
+                nodes.table.path.name, f"{len(rows):,}")  # fmt: skip
+    return nodes.rows(first, nodes.ids.take(first))
+
+
+def _equal(one: Any, other: Any) -> np.ndarray:
+    from pyarrow import compute as pc
+
+    found = pc.equal(one, other)
+    both = pc.and_(pc.is_null(one), pc.is_null(other))
+    return np.asarray(pc.if_else(both, True, found.fill_null(False)).to_numpy(zero_copy_only=False))
+
+
+def node_fields(nodes: NodeTable, plan: Sequence[Column]) -> dict[str, Any]:
+    """What :class:`Graph` takes of a node table."""
+    fields: dict[str, Any] = {"x": encode(nodes.frame, plan)}
+    if nodes.target:
+        fields["y"], fields["class_names"] = read_labels(
+            nodes.table, {name: nodes.text[name] for name in nodes.target}, task=nodes.task
+        )
+    if nodes.splits:
+        fields |= read_splits(nodes.table, {name: nodes.text[name] for name in nodes.splits})
+    return fields

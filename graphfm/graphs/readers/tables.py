@@ -1,0 +1,280 @@
+"""A CSV or Parquet file: what it is, its header, its columns, and the line a row stands on.
+
+Text stays text until a caller asks for numbers: an id ``007`` is not ``7`` and ``NA`` is a name.
+pyarrow reads; Python's csv only reads the first lines, and finds the line of what is wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import mmap
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from graphfm.errors import DataError
+from graphfm.graphs.readers.arrow import as_text, plain, storage
+from graphfm.graphs.readers.textfiles import SAMPLE_BYTES, head, not_utf8
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".edgelist", ".parquet")
+BLOCK_BYTES = 2**24  # of one batch: 10,000 rows of 1,433 columns; the longest line that is read
+MAX_LINES = 5  # lines that an error names
+
+# What stands for "no value" in a column that is not an id: pandas' list.
+MISSING = (
+    *("", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>"),
+    *("#N/A", "#NA", "#N/A N/A", "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"),
+)
+
+
+class MistypedError(Exception):
+    """A value that is not of the type its column was taken for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """A table that has been looked at and not yet read.
+
+    Args:
+        path: Where it lies.
+        names: Its columns, unique.
+        delimiter: Between two cells; empty for Parquet.
+        skip: Lines before the first row: comments and the header.
+        has_header: Whether its first row named the columns.
+        gzipped: Whether its bytes are gzip.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    delimiter: str = ""
+    skip: int = 0
+    has_header: bool = True
+    gzipped: bool = False
+
+    def headless(self) -> TableFile:
+        """The same file, its first row taken for values."""
+        names = tuple(f"column {i + 1}" for i in range(len(self.names)))
+        return TableFile(
+            path=self.path,
+            names=names,
+            delimiter=self.delimiter,
+            skip=self.skip - 1,
+            has_header=False,
+            gzipped=self.gzipped,
+        )
+
+    def text(self, columns: Sequence[str]) -> Any:
+        """Some columns, as text and in this order: a ``pyarrow.Table``; no value is missing in CSV.
+
+        Raises:
+            DataError: GFM103, GFM107 or GFM108 for a file that is no table, with the line.
+        """
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        with _reading(self):
+            if not self.delimiter:
+                from pyarrow import parquet
+
+                table = parquet.ParquetFile(self.path).read(list(columns)).select(list(columns))
+                return pa.table({name: as_text(table[name], self.path, name) for name in columns})
+            options = self._options({name: pa.string() for name in columns}, columns)
+            with self._stream() as stream:
+                return arrow_csv.read_csv(stream, **options)
+
+    def batches(self, columns: Sequence[str], types: dict[str, Any]) -> Iterator[Any]:
+        """Some columns, batch by batch: ``pyarrow.RecordBatch``.
+
+        Args:
+            columns: Which, in this order.
+            types: As :meth:`types` gives them.
+
+        Raises:
+            DataError: As :meth:`text`.
+            MistypedError: For a value that is not of the type of its column.
+        """
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        with _reading(self):
+            if not self.delimiter:
+                yield from self._parquet_batches(columns, types)
+                return
+            try:
+                with self._stream() as stream:
+                    yield from arrow_csv.open_csv(stream, **self._options(types, columns))
+            except pa.ArrowInvalid as error:
+                if "conversion error" in str(error) and "UTF8" not in str(error):
+                    raise MistypedError(str(error)) from None
+                raise
+
+    def types(
+        self, columns: Sequence[str], *, text: Iterable[str] = (), whole: bool = False
+    ) -> dict[str, Any]:
+        """Type of each column: float32, truth value, date, or text.
+
+        Args:
+            columns: Which.
+            text: Those that stay text whatever is in them.
+            whole: Look at all rows, not at the first ones only.
+        """
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        fixed = {name: pa.string() for name in text}
+        with _reading(self):
+            if not self.delimiter:
+                from pyarrow import parquet
+
+                schema = parquet.ParquetFile(self.path).schema_arrow
+            elif whole:
+                with self._stream() as stream:
+                    schema = arrow_csv.read_csv(stream, **self._options(fixed, columns)).schema
+            else:
+                sample = head(self.path, self.gzipped)
+                if len(sample) == SAMPLE_BYTES:
+                    sample = sample[: sample.rfind(b"\n") + 1]
+                stream = io.BytesIO(sample)
+                try:
+                    schema = arrow_csv.read_csv(stream, **self._options(fixed, columns)).schema
+                except pa.ArrowInvalid as error:
+                    if "Empty CSV" not in str(error):
+                        raise
+                    schema = pa.schema([(name, pa.null()) for name in columns])
+        return {name: fixed.get(name, storage(schema.field(name).type)) for name in columns}
+
+    def lines(self, rows: Iterable[int]) -> list[int]:
+        """Line of each row, both counted from the top, lines from 1; rows of a Parquet file from 1.
+
+        Args:
+            rows: Numbers of rows, the first is 0.
+        """
+        wanted = sorted(rows)[:MAX_LINES]
+        if not self.delimiter or not wanted:
+            return [row + 1 for row in wanted]
+        found: list[int] = []
+        try:
+            for row, (line, _) in enumerate(self._rows()):
+                if row == wanted[len(found)]:
+                    found.append(line)
+                    if len(found) == len(wanted):
+                        break
+        except csv.Error:
+            pass
+        return found
+
+    def where(self, rows: Iterable[int]) -> str:
+        """``nodes.csv, lines 3, 17``."""
+        lines = ", ".join(map(str, self.lines(rows)))
+        kind = "line" if self.delimiter else "row"
+        return (
+            f"{self.path}, {kind}{'s' if ',' in lines else ''} {lines}" if lines else f"{self.path}"
+        )
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Every row with the line it ends on, slowly."""
+        with self._text_stream() as stream:
+            for _ in range(self.skip):
+                stream.readline()
+            reader = csv.reader(stream, delimiter=self.delimiter)
+            for row in reader:
+                if row:
+                    yield reader.line_num + self.skip, row
+
+    def _options(self, types: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+        from pyarrow import csv as arrow_csv
+
+        return {
+            "read_options": arrow_csv.ReadOptions(
+                column_names=list(self.names), skip_rows=self.skip, block_size=BLOCK_BYTES
+            ),
+            "parse_options": arrow_csv.ParseOptions(
+                delimiter=self.delimiter, newlines_in_values=self._quoted()
+            ),
+            "convert_options": arrow_csv.ConvertOptions(
+                column_types=types,
+                include_columns=list(columns),
+                null_values=list(MISSING),
+                strings_can_be_null=False,  # an id may be called NA
+            ),
+        }
+
+    def _parquet_batches(self, columns: Sequence[str], types: dict[str, Any]) -> Iterator[Any]:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(self.path)
+        for batch in file.iter_batches(batch_size=2**16, columns=list(columns)):
+            arrays = []
+            for name in columns:
+                array = batch.column(name)
+                if types[name] == pa.string():
+                    arrays.append(
+                        as_text(pa.chunked_array([array]), self.path, name).combine_chunks()
+                    )
+                else:
+                    arrays.append(plain(array, self.path, name))
+            yield pa.record_batch(arrays, names=list(columns))
+
+    def _quoted(self) -> bool:
+        """Whether a cell may hold a line break: then lines cannot be parsed on their own."""
+        if self.gzipped:
+            return True
+        with self.path.open("rb") as file:
+            try:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    return content.find(b'"') >= 0
+            except ValueError:  # an empty file
+                return False
+
+    def _stream(self) -> Any:
+        import pyarrow as pa
+
+        return pa.input_stream(str(self.path), compression="gzip" if self.gzipped else None)
+
+    def _text_stream(self) -> IO[str]:
+        opened = gzip.open if self.gzipped else open
+        return opened(self.path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+
+
+@contextmanager
+def _reading(table: TableFile) -> Iterator[None]:
+    """Arrow's errors in our words, with the line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError) as error:
+        if isinstance(error, PermissionError | DataError | pa.ArrowMemoryError):
+            raise
+        raise _explained(table, str(error)) from None
+
+
+def _explained(table: TableFile, message: str) -> DataError:
+    if "UTF8" in message and table.delimiter:
+        with gzip.open(table.path) if table.gzipped else table.path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                try:
+                    raw.decode()
+                except UnicodeDecodeError as error:
+                    return not_utf8(table.path, number, raw[error.start])
+    if "columns, got" in message or "straddl" in message:
+        try:
+            for line, row in table._rows():
+                if len(row) != len(table.names):
+                    shown = table.delimiter.join(row)
+                    return DataError(
+                        "GFM107",
+                        f"expected {len(table.names)} cells, as in the first line, got {len(row)}",
+                        where=f"{table.path}, line {line}",
+                        why=f"it reads {shown[:80]!r}" + ("..." if len(shown) > 80 else ""),
+                        fix="quote cells that hold the delimiter; a quote is doubled inside quotes",
+                    )
+        except (csv.Error, OSError, EOFError, zlib.error):
+            pass
+    return DataError("GFM103", f"not readable as a table: {message[:200]}", where=str(table.path))

@@ -1,0 +1,65 @@
+"""TODO: graphfm/graphs/readers/torch_data.py, from graphfm/graphs/readers/containers.py."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from graphfm.errors import DataError, GraphFMError
+from graphfm.graphs.convert import from_pyg
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.readers.options import _unsafe
+from graphfm.graphs.spec import Task
+
+
+def _torch(path: Path, name: str, task: Task) -> Graph:
+    from torch_geometric.data import Data
+    from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+    from torch_geometric.data.storage import GlobalStorage
+
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head[:1] == b"\x80":
+        raise _unsafe(path, "a Python object file, or tensors of a torch older than 1.6")
+    if head != b"PK":  # the old format's reader takes noise for any amount of memory
+        raise DataError(
+            "GFM103", "not readable as .pt: it is not what torch.save writes", where=str(path),
+            fix="torch.save(data, file)",
+        )  # fmt: skip
+    # What a Data is made of; PyG itself lists Data only, and falls back to reading anything.
+    parts = [DataEdgeAttr, DataTensorAttr, GlobalStorage]
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(parts):
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # a MemoryError too: a damaged length may ask for any
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "nsupported" in str(error) or "not an allowed" in str(error):
+            raise _unsafe(path, "objects that are no tensors") from None
+        raise DataError(
+            "GFM103", f"not readable as .pt: {first[:200]}", where=str(path),
+            fix="it may be damaged: write it again with torch.save(data, file)",
+        ) from None  # fmt: skip
+    try:
+        if isinstance(loaded, dict):
+            loaded = Data(**{k: v for k, v in loaded.items() if isinstance(k, str)})
+        if not hasattr(loaded, "edge_index") and not hasattr(loaded, "edge_types"):
+            raise DataError(
+                "GFM102",
+                f"expected a PyG Data, or a dict with edge_index, got {type(loaded).__name__}",
+                where=str(path),
+                fix="torch.save(data, file)",
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyG, where it has to guess num_nodes
+            return from_pyg(loaded, name=name, task=task)
+    except (GraphFMError, MemoryError):
+        raise
+    except Exception as error:  # tensors of the wrong kinds or shapes
+        raise DataError(
+            "GFM103", f"not readable as a graph: {str(error)[:200]}", where=str(path)
+        ) from None

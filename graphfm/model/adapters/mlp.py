@@ -1,0 +1,88 @@
+"""Two-layer adapter: one linear map to the shared width, and a residual feed-forward layer.
+
+Shapes:
+    N  nodes   F  transformed feature columns   D  width
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from graphfm.config.parts import PartConfig
+from graphfm.model.nn.block import FeedForward
+
+ROTATION_SEED = 2407_11907  # one rotation for every dataset, so that adapters begin alike
+
+
+class Config(PartConfig):
+    """Shape of the adapter."""
+
+    kind: Literal["mlp"] = "mlp"
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of feature entries dropped in training."""
+    ffn_mult: int = Field(default=1, ge=1)
+    """Width of the feed-forward layer over D."""
+
+    def build(self, *, num_features: int, dim: int) -> Adapter:
+        """The module for one dataset."""
+        return Adapter(num_features, dim, self.dropout, self.ffn_mult)
+
+
+class Adapter(nn.Module):
+    """See the module.
+
+    Features arrive as principal scores in falling order. The map begins in that basis: the first D
+    axes, turned by one rotation that all datasets share, and the feed-forward layer at zero. So a
+    new dataset begins like all others did, and nothing of its leading axes is lost.
+    """
+
+    def __init__(self, num_features: int, dim: int, dropout: float, ffn_mult: int):
+        super().__init__()
+        self.num_features, self.ffn_mult = num_features, ffn_mult
+        self.dropout = nn.Dropout(dropout)
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_mult)  # before anything whose draws depend on the width
+        self.project = nn.Linear(num_features, dim) if num_features else None
+        nn.init.zeros_(self.ffn.down.weight)
+        nn.init.zeros_(self.ffn.down.bias)
+        if self.project is not None:
+            rng = torch.Generator().manual_seed(ROTATION_SEED)
+            rotation = torch.linalg.qr(torch.randn(dim, dim, generator=rng))[0]
+            kept = min(num_features, dim)
+            nn.init.zeros_(self.project.weight)  # axes beyond D are learned
+            self.project.weight.data[:, :kept] = rotation[:, :kept]
+            nn.init.zeros_(self.project.bias)
+
+    @torch.no_grad()
+    def begin_as(self, other: Adapter) -> None:
+        """Take over the weights of an adapter that is at least as wide, for the axes there are."""
+        theirs = other.state_dict()
+        for name, weight in self.state_dict().items():
+            per_axis = name == "project.weight"
+            weight.copy_(theirs[name][:, : self.num_features] if per_axis else theirs[name])
+
+    @torch.no_grad()
+    def flip(self, signs: Tensor) -> None:
+        """Read axes with the signs given, (F,) of -1 and 1: a principal score has none of its own.
+
+        The members of an ensemble differ by it.
+        """
+        if self.project is not None:
+            self.project.weight.mul_(signs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transformed features (N, F) -> (N, D)."""
+        tokens = self.bias.expand(len(x), -1)
+        if self.project is not None:
+            tokens = tokens + self.project(self.dropout(x))
+        return tokens + self.ffn(self.norm(tokens))
+
+    def flops(self, num_nodes: int) -> int:
+        """Of the forward pass over so many nodes."""
+        dim = len(self.bias)
+        return num_nodes * 2 * (self.num_features * dim + 3 * self.ffn_mult * dim * dim)

@@ -1,0 +1,149 @@
+"""Run all benches, keep their figures as docs/benchmarks/MACHINE.json, put them on the page.
+
+    python tools/bench/all.py                      # on this machine's CPU, one thread
+    python tools/bench/all.py --device cuda        # the same on its GPU
+    python tools/bench/all.py --only step bank
+    python tools/bench/all.py --markdown           # docs/performance.md from the files there are
+
+Each bench is a process of its own; one that fails is written down as failed, and the others run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import bench
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / "tools"
+FOLDER = ROOT / "docs" / "benchmarks"
+PAGE = ROOT / "docs" / "performance.md"
+BENCHES = ("sampler", "plan", "bank", "attention", "decoder", "step")
+MARKS = ("<!-- figures: tools/bench/all.py --markdown -->", "<!-- end of figures -->")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and write; exit code 1 if a bench failed."""
+    args = parse(argv)
+    if args.markdown:
+        args.page.write_text(page_with_figures(args.page, args.folder), encoding="utf-8")
+        return 0
+    facts = bench.machine(args.device, threads=args.threads)
+    out = args.out or args.folder / f"{slug(facts)}.json"
+    results: dict[str, Any] = {"machine": facts, "benches": {}}
+    if out.exists():  # a part of them was asked for: the others' figures stay
+        results["benches"] = json.loads(out.read_text(encoding="utf-8"))["benches"]
+    failed = []
+    for name in args.only:
+        print(f"\n== {name}", flush=True)
+        found = run(name, args)
+        if "error" in found:
+            failed.append(name)
+        results["benches"][name] = found
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_suffix(".part")
+        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, out)
+    print(f"\n{out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments."""
+    parser = bench.parser(__doc__)
+    parser.set_defaults(repeats=None)  # each bench knows its own
+    parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES))
+    parser.add_argument("--markdown", action="store_true", help="run nothing, write the page")
+    parser.add_argument("--page", type=Path, default=PAGE, help="with --markdown")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of MACHINE.json")
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one bench")
+    parser.add_argument("--rest", nargs=argparse.REMAINDER, default=[], help="goes to each bench")
+    return parser.parse_args(argv)
+
+
+def slug(facts: dict[str, Any]) -> str:
+    """A file name for a machine: of its GPU, or of its processor.
+
+    >>> slug({"device": "cpu", "cpu": "AMD EPYC 9R14 (R) 96-Core"})
+    'amd-epyc-9r14-r-96-core'
+    """
+    name = facts["cpu"] if facts["device"] == "cpu" else facts["device"]
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What a bench printed and wrote, or why there is nothing."""
+    options = ["--device", args.device, "--threads", str(args.threads)]
+    if args.repeats:
+        options += ["--repeats", str(args.repeats)]
+    options += args.rest
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        out = Path(folder) / "out.json"
+        command = [sys.executable, str(TOOLS / f"bench_{name}.py"), "--out", str(out), *options]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, env=environment, timeout=args.limit
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": f"not done in {args.limit:.0f} s"}
+        print(done.stdout, end="", flush=True)
+        if done.returncode or not out.exists():
+            return {"error": f"exit code {done.returncode}"}
+        results = json.loads(out.read_text(encoding="utf-8"))
+    results["settings"].pop("out", None)  # a temporary file of this machine
+    return {
+        "command": " ".join(["python", f"tools/bench_{name}.py", *options]),
+        "wall_s": round(time.monotonic() - began, 1),
+        "printed": done.stdout.rstrip(),
+        **results,
+    }
+
+
+def page_with_figures(page: Path, folder: Path) -> str:
+    """The page, with what lies between its marks made anew from the files."""
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    files = sorted(folder.glob("*.json"))
+    sections = [as_markdown(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    made = "\n\n".join(sections) or "No figures yet."
+    return f"{before}{MARKS[0]}\n\n{made}\n\n{MARKS[1]}{after}"
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """What each bench printed, under the machine it ran on."""
+    facts = results["machine"]
+    where = facts["cpu"] if facts["device"] == "cpu" else f"{facts['device']}, {facts['cpu']}"
+    lines = [f"### {where}", "", f"{facts['cores']} cores, torch {facts['torch']}."]
+    for name in [n for n in BENCHES if n in results["benches"]]:
+        found = results["benches"][name]
+        if "error" in found:
+            lines += ["", f"**{name}**: {found['error']}."]
+            continue
+        own = found["machine"]
+        lines += [
+            "",
+            f"**{name}**, {own['threads']} thread{'s' if own['threads'] > 1 else ''}, load "
+            f"{own['load']} when it began, {found['wall_s']:.0f} s: `{found['command']}`",
+            "",
+            "```text",
+            found["printed"],
+            "```",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

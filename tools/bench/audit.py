@@ -1,0 +1,242 @@
+"""What the leakage audit finds and what it alarms at: docs/audit.md has the figures.
+
+Recall: copies of real graphs, altered as audit_plants.py says, with other names for nodes.
+False alarms: real graphs of different groups against each other, and every graph against one drawn
+again with the same degrees and columns. Seconds: local-152 against all evaluation graphs.
+Names, aliases and groups are never looked at.
+
+    OMP_NUM_THREADS=1 python tools/bench/audit.py --out docs/results/audit.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from audit_plants import PLANTS, redrawn
+
+from graphfm.graphs.audit import overlap
+from graphfm.graphs.audit.audit import Loaded, audit, audit_ids
+from graphfm.graphs.audit.signatures import Signatures, signatures
+from graphfm.graphs.catalog.catalog import Catalog
+from graphfm.machine import environment, peak_memory_gib
+
+GRAPHS = (  # of every kind: texts, one-hot rows, real numbers, no features; sparse and dense
+    "planetoid-pubmed",
+    "wiki-chameleon",
+    "citationfull-dblp",
+    "acm-3025",
+    "twitch-ptbr",
+    "tu-enzymes",
+    "nba",
+    "fb100-reed98",
+    "petster-hamster",
+    "wiki-tadw",
+    "heco-aminer",
+    "polbooks",
+)
+TOLD = (  # pairs of the bundle that are known or thought to share something
+    ("planetoid-cora", "citationfull-cora-ml"),
+    ("acm-3025", "heco-acm"),
+    ("webkb-cornell", "webkb-texas"),
+    ("citationfull-dblp", "heco-dblp"),
+    ("wiki-chameleon", "wiki-squirrel"),
+    ("lazega-advice", "lazega-cowork"),
+    ("celegans-herm", "celegans-male"),
+    ("physicians", "physicians-peoria"),
+    ("karate", "karate-club"),
+    ("tennis-atp", "tennis-wta"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; exit code 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--graphs", nargs="+", default=GRAPHS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", default=["recall", "alarms", "told", "seconds"])
+    args = parser.parse_args(argv)
+    catalog = Catalog.read()
+    result = json.loads(args.out.read_text()) if args.out.is_file() else {}
+    began = time.perf_counter()
+    if "seconds" in args.parts:
+        result["seconds"] = seconds(catalog)
+    if "told" in args.parts:
+        result["told"] = [told(catalog, *pair) for pair in TOLD]
+    if "alarms" in args.parts:
+        result["alarms"] = alarms(catalog)
+    if "recall" in args.parts:
+        result["recall"] = recall(catalog, args.graphs, args.seeds)
+    result["environment"] = environment(0)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(as_json(result), encoding="utf-8")
+    print(report(result))
+    print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
+    return 0
+
+
+def recall(catalog: Catalog, graphs: Sequence[str], seeds: int) -> list[dict[str, Any]]:
+    """Every plant of every graph: whether it was found, and by what."""
+    rows = []
+    for id in graphs:
+        graph = catalog.load(id)
+        own = signatures(graph)
+        for plant, make in PLANTS.items():
+            found = []
+            for seed in range(seeds):
+                copy = make(graph, np.random.default_rng(seed))
+                found.append(overlap.compare(own, signatures(copy)))
+            rows.append(
+                {
+                    "graph": id,
+                    "plant": plant,
+                    "copies": seeds,
+                    "found": sum(bool(data.kinds) for data in found),
+                    "kinds": sorted({kind for data in found for kind in data.kinds}),
+                    "least_share": round(min(data.shares[1] for data in found), 4),
+                }
+            )
+            print(id, plant, rows[-1]["kinds"], file=sys.stderr)
+    return rows
+
+
+def alarms(catalog: Catalog) -> dict[str, Any]:
+    """Pairs that share no group, and graphs drawn again: how many are reported as overlapping."""
+    here = [e for e in catalog.entries.values() if catalog.is_here(e.id) and not e.synthetic]
+    sign = functools.cache(lambda id: signatures(catalog.load(id)))
+    drawn = [
+        e.id
+        for e in here
+        if overlap.compare(
+            sign(e.id), signatures(redrawn(catalog.load(e.id), np.random.default_rng(0)))
+        ).kinds
+    ]
+    pairs = [(a, b) for a, b in itertools.combinations(here, 2) if a.group != b.group]
+    found, hints, judged = [], 0, 0
+    for a, b in pairs:
+        data = overlap.compare(sign(a.id), sign(b.id))
+        judged += "evaluation" in (a.role, b.role)
+        hints += bool(data.hint)
+        if data.kinds:
+            found.append(told(catalog, a.id, b.id))
+            print(found[-1], file=sys.stderr)
+    return {
+        "drawn_again": len(here),
+        "drawn_again_alarms": drawn,
+        "pairs": len(pairs),
+        "pairs_with_an_evaluation_graph": judged,
+        "pair_alarms": found,
+        "pair_hints": hints,
+    }
+
+
+def told(catalog: Catalog, one: str, other: str) -> dict[str, Any]:
+    """What the data of two graphs says, and whether labels, which the audit never reads, agree."""
+    a, b = signatures(catalog.load(one)), signatures(catalog.load(other))
+    data = overlap.compare(a, b)
+    return {
+        "pair": [one, other],
+        "kinds": list(data.kinds),
+        "matched": data.matched,
+        "shares": [round(share, 3) for share in data.shares],
+        "jaccard": data.jaccard,
+        "hint": data.hint,
+        "labels_agree": labels_agree(catalog, a, b, data),
+    }
+
+
+def labels_agree(
+    catalog: Catalog, a: Signatures, b: Signatures, data: overlap.Comparison
+) -> float | None:
+    """Adjusted mutual information of the labels of matched nodes: 0 = chance, 1 = equal."""
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    matches = [overlap._match(a, b, k) for k in data.kinds if k not in ("whole", "fields")]
+    if not matches:
+        return None
+    nodes = max(matches, key=lambda match: len(match[0]))
+    labels = [catalog.load(side.name).y for side in (a, b)]
+    if any(y is None or y.ndim == 2 for y in labels):
+        return None
+    values = [y.numpy()[n] for y, n in zip(labels, nodes, strict=True)]
+    known = (values[0] >= 0) & (values[1] >= 0)
+    return round(float(adjusted_mutual_info_score(values[0][known], values[1][known])), 3)
+
+
+def seconds(catalog: Catalog) -> dict[str, Any]:
+    """Time of the whole corpus against all that is judged on, without and with what is cached."""
+    corpus = list(catalog.mixture("local-152"))
+    judged = [e.id for e in catalog.entries.values() if e.role == "evaluation"]
+    here = [[id for id in ids if catalog.is_here(id)] for ids in (corpus, judged)]
+    for id in itertools.chain(*here):
+        catalog.load(id)  # so that reading raw files is not in the time
+    clock, cpu = time.perf_counter(), time.process_time()
+    first = audit(Loaded(catalog, here[0]), Loaded(catalog, here[1]), catalog.entries)
+    took = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+    audit_ids(corpus, judged, catalog)
+    clock, cpu = time.perf_counter(), time.process_time()
+    audit_ids(corpus, judged, catalog)
+    again = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+    return {
+        "corpus": len(corpus),
+        "judged": len(here[1]),
+        "pairs_compared": first.compared,
+        "clean": first.clean,
+        "first": {k: round(v, 1) for k, v in took.items()},
+        "again": {k: round(v, 1) for k, v in again.items()},
+        "peak_memory_gib": round(peak_memory_gib(), 2),
+    }
+
+
+def interval(found: int, total: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share."""
+    z, p = 1.96, found / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """JSON with one line for each row of a list."""
+    parts = []
+    for key, value in result.items():
+        if isinstance(value, list):
+            rows = ",\n  ".join(json.dumps(row) for row in value)
+            parts.append(f' "{key}": [\n  {rows}\n ]')
+        else:
+            parts.append(f' "{key}": {json.dumps(value)}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def report(result: dict[str, Any]) -> str:
+    """Tables in Markdown."""
+    lines = ["| plant | found | recall (95%) | missed at least once in |", "|---|---:|---:|---|"]
+    for plant in PLANTS:
+        rows = [row for row in result.get("recall", []) if row["plant"] == plant]
+        if not rows:
+            continue
+        found, copies = (sum(row[key] for row in rows) for key in ("found", "copies"))
+        low, high = interval(found, copies)
+        missed = [row["graph"] for row in rows if row["found"] < row["copies"]]
+        share = f"{found / copies:.2f} ({low:.2f}-{high:.2f})"
+        lines.append(f"| {plant} | {found} of {copies} | {share} | {', '.join(missed)} |")
+    for pair in result.get("told", []) + result.get("alarms", {}).get("pair_alarms", []):
+        lines.append(str(pair))
+    alarms = result.get("alarms", {})
+    lines.append(str({k: v for k, v in alarms.items() if k != "pair_alarms"}))
+    lines.append(str(result.get("seconds")))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The three decoders with the same weights: nodes per second, ratios, FLOPs, peak memory.
+
+    python tools/bench/decoder.py --out decoder.json
+
+``joint, whole last layer`` is the paper's: every row of the last layer is computed. ``joint`` of
+this package leaves out the rows that nothing reads. ``keys per node`` is prefix attention in which
+every target makes keys and values of the latents anew, which is what sharing them saves; its
+latents do not read each other. All read one graph. The floor is one large matrix product of this
+machine, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import bench
+import torch
+from torch import Tensor
+
+from graphfm.config.parts import config_class
+from graphfm.model.nn.attention import attention
+
+PAPER, PER_NODE = "joint, whole last layer", "keys per node"
+KINDS = ("joint", "prefix", "self_query")
+SLOW = (PAPER, "joint", PER_NODE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    parser = bench.parser(__doc__)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[8, 32, 128, 512, 2048])
+    parser.add_argument("--few", type=int, default=8, help="targets of the slow cases per run")
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--ffn-mult", type=int, default=4)
+    parser.add_argument("--neighbors", type=int, default=10)
+    parser.add_argument("--latents", type=int, default=512)
+    args = parser.parse_args(argv)
+    machine = bench.machine(args.device, threads=args.threads)
+    modules = {kind: built(kind, args) for kind in KINDS}
+    seconds: dict[str, list[float]] = {}
+    figures: list[dict[str, Any]] = []
+    for num_nodes in args.nodes:
+        for backward in (False, True):
+            measured, rows = compare(modules, num_nodes, backward, args)
+            seconds |= measured
+            figures += rows
+    header = ["case", "N", "pass", "nodes/s", "x joint", "x paper", "MFLOP/node", "floor %", "MB"]
+    keys = ["case", "nodes", "pass", "rate", "over_joint", "over_paper", "mflop", "floor", "mb"]
+    print(bench.table(header, [[row[k] for k in keys] for row in figures]))
+    checks = differences(modules, args)
+    print("prefix - joint under its mask:", f"{checks['prefix_equals_masked_joint']:.1e}")
+    bench.write(
+        args.out,
+        machine=machine,
+        settings=vars(args),
+        seconds=seconds,
+        figures={"rows": figures, "checks": checks},
+    )
+    return 0
+
+
+def built(kind: str, args: Any) -> Any:
+    """A decoder; all have the same weights."""
+    torch.manual_seed(0)
+    shape = dict(depth=args.depth, num_heads=args.heads, ffn_mult=args.ffn_mult)
+    return config_class("decoders", kind)(**shape).build(dim=args.dim).to(args.device)
+
+
+def inputs(num_nodes: int, args: Any) -> list[Tensor]:
+    """Targets, neighbors, a mask with a tenth missing, one graph's latents."""
+    rng = torch.Generator().manual_seed(0)
+    local = torch.randn(num_nodes, 1 + args.neighbors, args.dim, generator=rng)
+    there = torch.rand(num_nodes, args.neighbors, generator=rng) < 0.9
+    latents = torch.randn(1, args.latents, args.dim, generator=rng)
+    return [x.to(args.device) for x in (local[:, 0], local[:, 1:], there, latents)]
+
+
+def compare(
+    modules: dict[str, Any], num_nodes: int, backward: bool, args: Any
+) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
+    """All cases in turns. Slow cases run ``--few`` targets: their cost per target is the same."""
+    cases: dict[str, Callable[[], Any]] = {}
+    sizes = {}
+    for name in (PAPER, "joint", PER_NODE, "prefix", "self_query"):
+        sizes[name] = min(num_nodes, args.few) if name in SLOW else num_nodes
+        read = forward_of(name, modules)
+        cases[name] = passes(read, inputs(sizes[name], args), sizes[name], backward)
+    square = torch.randn(1024, 1024, device=args.device)
+    cases["floor"] = lambda: square @ square
+    taken = bench.interleaved(cases, args.repeats, args.device)
+    floor = 2 * 1024**3 / bench.median(taken["floor"])  # FLOP/s
+    per_node = {name: bench.median(taken[name]) / sizes[name] for name in sizes}
+    which = "forward + backward" if backward else "forward"
+    rows = []
+    for name in sizes:
+        flops = flops_of(name, modules, num_nodes, args) / num_nodes * (3 if backward else 1)
+        rows.append(
+            {
+                "case": name,
+                "nodes": num_nodes,
+                "pass": which,
+                "rate": 1 / per_node[name],
+                "over_joint": per_node["joint"] / per_node[name],
+                "over_paper": per_node[PAPER] / per_node[name],
+                "mflop": flops / 1e6,
+                "floor": 100 * flops / per_node[name] / floor,
+                "mb": peak_bytes(cases[name], args.device) / 2**20,
+                "measured_nodes": sizes[name],
+            }
+        )
+    return {f"{name}, N={num_nodes}, {which}": taken[name] for name in cases}, rows
+
+
+def forward_of(name: str, modules: dict[str, Any]) -> Callable[..., Tensor]:
+    """The function (target, neighbors, there, latents, ptr) -> (Q, D) of a case."""
+    if name == PAPER:
+        return lambda *inputs: joint_whole(modules["joint"], *inputs)
+    if name == PER_NODE:
+        return lambda *inputs: keys_per_node(modules["prefix"], *inputs)
+    return modules[name]  # type: ignore[no-any-return]
+
+
+def passes(
+    read: Callable[..., Tensor], inputs: list[Tensor], num_nodes: int, backward: bool
+) -> Callable[[], Any]:
+    """Forward without gradients, or forward and backward to inputs and weights."""
+    target, neighbors, there, latents = inputs
+
+    def run() -> Any:
+        with torch.set_grad_enabled(backward):
+            leaves = [x.detach().requires_grad_(backward) for x in (target, neighbors, latents)]
+            out = read(leaves[0], leaves[1], there, leaves[2], (0, num_nodes))
+            if backward:
+                out.square().sum().backward()
+            return None
+
+    return run
+
+
+def joint_whole(
+    module: Any, target: Tensor, neighbors: Tensor, there: Tensor, latents: Tensor, ptr: Any
+) -> Tensor:
+    """The paper's decoder as written: every layer over every row."""
+    outs = []
+    for at in range(0, len(target), 3):  # as joint at these sizes: 1 to 8 differ little
+        own = slice(at, at + 3)
+        local = [(target[own] + module.roles[0])[:, None], neighbors[own] + module.roles[1]]
+        num = len(local[0])
+        x = torch.cat([*local, latents.expand(num, -1, -1)], dim=1)
+        first = torch.ones(num, 1, dtype=torch.bool, device=x.device)
+        rest = torch.ones(num, latents.shape[1], dtype=torch.bool, device=x.device)
+        mask = torch.cat([first, there[own], rest], dim=1)[:, None, None]
+        for layer in module.layers:
+            x = layer.finish(x, attention(layer.queries(x), *layer.keys_values(x), mask))
+        outs.append(x[:, 0])
+    return module.norm(torch.cat(outs))
+
+
+def keys_per_node(
+    module: Any, target: Tensor, neighbors: Tensor, there: Tensor, latents: Tensor, ptr: Any
+) -> Tensor:
+    """Prefix with every target as a graph of its own whose latents are read as they are."""
+    local = [(target + module.roles[0])[:, None], neighbors + module.roles[1]]
+    x = torch.cat(local, dim=1)
+    mine = latents.expand(len(x), -1, -1).contiguous()  # (Q, K, D)
+    first = torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
+    rest = torch.ones(len(x), latents.shape[1], dtype=torch.bool, device=x.device)
+    mask = torch.cat([first, there, rest], dim=1)[:, None, None]
+    *full, last = module.layers
+    for layer in full:
+        k, v = layer.keys_values(torch.cat([x, mine], dim=1))
+        x = layer.finish(x, attention(layer.queries(x), k, v, mask))
+    k, v = last.keys_values(torch.cat([x, mine], dim=1))
+    out = last.finish(x[:, :1], attention(last.queries(x[:, :1]), k, v, mask))
+    return module.norm(out[:, 0])
+
+
+def flops_of(name: str, modules: dict[str, Any], num_nodes: int, args: Any) -> float:
+    """Of a forward pass over all targets of one graph."""
+    if name in modules:
+        return float(modules[name].flops(num_nodes, args.neighbors, 1, args.latents))
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        forward_of(name, modules)(*inputs(1, args), (0, 1))
+    return float(num_nodes * counter.get_total_flops())
+
+
+def peak_bytes(case: Callable[[], Any], device: str) -> float:
+    """What a case allocates at most over what is there before."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        case()
+        return float(torch.cuda.max_memory_allocated() - before)
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        case()
+    now = peak = 0
+    for size in _allocations(profiled):
+        now += size
+        peak = max(peak, now)
+    return float(peak)
+
+
+def _allocations(profiled: Any) -> list[int]:
+    """Bytes taken (or given back, negative), in the order of time."""
+    found: list[tuple[int, int]] = []
+    waiting = list(profiled.profiler.kineto_results.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        if event.name == "[memory]":
+            found.append((event.start_time_ns, event.extra_fields.alloc_size))
+        waiting += event.children
+    return [size for _, size in sorted(found, key=lambda pair: pair[0])]
+
+
+def differences(modules: dict[str, Any], args: Any) -> dict[str, float]:
+    """How far equal things are apart, at most."""
+    given = inputs(4, args)
+    joint = modules["joint"]
+    with torch.no_grad():
+        whole = joint_whole(joint, *given, (0, 4)) - joint(*given, (0, 4))
+        joint.latents_read_nodes = False
+        masked = joint(*given, (0, 4)) - modules["prefix"](*given, (0, 4))
+        del joint.latents_read_nodes
+    return {
+        "joint_equals_paper": float(whole.abs().max()),
+        "prefix_equals_masked_joint": float(masked.abs().max()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

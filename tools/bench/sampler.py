@@ -1,0 +1,304 @@
+"""Neighbor sampling beside its peers: edges per second, ratios, share of the memory floor.
+
+A power-law graph of 1M nodes and 20M edges (Chung-Lu, both directions, degrees ~ d^-2.5), seeds
+drawn at random: [10, 10] and [15] from 1,024 seeds with nodes renumbered and edges listed
+(``hops``), and the neighbors alone of 16,384 rows (``raw``). A second graph of mean degree 500
+shows what O(degree) per row costs. All in one run, in turns; every round has seeds of its own, so
+that no case finds its neighbors in a cache.
+
+    python tools/bench/sampler.py --out sampler.json
+    python tools/bench/sampler.py --device cuda --raw-rows 1000000 --out sampler-cuda.json
+
+Peers in the table, where they can be run:
+
+    argsort     a random key for each in-edge, sorted within its row, the first k taken
+    reservoir   stand-in for the GPU samplers of DGL, gSampler and torch-quiver: one random number
+                for each in-edge, the reservoir's slot it falls into, the last to come stays; in
+                torch over all in-edges at once, and in numba as the plain loop
+    pyg         PyG's op ``torch_sparse.neighbor_sample`` and its ``NeighborLoader``
+
+torch-sparse is source only and is no dependency. For the bench, in an environment of its own that
+sees the project's packages (``python -m venv SPARSE``, then a file SPARSE/lib/python3.11/
+site-packages/env.pth that names their folder):
+
+    SPARSE/bin/pip install wheel; SPARSE/bin/pip uninstall -y setuptools
+    FORCE_ONLY_CPU=1 SPARSE/bin/pip install --no-build-isolation --no-deps torch-scatter
+    FORCE_ONLY_CPU=1 SPARSE/bin/pip install --no-build-isolation --no-deps torch-sparse
+    SPARSE/bin/python tools/bench/sampler.py --out sampler.json
+
+The floor of a sampled edge is what must move: a sector of 32 bytes for its column, 4 bytes out, and
+a k-th of what a row needs (two sectors of rowptr, its number and key: 80 bytes). The rate of the
+machine is measured in the same run: 4-byte values gathered from random places of the same columns,
+which moves such a sector, an index and a result for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bench
+import torch
+from bench_sampler_peers import argsort, numba_reservoir, pyg_loader, pyg_op, reservoir
+from torch import Tensor
+
+Case = Callable[[], Any]
+
+
+@dataclass
+class Graph:
+    """A CSR, and of each round the seeds of hops and the rows of raw."""
+
+    rowptr: Tensor
+    col: Tensor
+    seeds: list[Tensor]
+    rows: list[Tensor]
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return len(self.rowptr) - 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    args = parse(argv)
+    facts = bench.machine(args.device, threads=args.threads)
+    power_law = power_law_graph(args)
+    dense = dense_graph(args)
+    print(f"power law: {power_law.num_nodes:,} nodes, {len(power_law.col):,} edges, largest degree")
+    print(f"{int(power_law.rowptr.diff().max()):,}; dense: {dense.num_nodes:,} nodes of 500")
+    seconds, edges = {}, {}
+    for title, graph, fanouts, make in (
+        ("hops [10, 10]", power_law, [10, 10], hop_cases),
+        ("hops [15]", power_law, [15], hop_cases),
+        ("raw k=10", power_law, [10], raw_cases),
+        ("raw k=10, degree 500", dense, [10], raw_cases),
+    ):
+        edges[title] = mean_edges(graph, graph.seeds if make is hop_cases else graph.rows, fanouts)
+        cases = make(graph, fanouts, args)
+        taken = bench.interleaved(cases, args.repeats, args.device)
+        seconds |= {f"{title}: {name}": values for name, values in taken.items()}
+    rows = figures_of(seconds, edges)
+    header = ["case", "ms", "M edges/s", "peer / ours", "peer / numba", "share of floor"]
+    print(bench.table(header, [[row.get(name, "") for name in header] for row in rows]))
+    bench.write(
+        args.out,
+        machine=facts,
+        settings=vars(args),
+        seconds=seconds,
+        figures={"edges": edges, "rows": rows},
+    )
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments."""
+    parser = bench.parser(__doc__)
+    parser.add_argument("--num-nodes", type=int, default=1_000_000)
+    parser.add_argument("--num-edges", type=int, default=20_000_000)
+    parser.add_argument("--batch-size", type=int, default=1024, help="seeds of hops")
+    parser.add_argument("--raw-rows", type=int, default=16384, help="rows sampled for in raw")
+    args = parser.parse_args(argv)
+    if args.num_nodes < 2:
+        parser.error("--num-nodes must be at least 2")
+    return args
+
+
+def power_law_graph(args: argparse.Namespace) -> Graph:
+    """Chung-Lu: both ends of an edge are node N u^3, renumbered at random; no edge twice."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    n = args.num_nodes
+    place = rng.permutation(n)
+    ends = place[(n * rng.random((2, args.num_edges // 2)) ** 3).astype(np.int64)]
+    u, v = ends[:, ends[0] != ends[1]]
+    pairs = np.concatenate([u * n + v, v * n + u])
+    pairs.sort()
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
+    row, col = np.divmod(pairs, n)
+    rowptr = np.append(0, np.bincount(row, minlength=n).cumsum())
+    return on_device(rowptr, col, rng, args)
+
+
+def dense_graph(args: argparse.Namespace) -> Graph:
+    """Nodes of degree 500, as in Reddit; as many edges as half of the other graph's."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    n = max(args.num_edges // 1000, 2)
+    return on_device(np.arange(n + 1) * 500, rng.integers(0, n, n * 500), rng, args)
+
+
+def on_device(rowptr: Any, col: Any, rng: Any, args: argparse.Namespace) -> Graph:
+    """The graph, with nodes for as many rounds as there are, the one of the warm-up included."""
+
+    def batches(size: int) -> list[Tensor]:
+        orders = (rng.permutation(len(rowptr) - 1)[:size] for _ in range(args.repeats + 1))
+        return [torch.from_numpy(nodes).to(args.device) for nodes in orders]
+
+    return Graph(
+        torch.from_numpy(rowptr).to(args.device),
+        torch.from_numpy(col).to(torch.int32).to(args.device),
+        batches(args.batch_size),
+        batches(args.raw_rows),
+    )
+
+
+def in_turn(batches: list[Tensor], sample: Callable[[Tensor], Any]) -> Case:
+    """Each call takes the nodes of the next round."""
+    turn = itertools.cycle(batches)
+    return lambda: sample(next(turn))
+
+
+def with_fast(wish: str, sample: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """The same with GRAPHFM_FAST set."""
+
+    def switched(nodes: Tensor) -> Any:
+        before = os.environ.get("GRAPHFM_FAST")
+        os.environ["GRAPHFM_FAST"] = wish
+        try:
+            return sample(nodes)
+        finally:
+            if before is None:
+                del os.environ["GRAPHFM_FAST"]
+            else:
+                os.environ["GRAPHFM_FAST"] = before
+
+    return switched
+
+
+def with_numba(args: argparse.Namespace) -> bool:
+    """Whether the accelerator has something to show."""
+    from importlib.util import find_spec
+
+    return args.device == "cpu" and find_spec("numba") is not None
+
+
+def hop_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dict[str, Case]:
+    """Everything that gives renumbered nodes and a list of edges."""
+    from graphfm.sampling.neighbors import make_place, sample_hops
+
+    place = make_place(graph.num_nodes, args.device)
+
+    def ours(seeds: Tensor) -> Tensor:
+        key = seeds.new_zeros(len(seeds))
+        found = sample_hops(
+            graph.rowptr, graph.col, seeds, seeds, key, fanouts, seed=0, epoch=0, place=place
+        )
+        return found.edge_index
+
+    cases = {"ours": in_turn(graph.seeds, with_fast("0", ours))}
+    if with_numba(args):
+        cases["ours, numba"] = in_turn(graph.seeds, with_fast("1", ours))
+    cases["argsort"] = in_turn(graph.seeds, with_argsort(ours))
+    if args.device == "cpu":
+        for name, make in (("pyg op", pyg_op), ("pyg NeighborLoader", pyg_loader)):
+            sample = make(graph.rowptr, graph.col, fanouts, graph.seeds)
+            if sample is not None:
+                cases[name] = in_turn(graph.seeds, sample)
+    return cases
+
+
+def with_argsort(ours: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Ours with the peer's choice of neighbors: all the rest is the same code."""
+    from graphfm.sampling import neighbors
+
+    def other(rowptr: Tensor, col: Tensor, nodes: Tensor, _: Tensor, k: int) -> Any:
+        return argsort(rowptr, col, nodes, k)
+
+    def switched(seeds: Tensor) -> Any:
+        real, neighbors.sample_neighbors = neighbors.sample_neighbors, other
+        try:
+            return with_fast("0", ours)(seeds)
+        finally:
+            neighbors.sample_neighbors = real
+
+    return switched
+
+
+def raw_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dict[str, Case]:
+    """The neighbors alone, one hop."""
+    from graphfm.sampling.neighbors import row_keys, sample_neighbors
+
+    (k,) = fanouts
+
+    def ours(rows: Tensor) -> Any:
+        key = row_keys(rows, rows.new_zeros(len(rows)), seed=0, epoch=0)
+        return sample_neighbors(graph.rowptr, graph.col, rows, key, k)
+
+    def peer(sample: Callable[..., Any]) -> Case:
+        return in_turn(graph.rows, lambda rows: sample(graph.rowptr, graph.col, rows, k))
+
+    cases = {"ours": in_turn(graph.rows, with_fast("0", ours))}
+    if with_numba(args):
+        cases["ours, numba"] = in_turn(graph.rows, with_fast("1", ours))
+    cases["argsort"] = peer(argsort)
+    cases["reservoir stand-in, torch"] = peer(reservoir)
+    if with_numba(args):
+        cases["reservoir stand-in, numba"] = peer(numba_reservoir())
+    cases["floor"] = gather_case(graph)
+    return cases
+
+
+def gather_case(graph: Graph) -> Case:
+    """2^18 columns from random places, others in each round."""
+    rng = torch.Generator().manual_seed(2)
+    device = graph.col.device
+    places = [
+        torch.randint(len(graph.col), (1 << 18,), generator=rng).to(device) for _ in graph.seeds
+    ]
+    turn = itertools.cycle(places)
+    return lambda: graph.col.gather(0, next(turn))
+
+
+def mean_edges(graph: Graph, batches: list[Tensor], fanouts: list[int]) -> float:
+    """Edges that a round samples, over all rounds."""
+    from graphfm.sampling.neighbors import sample_hops
+
+    total = 0
+    for nodes in batches:
+        key = nodes.new_zeros(len(nodes))
+        found = sample_hops(graph.rowptr, graph.col, nodes, nodes, key, fanouts, seed=0, epoch=0)
+        total += sum(int(mask.sum()) for mask in found.masks)
+    return total / len(batches)
+
+
+GATHERED_BYTES = 32 + 8 + 4  # a sector, its index, the result
+SAMPLED_BYTES = 32 + 4 + 80 / 10  # at k = 10
+
+
+def figures_of(seconds: dict[str, list[float]], edges: dict[str, float]) -> list[dict[str, Any]]:
+    """A row of the table for each case; the floor's for raw cases only: nothing is renumbered."""
+    rows = []
+    for name, values in seconds.items():
+        title, case = name.split(": ")
+        taken = bench.median(values)
+        row: dict[str, Any] = {"case": name, "ms": taken * 1e3}
+        if case == "floor":
+            row["M edges/s"] = floor_rate(taken) / 1e6
+        else:
+            row["M edges/s"] = edges[title] / taken / 1e6
+            row["peer / ours"] = taken / bench.median(seconds[f"{title}: ours"])
+            if f"{title}: ours, numba" in seconds:
+                row["peer / numba"] = taken / bench.median(seconds[f"{title}: ours, numba"])
+            if f"{title}: floor" in seconds:
+                floor = floor_rate(bench.median(seconds[f"{title}: floor"]))
+                row["share of floor"] = edges[title] / taken / floor
+        rows.append(row)
+    return rows
+
+
+def floor_rate(gather_seconds: float) -> float:
+    """Sampled edges a second, were the memory all that counts."""
+    return (1 << 18) * GATHERED_BYTES / gather_seconds / SAMPLED_BYTES
+
+
+if __name__ == "__main__":
+    sys.exit(main())
