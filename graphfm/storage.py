@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from platformdirs import user_cache_dir
-from safetensors.torch import load_file, save_file
 
 from graphfm.errors import OutputError
+
+if TYPE_CHECKING:
+    import torch  # the command line imports this file, and --help imports no torch
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -183,6 +184,8 @@ def write_folder(
     folder: Path, stem: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]
 ) -> None:
     """Write ``stem.safetensors`` and ``stem.json`` beside the folder, then rename it into place."""
+    from safetensors.torch import save_file
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     half = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
     try:
@@ -199,6 +202,8 @@ def write_folder(
 
 def read_folder(folder: Path, stem: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what :func:`write_folder` wrote."""
+    from safetensors.torch import load_file
+
     config = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
     return load_file(folder / f"{stem}.safetensors"), config
 

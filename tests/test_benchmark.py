@@ -380,7 +380,7 @@ def test_a_killed_process_is_told_apart_from_its_neighbors(
     plan = plan_of(folder, tmp_path, seeds=1)
     killer = Unit(split="50/25/25", graph="other", seed=0, models=plan.models[1:])
 
-    def dying(plan: Plan, units: list[Unit], jobs: int, bar: object) -> list[Unit]:
+    def dying(run: object, plan: Plan, units: list[Unit], *, jobs: int, bar: object) -> list[Unit]:
         left = []
         for unit in units:
             for model in unit.models:
@@ -390,7 +390,7 @@ def test_a_killed_process_is_told_apart_from_its_neighbors(
                 run_unit(plan, replace(unit, models=(model,)))
         return left
 
-    monkeypatch.setattr(harness, "_side_by_side", dying)
+    monkeypatch.setattr(harness, "side_by_side", dying)
     run(plan, jobs=2)
     states = {cell: (plan.receipt(cell) or {}).get("status") for cell in plan.cells()}
     dead = Cell(split="50/25/25", graph="other", seed=0, model="ridge")

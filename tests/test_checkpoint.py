@@ -79,7 +79,7 @@ def test_every_file_damaged_anywhere_is_found_or_harmless(run, model):
         content = path.read_bytes()
         for bad in damaged(content):
             path.write_bytes(bad)
-            good = newest_good(run)
+            good = newest_good(run).path
             assert good is not None
             if path.name != "LATEST" and good != checkpoint_path(run, 3):
                 assert good == checkpoint_path(run, 2)
@@ -98,7 +98,7 @@ def test_every_file_damaged_anywhere_is_found_or_harmless(run, model):
 def test_the_newest_whole_one_is_taken_and_the_others_are_named(run, caplog):
     (checkpoint_path(run, 3) / "trainer.pt").unlink()
     (checkpoint_path(run, 2) / "model.safetensors").write_bytes(b"")
-    assert newest_good(run) == checkpoint_path(run, 1)
+    assert newest_good(run).path == checkpoint_path(run, 1)
     assert [r.getMessage().split()[0] for r in caplog.records] == [
         str(checkpoint_path(run, 3)),
         str(checkpoint_path(run, 2)),

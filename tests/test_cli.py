@@ -279,7 +279,7 @@ def test_a_wrong_flag_is_exit_2() -> None:
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a file, or on the screen with --debug, after the command too."""
-    from graphfm.cli import inputs
+    from graphfm.graphs import inputs
 
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("oops")

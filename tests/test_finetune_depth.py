@@ -62,7 +62,7 @@ def test_beside_experts_the_next_depth_is_tried_where_the_one_before_was_better(
     own = auto(model, graph)
     assert [t.depth for t in own.tried] == ["probe", "adapter"] and own.tune == "probe"
     assert own.tune_reason.endswith("so decoder was not tried")
-    module = import_module("graphfm.fitting.finetune")  # the package has a function of that name
+    module = import_module("graphfm.fitting.members")
     monkeypatch.setattr(module, "chosen", lambda tries: (tries[-1], "better"))
     deeper = auto(model, graph)
     assert [t.depth for t in deeper.tried] == ["probe", "adapter", "decoder"]

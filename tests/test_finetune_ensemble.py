@@ -49,7 +49,7 @@ def test_pooled_logits_are_those_of_the_mean_probability(kind: str) -> None:
 
     Seen to fail with the mean of the logits.
     """
-    head = config_class("heads", kind)().build(dim=4, num_classes=3)
+    head = config_class("model.heads", kind)().build(dim=4, num_classes=3)
     logits = 4 * torch.randn(5, 20, 3, dtype=torch.float64)
     wanted = head.probabilities(logits.reshape(-1, 3)).reshape(5, 20, 3).mean(dim=0)
     torch.testing.assert_close(head.probabilities(head.pooled(logits)), wanted)

@@ -37,7 +37,7 @@ CLEAN = [  # pairs of the bundle that share nothing, small and of all kinds
 
 @pytest.fixture
 def plants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.syspath_prepend(str(TOOLS / "bench"))
     return importlib.import_module("audit_plants")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from graphfm import storage
 from graphfm.errors import OutputError
-from graphfm.graphs.catalog import cache
 from graphfm.graphs.catalog.cache import read_graph, write_graph
 from graphfm.storage import from_cache, read_folder, write_folder
 from tests.graphs import synthetic
@@ -63,7 +63,7 @@ def test_a_cache_that_cannot_be_written_is_said(
     def full_disk(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "replace", full_disk)
+    monkeypatch.setattr(storage.os, "replace", full_disk)
     with pytest.raises(OutputError, match=r"GFM403.*No space left(.|\n)*GRAPHFM_HOME"):
         slowly_made(tmp_path / "part" / "folder", [])
     assert not list((tmp_path / "part").iterdir())

@@ -155,8 +155,8 @@ def test_a_file_that_is_not_the_known_one_is_refused(
 TWICE = """
 import sys
 from pathlib import Path
-from graphfm.graphs.fetch import fetch
-from graphfm.graphs.source import RawFile
+from graphfm.graphs.catalog.fetch import fetch
+from graphfm.graphs.catalog.source import RawFile
 print("ready", flush=True)
 sys.stdin.readline()
 fetch([RawFile(path="new/b.bin", url=sys.argv[1], max_mb=1)], Path(sys.argv[2]))

@@ -71,7 +71,9 @@ def entries() -> list[DatasetSpec]:
 @cache
 def drawn(id: str) -> Graph:
     source = next(e.source for e in entries() if e.id == id)
-    return config_class("graphs.sources", source["kind"])(**source).build(name=id, data=Path())
+    return config_class("graphs.catalog.sources", source["kind"])(**source).build(
+        name=id, data=Path()
+    )
 
 
 @cache
@@ -249,9 +251,9 @@ def test_the_72_are_the_same_in_another_process() -> None:
     code = """
 from pathlib import Path
 from graphfm.config import read_yaml, shipped
-from graphfm.parts import config_class
+from graphfm.config.parts import config_class
 for entry in read_yaml(shipped("datasets") / "synthetic.yaml")["datasets"]:
-    source = config_class("graphs.sources", entry["source"]["kind"])(**entry["source"])
+    source = config_class("graphs.catalog.sources", entry["source"]["kind"])(**entry["source"])
     print(source.build(name=entry["id"], data=Path()).fingerprint)
 """
     here = {k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"}

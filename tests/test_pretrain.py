@@ -285,6 +285,6 @@ def test_what_is_damaged_and_newer_never_costs_what_is_whole(tmp_path):
     *_, whole, damaged = checkpoints(tmp_path).values()
     (damaged / "model.safetensors").write_bytes(b"cut short")
     run = run_of(tmp_path, "train.keep=1", "train.save_every=1")
-    assert newest_good(tmp_path) == whole
+    assert newest_good(tmp_path).path == whole
     stop_after(run, int(whole.name[-6:]) + 1)
-    assert newest_good(tmp_path).name == f"step_{int(whole.name[-6:]) + 1:06d}"
+    assert newest_good(tmp_path).path.name == f"step_{int(whole.name[-6:]) + 1:06d}"
