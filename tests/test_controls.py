@@ -14,6 +14,7 @@ from graphfm.errors import GraphFMError
 from graphfm.estimator import GraphFMClassifier
 from graphfm.fitting.descent import DEPTHS
 from graphfm.graphs.splits import with_split
+from graphfm.model.cost import step_cost
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.corpus import Corpus
@@ -98,7 +99,7 @@ def test_one_field_makes_a_model_without_encoder(kind):
     with torch.no_grad():
         whole = model(batch_of(bank, [0, 1, 2]))
     assert all(torch.isfinite(logits).all() for logits in whole)
-    assert model.step_cost(4).graph == model.step_cost(4).context_node == 0.0
+    assert step_cost(model, 4).graph == step_cost(model, 4).context_node == 0.0
 
 
 def test_an_encoder_that_is_read_stays():
@@ -112,7 +113,7 @@ def test_an_encoder_that_is_read_stays():
 @pytest.mark.parametrize("kind", LOCAL)
 def test_an_override_of_kind_alone_is_enough(kind, caplog):
     """Heads of attention are left out where there are none; another wrong key stays an error."""
-    with caplog.at_level(logging.INFO, "graphfm.config.recipe"):
+    with caplog.at_level(logging.INFO, "graphfm.config.load"):
         recipe = load_recipe("local-small", [f"model.decoder.kind={kind}"])
     assert (recipe.model.decoder.kind, recipe.model.encoder.kind) == (kind, "none")
     assert recipe.model.decoder.depth == 2  # what fits stays

@@ -68,7 +68,7 @@ def reference(module, target, neighbors, mask, latents, owner, may_read, updated
     for layer in module.layers:
         k, v = layer.keys_values(x)
         read = attention(layer.queries(x), k, v, there[:, None, None] & may_read)
-        x = torch.where(updated[:, None], layer.finish(x, read), x)
+        x = torch.where(updated[:, None], layer.update(x, read), x)
     return module.norm(x[:, 0])
 
 

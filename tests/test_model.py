@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from graphfm.config.load import load_recipe
 from graphfm.config.parts import kinds
 from graphfm.errors import DataError
+from graphfm.model.cost import forward_flops
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from tests.graphs import batch_of, small_model, three_graphs
@@ -130,7 +131,7 @@ def test_latents_read_the_context_only():
     model = small_model(graphs)
     bank = GraphBank(graphs)
     batch = batch_of(bank, [0, 1, 2], max_context=10)
-    tokens = model.embed(batch)
+    tokens = model.tokens(batch)
     before = model.encode(batch, tokens)
     others = torch.ones(len(tokens), dtype=torch.bool)
     others[batch.context] = False
@@ -148,7 +149,7 @@ def test_flops_equal_torchs_own_count(kind):
     batch = batch_of(GraphBank(graphs), [0, 2])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         logits_of(model, batch)
-    assert model.flops(batch) == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert forward_flops(model, batch) == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from graphfm.errors import DataError
 from graphfm.graphs.features.multihop import multihop
 from graphfm.graphs.spec import TaskSpec
-from graphfm.model.nn.ridge import fit_ridge, ridge_answers
+from graphfm.model.nn.ridge import fit_ridge, predict_ridge
 from graphfm.sampling.bank import GraphBank
 from graphfm.training.corpus import Corpus, fresh_model
 from graphfm.training.estimate import estimate
@@ -41,7 +41,7 @@ def test_the_ridge_is_least_squares_with_a_penalty(shape):
     Seen to fail without centring, and with a strength that is not relative.
     """
     x, asked, y = rows(*shape), rows(5, shape[1], 1), rows(shape[0], 3, 2)
-    said = ridge_answers(x, y, asked, lam=0.1)
+    said = predict_ridge(x, y, asked, lam=0.1)
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     root = (0.1 * (x - mean_x).square().sum() / shape[1]).sqrt()
     penalty = root * torch.eye(shape[1], dtype=torch.float64)
@@ -120,7 +120,7 @@ def test_a_step_is_the_mean_of_its_folds(beside):
     model, bank = small_model(graphs), with_raw(graphs)
     batch = batch_of(bank, [0, 2])
     loss, per_graph = Config(folds=3, beside=beside).build()(model, batch)
-    states = model.states_of(batch).double().split(batch.sizes)
+    states = model.embed(batch).double().split(batch.sizes)
     for b, own in enumerate(states):
         columns = own
         if beside == "raw":
@@ -186,7 +186,7 @@ def test_features_are_turned_anew_at_each_visit_of_training_alone(turn):
     model.universal.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     x = graphs[0].x.float()
     for training in (False, True, True):
-        model.train(training).adapt("alpha", x)
+        model.train(training).adapt_graph("alpha", x)
     plain, first, second = read
     assert torch.equal(plain[:, : x.shape[1]], x) and not plain[:, x.shape[1] :].any()
     assert torch.equal(first, second) == torch.equal(first, plain) == (turn == "none")

@@ -152,7 +152,7 @@ def test_the_uniform_guess_costs_one(kind):
     head = built("model.heads", kind)
     if kind == "regress":
         y = torch.tensor([2001.0, 2003.0, torch.nan], dtype=torch.float64)
-        head.begin(y)
+        head.fit_scale(y)
         zeros = torch.zeros(3, 1)
         torch.testing.assert_close(head.loss(zeros, y), torch.tensor([1.0, 1.0, 0.0]))
         assert head.values(zeros).tolist() == [2002.0] * 3

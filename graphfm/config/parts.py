@@ -34,7 +34,7 @@ class StrictConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, values: Any) -> Any:
+    def _reject_bool_for_number(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(key)
             if isinstance(value, bool) and field and field.annotation in _NUMBERS:

@@ -75,7 +75,7 @@ class ModelConfig(StrictConfig):
 
     @field_validator("encoder")
     @classmethod
-    def _none_that_nobody_reads(cls, encoder: PartConfig, info: ValidationInfo) -> PartConfig:
+    def _drop_unused_encoder(cls, encoder: PartConfig, info: ValidationInfo) -> PartConfig:
         decoder = info.data.get("decoder")  # absent where it was wrong itself
         if decoder is None or decoder.reads_latents:
             if decoder is not None and encoder.kind == "none":

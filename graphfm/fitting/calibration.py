@@ -31,7 +31,7 @@ from graphfm.fitting.inference import _Neighbors, run_nodes
 from graphfm.graphs.splits import stable_hash
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import some_of
+from graphfm.sampling.batch import subsample
 from graphfm.training.state_cloud import StateCloud
 
 log = logging.getLogger(__name__)
@@ -155,12 +155,12 @@ def calibrate(
     name = bank.names[0]
     head, y = model.head(name), bank.y[name].cpu()
     known = y >= 0 if y.ndim == 1 else (y >= 0).all(dim=1)
-    fit, held = (some_of(nodes[known[nodes]], MAX_NODES, seed=seed) for nodes in (fit, held))
+    fit, held = (subsample(nodes[known[nodes]], MAX_NODES, seed=seed) for nodes in (fit, held))
     _say_what_is_missing(len(fit), len(held))
     sampling = {"seed": seed, "num_neighbors": num_neighbors, "max_context": max_context}
 
     # The nodes that fit, of which some tell by their neighbors how much to smooth.
-    choosing = some_of(fit, MAX_CHOICE, seed=[seed, 1])
+    choosing = subsample(fit, MAX_CHOICE, seed=[seed, 1])
     around = _Neighbors.of(bank, choosing, seed, num_neighbors, beside=fit)
     logits, states = run_nodes(model, bank, around.nodes, Tensor.cpu, **sampling)
     at_fit = torch.searchsorted(around.nodes, fit)
@@ -179,7 +179,7 @@ def calibrate(
         true = true_scores(smooth(scores, *around.places, smoothing), y[held]).sort().values
         off_train = states[around.rows]
     _, reference = run_nodes(
-        model, bank, some_of(train, MAX_REFERENCE, seed=seed), Tensor.cpu, **sampling
+        model, bank, subsample(train, MAX_REFERENCE, seed=seed), Tensor.cpu, **sampling
     )
     return Calibration(
         temperature=temperature,

@@ -46,7 +46,7 @@ from graphfm.fitting.sizes import sizes_of
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.graph import labelled_nodes
 from graphfm.model.graphfm import GraphFM
-from graphfm.sampling.batch import some_of
+from graphfm.sampling.batch import subsample
 from graphfm.training.state_cloud import StateCloud
 
 __all__ = [
@@ -130,7 +130,7 @@ def finetune(
         bank=bank,
         experts=experts,
         nodes=nodes,
-        val_nodes=some_of(fit_nodes, MAX_VAL_NODES, seed=seed) if len(fit_nodes) else None,
+        val_nodes=subsample(fit_nodes, MAX_VAL_NODES, seed=seed) if len(fit_nodes) else None,
         sizes=sizes,
         max_steps=max_steps,
         ensemble=ensemble,

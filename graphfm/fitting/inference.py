@@ -69,7 +69,7 @@ def decoded_tiles(
             epoch=0,
             with_labels=False,
         )
-        tokens = model.embed(batch)
+        tokens = model.tokens(batch)
         if latents is None:
             latents = model.encode(batch, tokens)
             context = context[:0]  # read once; later tiles only decode
@@ -98,7 +98,7 @@ def answered_tiles(
         if len(members) == 1:
             yield logits[0], together[0][1]
         else:
-            pooled = model.head(bank.names[graph]).pooled(torch.stack(logits))
+            pooled = model.head(bank.names[graph]).ensemble_logits(torch.stack(logits))
             yield pooled, torch.stack([states for _, states in together]).mean(dim=0)
 
 

@@ -28,7 +28,7 @@ from graphfm.fitting.inference import run_nodes
 from graphfm.graphs.graph import labelled_nodes
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import some_of
+from graphfm.sampling.batch import subsample
 from graphfm.training.state_cloud import StateCloud
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def calibrate_values(
     name = bank.names[0]
     y = bank.y[name].cpu()
     known = labelled_nodes(y)
-    fit, held = (some_of(nodes[known[nodes]], MAX_NODES, seed=seed) for nodes in (fit, held))
+    fit, held = (subsample(nodes[known[nodes]], MAX_NODES, seed=seed) for nodes in (fit, held))
     how = {"seed": seed, **sampling}
     residuals, off_train = torch.zeros(0, dtype=torch.float64), torch.zeros(0)
     if len(held):
@@ -89,7 +89,7 @@ def calibrate_values(
         )  # fmt: skip
         if len(fit):
             off_train = run_nodes(model, bank, fit, Tensor.cpu, **how)[1]
-    _, reference = run_nodes(model, bank, some_of(train, MAX_NODES, seed=seed), Tensor.cpu, **how)
+    _, reference = run_nodes(model, bank, subsample(train, MAX_NODES, seed=seed), Tensor.cpu, **how)
     return Calibration(
         num_nodes=len(fit),
         scores=residuals,

@@ -23,7 +23,7 @@ from graphfm.graphs.features.multihop import Scaling
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import some_of
+from graphfm.sampling.batch import subsample
 from graphfm.training.state_cloud import StateCloud
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class _Fit:
         tries = [Try(depth="probe", judged=judged, seconds=self.budget.spent - began)]
         fitted = Fitted(model=own, state_weight=weight, tried=tries)
         if self.corpus is not None:
-            some = some_of(torch.arange(self.prepared.num_nodes), MAX_FAR_NODES, seed=self.seed)
+            some = subsample(torch.arange(self.prepared.num_nodes), MAX_FAR_NODES, seed=self.seed)
             states = node_states(own, self.bank, 0, some, seed=self.seed, **SAMPLING)
             fitted.far_states = self.corpus.share_beyond(states)
         results: dict[Depth, tuple[GraphFM, Descent]] = {}
@@ -186,7 +186,7 @@ class _Fit:
         if member:
             rng = torch.Generator().manual_seed(seed)
             signs = torch.randint(0, 2, (self.prepared.num_features,), generator=rng) * 2.0 - 1
-            own.adapter(TARGET).flip(signs.to(self.bank.device))
+            own.adapter(TARGET).flip_signs(signs.to(self.bank.device))
         power = None if self.experts is None else self.experts.power
         weight = solve_head(own, self.bank, self.nodes, seed=seed, power=power)
         self._weigh(own, seed)

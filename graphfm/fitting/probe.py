@@ -28,7 +28,7 @@ from graphfm.graphs.spec import GraphSpec
 from graphfm.model.graphfm import GraphFM
 from graphfm.model.nn.ridge import RidgeFit, fit_ridge
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import some_of
+from graphfm.sampling.batch import subsample
 
 TARGET = "target"  # the name that a fitted model gives to its graph
 NUM_NEIGHBORS = 16
@@ -126,7 +126,7 @@ def solve_head(
     Returns:
         The weight of the state; 0 = it says nothing that the raw features do not.
     """
-    nodes = some_of(nodes, MAX_RIDGE_NODES, seed=seed)
+    nodes = subsample(nodes, MAX_RIDGE_NODES, seed=seed)
     head = model.head(TARGET)
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     on_device = nodes.to(bank.device)
@@ -134,7 +134,7 @@ def solve_head(
     y = bank.y[TARGET][on_device]
     number = model.specs[TARGET].task.kind == "regress"
     if number:
-        head.begin(y)
+        head.fit_scale(y)
     targets = head.targets(y, model.specs[TARGET].task.num_classes)
     # Other experts read no state: among them its weight, at three more solutions, gains nothing.
     weights = STATE_WEIGHTS if model.specs[TARGET].num_experts == 1 else (1.0,)
@@ -188,7 +188,7 @@ def answer_by_states(
     Returns:
         (Q, C) log-probabilities; how sure they are is chosen by leave-one-out.
     """
-    nodes = some_of(nodes, MAX_RIDGE_NODES, seed=seed)
+    nodes = subsample(nodes, MAX_RIDGE_NODES, seed=seed)
     y = bank.y[TARGET][nodes.to(bank.device)]
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     fit = fit_ridge(states, model.head(TARGET).targets(y, model.specs[TARGET].task.num_classes))
@@ -223,7 +223,7 @@ def heard(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> Tenso
     """What each expert of a pool says of some nodes: log-probabilities (Q, E, C)."""
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     columns = torch.cat([states, bank.raw[TARGET][nodes.to(bank.device)]], dim=1)
-    said: Tensor = model.head(TARGET).evidence(columns)
+    said: Tensor = model.head(TARGET).expert_log_probs(columns)
     return said
 
 
@@ -252,7 +252,7 @@ def correction(head: Any, said: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     def objective() -> float:
         search.zero_grad()
-        logits = head.pool(said, free[:num_experts], free[num_experts])
+        logits = head.pool_experts(said, free[:num_experts], free[num_experts])
         loss = nats * head.loss(logits, y).sum() + (free / width).square().sum() / 2
         loss.backward()
         return float(loss.detach())

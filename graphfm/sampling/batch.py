@@ -190,7 +190,7 @@ def sample_context(num_nodes: int, max_context: int, *, seed: Sequence[int]) -> 
     return torch.from_numpy(np.sort(chosen))
 
 
-def some_of(nodes: Tensor, most: int, *, seed: int | Sequence[int]) -> Tensor:
+def subsample(nodes: Tensor, most: int, *, seed: int | Sequence[int]) -> Tensor:
     """At most so many of the nodes, chosen uniformly, in their order: (n,) -> (min(n, most),)."""
     chosen = np.random.default_rng(seed).permutation(len(nodes))[:most]
     return nodes[torch.from_numpy(np.sort(chosen))]

@@ -69,7 +69,7 @@ def judge_unseen(
     from graphfm.graphs.splits import stratified_split
     from graphfm.machine import pick_device
     from graphfm.model.graphfm import GraphFM
-    from graphfm.sampling.batch import some_of
+    from graphfm.sampling.batch import subsample
 
     where = pick_device(device)
     model = GraphFM.from_checkpoint(folder).to(where)
@@ -78,7 +78,7 @@ def judge_unseen(
         known = labelled_nodes(prepared.y)
         parts = stratified_split(prepared.y, SPLIT, seed=seed, ids=prepared.node_ids)
         train, val, test = (
-            some_of((part & known).nonzero().flatten(), most, seed=seed)
+            subsample((part & known).nonzero().flatten(), most, seed=seed)
             for part, most in zip(parts, MOST_NODES, strict=True)
         )
         fitted = finetune(

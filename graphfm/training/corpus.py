@@ -18,9 +18,10 @@ from graphfm.graphs.features.multihop import multihop
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.spec import GraphSpec
 from graphfm.graphs.splits import stratified_split
+from graphfm.model.cost import step_cost
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
-from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, some_of
+from graphfm.sampling.batch import GraphBatch, make_batch, sample_context, subsample
 from graphfm.sampling.plan import GraphSize, Plan, StepCost, Visit, targets_of
 from graphfm.training.step import Share
 
@@ -66,7 +67,7 @@ class Corpus:
             train = parts[0].nonzero().flatten()
             most = max(2, round(recipe.data.node_share * len(train)))
             key = self.bank.keys[len(self.train_nodes)] % 2**64
-            self.train_nodes.append(some_of(train, most, seed=[recipe.seed, key]))
+            self.train_nodes.append(subsample(train, most, seed=[recipe.seed, key]))
             self.val_nodes.append(parts[1].nonzero().flatten())
         self.plan: Plan | None = None
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
@@ -96,7 +97,7 @@ class Corpus:
     def _cost(self, model: GraphFM) -> StepCost:
         graph, context = self.sampling.graph_cost, self.sampling.context_cost
         if graph is None or context is None:
-            return model.step_cost(self.sampling.num_neighbors)
+            return step_cost(model, self.sampling.num_neighbors)
         return StepCost(graph=graph, context_node=context)
 
     def batch_at(self, step: int) -> GraphBatch:
@@ -160,7 +161,7 @@ class Corpus:
         With ``taught``, of the nodes that teach.
         """
         nodes = self.train_nodes if taught else self.val_nodes
-        targets = [some_of(nodes[g], num_targets, seed=[SPLIT_SEED, g]) for g in graphs]
+        targets = [subsample(nodes[g], num_targets, seed=[SPLIT_SEED, g]) for g in graphs]
         return make_batch(
             self.bank,
             list(graphs),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from graphfm.config.recipe import TrainConfig
 from graphfm.machine import autocast
+from graphfm.model.cost import forward_flops
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.batch import GraphBatch
 from graphfm.sampling.neighbors import mix_int
@@ -146,7 +147,7 @@ def _gradient(
             ):
                 loss, each = objective(model, batch, *whole)
             loss.backward()
-        flops += 3 * model.flops(batch)  # backward costs two forwards
+        flops += 3 * forward_flops(model, batch)  # backward costs two forwards
         if hasattr(objective, "flops"):
             flops += objective.flops(model, batch)  # of what it does beside the model
         parts = [size / share.totals[n] for n, size in zip(batch.names, batch.sizes, strict=True)]

@@ -36,7 +36,7 @@ def shard(trunk: Trunk, device: torch.device) -> nn.Module:
     for block in encoder.modules():
         if isinstance(block, Block) and block.key_norm is None:
             fully_shard(block, mesh=mesh)
-            register_fsdp_forward_method(block, "read_itself")
+            register_fsdp_forward_method(block, "self_attend")
     fully_shard(trunk, mesh=mesh)
     for module in trunk.modules():
         if isinstance(module, FSDPModule):

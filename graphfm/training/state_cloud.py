@@ -92,5 +92,5 @@ def corpus_cloud(model: GraphFM, corpus: Corpus) -> StateCloud:
     for taught, kept in states.items():
         for group in corpus.val_groups():
             batch = corpus.val_batch(group, each, taught=taught)
-            kept.append(model.states_of(batch).cpu())
+            kept.append(model.embed(batch).cpu())
     return StateCloud.of(torch.cat(states[True]), torch.cat(states[False]))

@@ -155,7 +155,7 @@ def joint_whole(
         rest = torch.ones(num, latents.shape[1], dtype=torch.bool, device=x.device)
         mask = torch.cat([first, there[own], rest], dim=1)[:, None, None]
         for layer in module.layers:
-            x = layer.finish(x, attention(layer.queries(x), *layer.keys_values(x), mask))
+            x = layer.update(x, attention(layer.queries(x), *layer.keys_values(x), mask))
         outs.append(x[:, 0])
     return module.norm(torch.cat(outs))
 
@@ -173,9 +173,9 @@ def keys_per_node(
     *full, last = module.layers
     for layer in full:
         k, v = layer.keys_values(torch.cat([x, mine], dim=1))
-        x = layer.finish(x, attention(layer.queries(x), k, v, mask))
+        x = layer.update(x, attention(layer.queries(x), k, v, mask))
     k, v = last.keys_values(torch.cat([x, mine], dim=1))
-    out = last.finish(x[:, :1], attention(last.queries(x[:, :1]), k, v, mask))
+    out = last.update(x[:, :1], attention(last.queries(x[:, :1]), k, v, mask))
     return module.norm(out[:, 0])
 
 

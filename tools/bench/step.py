@@ -95,7 +95,9 @@ def measure(
     products, flops_of_products = matmuls(steps)
     for step in range(num_steps):
         one_step(steps, step, dict.fromkeys(PARTS, 0.0))
-    flops = 3 * sum(steps.model.flops(steps.corpus.batch_at(s)) for s in range(num_steps))
+    from graphfm.model.cost import forward_flops
+
+    flops = 3 * sum(forward_flops(steps.model, steps.corpus.batch_at(s)) for s in range(num_steps))
     with contextlib.ExitStack() as stack:
         workers = started(stack, {**shape, "threads": args.threads}, first)
         for _ in range(args.repeats):

@@ -121,7 +121,7 @@ def _scores(graph: Graph, model: Any, split: str, seed: int) -> dict[str, list[f
         free = none[0][: len(kept)], none[1]
         if correct and len(halves):
             free = correction(head, parts["val"], graph.y[halves])
-        logits = head.pool(parts["test"].double(), *free)
+        logits = head.pool_experts(parts["test"].double(), *free)
         loss = float(head.loss(logits, graph.y[tests]).mean())
         head.held_out = own
         return [float((logits.argmax(dim=1) == graph.y[tests]).double().mean()), loss]

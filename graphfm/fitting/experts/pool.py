@@ -27,7 +27,7 @@ from graphfm.fitting.experts.columns import KERNEL, NARROW, READ_LABELS, TREES, 
 from graphfm.fitting.experts.same_graph import _hashes, _look_alike, _marks, _structure
 from graphfm.fitting.experts.scaled_ridge import Emphasised, fit_emphasised
 from graphfm.graphs.features.prepare import PreparedGraph
-from graphfm.sampling.batch import some_of
+from graphfm.sampling.batch import subsample
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def fit_experts(
         said[name] = log_probabilities(answers, temperature[name])
 
     for name in view.fitted_names():
-        on = some_of(nodes, trees.MAX_ROWS if name == TREES else MAX_FIT_NODES, seed=seed)
+        on = subsample(nodes, trees.MAX_ROWS if name == TREES else MAX_FIT_NODES, seed=seed)
         if name == TREES:
             if not (with_trees and trees.can_grow(len(on), num_classes)):
                 continue

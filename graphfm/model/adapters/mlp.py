@@ -59,7 +59,7 @@ class Adapter(nn.Module):
             nn.init.zeros_(self.project.bias)
 
     @torch.no_grad()
-    def begin_as(self, other: Adapter) -> None:
+    def copy_from(self, other: Adapter) -> None:
         """Take over the weights of an adapter that is at least as wide, for the axes there are."""
         theirs = other.state_dict()
         for name, weight in self.state_dict().items():
@@ -67,7 +67,7 @@ class Adapter(nn.Module):
             weight.copy_(theirs[name][:, : self.num_features] if per_axis else theirs[name])
 
     @torch.no_grad()
-    def flip(self, signs: Tensor) -> None:
+    def flip_signs(self, signs: Tensor) -> None:
         """Read axes with the signs given, (F,) of -1 and 1: a principal score has none of its own.
 
         The members of an ensemble differ by it.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from graphfm.model.nn.attention import attention, owners
 from graphfm.model.nn.block import linear_flops, one_query_flops, score_flops
-from graphfm.model.nn.readout import DecoderConfig, DecoderWeights
+from graphfm.model.nn.readout import BlockDecoder, DecoderConfig
 
 
 class Config(DecoderConfig):
@@ -31,7 +31,7 @@ class Config(DecoderConfig):
         return Decoder(dim, self)
 
 
-class Decoder(DecoderWeights):
+class Decoder(BlockDecoder):
     """See the module.
 
     Attributes:
@@ -66,8 +66,8 @@ class Decoder(DecoderWeights):
         *full, last = self.layers
         for layer in full:
             k, v = layer.keys_values(x)
-            x = layer.finish(x, attention(layer.queries(x), k, v, may_read))
-        return last.finish_one(x, there)
+            x = layer.update(x, attention(layer.queries(x), k, v, may_read))
+        return last.update_first(x, there)
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:
         """Of the forward pass; graphs cost nothing of their own here."""

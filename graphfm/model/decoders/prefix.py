@@ -19,7 +19,7 @@ from torch import Tensor
 
 from graphfm.model.nn.attention import prefix_attention
 from graphfm.model.nn.block import linear_flops, one_query_flops, score_flops
-from graphfm.model.nn.readout import DecoderConfig, DecoderWeights, KeysValues
+from graphfm.model.nn.readout import BlockDecoder, DecoderConfig, KeysValues
 
 
 class Config(DecoderConfig):
@@ -32,7 +32,7 @@ class Config(DecoderConfig):
         return Decoder(dim, self)
 
 
-class Decoder(DecoderWeights):
+class Decoder(BlockDecoder):
     """See the module."""
 
     def widest(self, num_local: int, num_latents: int) -> int:
@@ -63,8 +63,8 @@ class Decoder(DecoderWeights):
         for layer, (latent_k, latent_v) in zip(full, shared[:-1], strict=True):
             k, v = layer.keys_values(x)
             read = prefix_attention(layer.queries(x), k, v, there, latent_k, latent_v, cu_q)
-            x = layer.finish(x, read)
-        return last.finish_one(x, there, *shared[-1], cu_q)
+            x = layer.update(x, read)
+        return last.update_first(x, there, *shared[-1], cu_q)
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:
         """Of the forward pass."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from graphfm.model.nn.block import linear_flops, one_query_flops, score_flops
-from graphfm.model.nn.readout import DecoderConfig, DecoderWeights, KeysValues
+from graphfm.model.nn.readout import BlockDecoder, DecoderConfig, KeysValues
 
 
 class Config(DecoderConfig):
@@ -34,7 +34,7 @@ class Config(DecoderConfig):
         return Decoder(dim, self)
 
 
-class Decoder(DecoderWeights):
+class Decoder(BlockDecoder):
     """See the module."""
 
     def widest(self, num_local: int, num_latents: int) -> int:
@@ -58,7 +58,7 @@ class Decoder(DecoderWeights):
         state, neighbors = local[:, 0], local[:, 1:]
         for layer, latent in zip(self.layers, shared, strict=True):
             x = torch.cat([state[:, None], neighbors], dim=1)  # (Q, S, D)
-            state = layer.finish_one(x, there, *latent, cu_q)
+            state = layer.update_first(x, there, *latent, cu_q)
         return state
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphfm.model.nn.attention import attention
 from graphfm.model.nn.block import linear_flops, one_query_flops, score_flops
-from graphfm.model.nn.readout import DecoderConfig, DecoderWeights
+from graphfm.model.nn.readout import BlockDecoder, DecoderConfig
 
 
 class Config(DecoderConfig):
@@ -29,7 +29,7 @@ class Config(DecoderConfig):
         return Decoder(dim, self)
 
 
-class Decoder(DecoderWeights):
+class Decoder(BlockDecoder):
     """See the module."""
 
     def widest(self, num_local: int, num_latents: int) -> int:
@@ -46,8 +46,8 @@ class Decoder(DecoderWeights):
         x, may_read = local, there[:, None, None, :]  # (Q, 1, 1, S)
         for layer in full:
             k, v = layer.keys_values(x)
-            x = layer.finish(x, attention(layer.queries(x), k, v, may_read))
-        return last.finish_one(x, there)
+            x = layer.update(x, attention(layer.queries(x), k, v, may_read))
+        return last.update_first(x, there)
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:
         """Of the forward pass; graphs and latents cost nothing here."""

@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         """Packed tokens (N, D) of the graphs ``ptr[b]:ptr[b + 1]`` -> latents (B, K, D)."""
         latents = self._maybe_recomputed(self._read, tokens, ptr)
         for layer in self.layers:
-            latents = self._maybe_recomputed(layer.read_itself, latents)
+            latents = self._maybe_recomputed(layer.self_attend, latents)
         return latents
 
     def _read(self, tokens: Tensor, ptr: Sequence[int]) -> Tensor:
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
             k, v = self.cross.keys_values(tokens)
             read = packed_attention(query.repeat(num_graphs, 1, 1), k, v, cu_q, ptr)
             read = read.unflatten(0, (num_graphs, self.num_latents))
-        return self.cross.finish(self.latents.expand(num_graphs, -1, -1), read)
+        return self.cross.update(self.latents.expand(num_graphs, -1, -1), read)
 
     def _maybe_recomputed(self, function: Callable[..., Tensor], *inputs: object) -> Tensor:
         if self.recompute and torch.is_grad_enabled():

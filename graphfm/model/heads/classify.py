@@ -48,7 +48,7 @@ class Head(LinearHead):
         return logits.softmax(dim=1)
 
     @staticmethod
-    def pooled(logits: Tensor) -> Tensor:
+    def ensemble_logits(logits: Tensor) -> Tensor:
         """Logits of the mean probabilities of M members, up to a constant: (M, Q, C) -> (Q, C)."""
         return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))
 
@@ -83,9 +83,9 @@ class ExpertHead(Head):
 
     def forward(self, states: Tensor) -> Tensor:
         """States, raw columns, columns of experts -> logits (Q, C)."""
-        return self.pool(self.evidence(states), self.offset, self.sharpness)
+        return self.pool_experts(self.expert_log_probs(states), self.offset, self.sharpness)
 
-    def evidence(self, states: Tensor) -> Tensor:
+    def expert_log_probs(self, states: Tensor) -> Tensor:
         """Log-probabilities of all experts, itself the first: (Q, E, C); above 0 = says nothing."""
         linear, said = states.split(
             [self.score.in_features, states.shape[1] - self.score.in_features], dim=1
@@ -93,7 +93,7 @@ class ExpertHead(Head):
         own = self.score(linear).log_softmax(dim=1)
         return torch.cat([own[:, None], said.unflatten(1, (-1, own.shape[1]))], dim=1)
 
-    def pool(self, said: Tensor, offset: Tensor, sharpness: Tensor) -> Tensor:
+    def pool_experts(self, said: Tensor, offset: Tensor, sharpness: Tensor) -> Tensor:
         """Logits of the pool: (Q, E, C), (E,), scalar -> (Q, C)."""
         trust = offset - TRUST * (self.held_out - self.held_out.min())
         silent = said[..., 0] > 0

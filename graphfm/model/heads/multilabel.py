@@ -44,7 +44,7 @@ class Head(LinearHead):
         return logits.sigmoid()
 
     @staticmethod
-    def pooled(logits: Tensor) -> Tensor:
+    def ensemble_logits(logits: Tensor) -> Tensor:
         """Logits of the mean probabilities of M members: (M, Q, C) -> (Q, C).
 
         ``log sum p - log sum (1 - p)``: exact where a probability rounds to 1.

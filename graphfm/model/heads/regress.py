@@ -42,7 +42,7 @@ class Head(LinearHead):
         self.register_buffer("center", torch.zeros((), dtype=torch.float64))
         self.register_buffer("spread", torch.ones((), dtype=torch.float64))
 
-    def begin(self, y: Tensor) -> None:
+    def fit_scale(self, y: Tensor) -> None:
         """Take center and spread from the training targets (Q,); NaN are not counted."""
         known = y[~y.isnan()].double()
         spread = known.std(correction=0)

@@ -199,7 +199,7 @@ class Projections(nn.Module):
         k, v = self.to_kv(x).unflatten(-1, (2 * self.num_heads, -1)).chunk(2, dim=-2)
         return k, v
 
-    def read_by_one(
+    def attend_one(
         self,
         q: Tensor,
         tokens: Tensor,

@@ -59,12 +59,12 @@ class Block(nn.Module):
         norm = self.norm if self.key_norm is None else self.key_norm
         return self.attention.keys_values(norm(x))
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add what was read, then the feed-forward layer: (..., D), (..., H, E) -> (..., D)."""
         x = x + self.attention.out(attended)
         return x + self.ffn(self.ffn_norm(x))
 
-    def finish_one(
+    def update_first(
         self,
         x: Tensor,
         there: Tensor,
@@ -74,18 +74,18 @@ class Block(nn.Module):
     ) -> Tensor:
         """The first token alone reads all tokens of its row, and latents: (Q, S, D) -> (Q, D).
 
-        The other arguments are those of :meth:`Projections.read_by_one`.
+        The other arguments are those of :meth:`Projections.attend_one`.
         """
         normed = self.norm(x)
         q = self.attention.queries(normed[:, 0])
-        read = self.attention.read_by_one(q, normed, there, latent_k, latent_v, cu_q)
-        return self.finish(x[:, 0], read)
+        read = self.attention.attend_one(q, normed, there, latent_k, latent_v, cu_q)
+        return self.update(x[:, 0], read)
 
     def attend(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Tokens (B, K, D) read keys and values (B, M, H, E) of their own graph -> (B, K, D)."""
-        return self.finish(x, attention(self.queries(x), k, v))
+        return self.update(x, attention(self.queries(x), k, v))
 
-    def read_itself(self, x: Tensor) -> Tensor:
+    def self_attend(self, x: Tensor) -> Tensor:
         """Tokens of one graph read each other: (B, K, D) -> (B, K, D)."""
         return self.attend(x, *self.keys_values(x))
 
@@ -114,5 +114,5 @@ def score_flops(num_queries: int, num_keys: int, dim: int) -> int:
 
 
 def one_query_flops(num_keys: int, dim: int, num_heads: int) -> int:
-    """Of ``read_by_one`` over tokens: both maps once, scores and sums of width D a head."""
+    """Of ``attend_one`` over tokens: both maps once, scores and sums of width D a head."""
     return 2 * 2 * dim * dim + 4 * num_keys * num_heads * dim

@@ -145,7 +145,7 @@ class TiledDecoder(nn.Module):
         return self.tile(local, there, shared, cu_q)
 
 
-class DecoderWeights(TiledDecoder):
+class BlockDecoder(TiledDecoder):
     """The weights of transformer blocks; they load into any other decoder of the same shape.
 
     Args:
@@ -179,11 +179,11 @@ class LinearHead(nn.Module):
         """States, with raw columns behind them if any, (Q, D + R) -> logits (Q, C)."""
         return self.score(states)
 
-    def begin(self, y: Tensor) -> None:
+    def fit_scale(self, y: Tensor) -> None:
         """Take from the training labels the unit of logits; classes have none."""
 
     @staticmethod
-    def pooled(logits: Tensor) -> Tensor:
+    def ensemble_logits(logits: Tensor) -> Tensor:
         """What the members of an ensemble say together: their mean, (M, Q, C) -> (Q, C).
 
         A head whose logits stand for probabilities gives the logits of the mean probabilities.

@@ -81,7 +81,7 @@ def fit_ridge(
     )
 
 
-def ridge_answers(features: Tensor, targets: Tensor, asked: Tensor, *, lam: float) -> Tensor:
+def predict_ridge(features: Tensor, targets: Tensor, asked: Tensor, *, lam: float) -> Tensor:
     """What the ridge of a given strength says of other rows; the gradient goes through the solve.
 
     :func:`fit_ridge` finds the strength. By Cholesky, of the smaller of the two forms.

@@ -43,7 +43,7 @@ class StarLayer(nn.Module):
         x = x + torch.cat([read[:, None], heard], dim=1)
         return x + self.ffn(self.ffn_norm(x))
 
-    def finish_one(self, x: Tensor, there: Tensor) -> Tensor:
+    def update_first(self, x: Tensor, there: Tensor) -> Tensor:
         """The target alone: (Q, S, D) and (Q, T) -> (Q, D)."""
         state = x[:, 0] + self.to_target(*self._split(x), there)
         return state + self.ffn(self.ffn_norm(state))
@@ -107,7 +107,7 @@ class StarDecoder(TiledDecoder):
         weights = there[:, 1:].to(local.dtype)
         for layer in full:
             local = layer(local, weights)
-        return last.finish_one(local, weights)
+        return last.update_first(local, weights)
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:
         """Of the forward pass; graphs and latents cost nothing here."""

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from graphfm.config.parts import PartConfig
 from graphfm.errors import DataError
-from graphfm.model.nn.ridge import fit_ridge, ridge_answers
+from graphfm.model.nn.ridge import fit_ridge, predict_ridge
 from graphfm.training.objectives.supervised import BALANCE, balanced
 
 SCALES = torch.linspace(-2.0, 5.0, 22).exp()  # of scores; each is 1.4 times the one before
@@ -93,7 +93,7 @@ class Objective:
         Raises:
             DataError: GFM214 for a graph whose nodes do not have one class of several.
         """
-        states = model.states_of(batch)
+        states = model.embed(batch)
         losses = []
         for columns, y in zip(self._columns(model, batch, states), batch.y, strict=True):
             fold = torch.arange(len(y), device=y.device) % self.folds  # targets come shuffled
@@ -116,8 +116,8 @@ class Objective:
             taught: Of the same graphs, the nodes that the ridges are solved on.
         """
         found = []
-        fitted = self._columns(model, taught, model.states_of(taught))
-        asked = self._columns(model, batch, model.states_of(batch))
+        fitted = self._columns(model, taught, model.embed(taught))
+        asked = self._columns(model, batch, model.embed(batch))
         for name, known, x, y_known, y in zip(
             batch.names, fitted, asked, taught.y, batch.y, strict=True
         ):
@@ -191,7 +191,7 @@ def episode(
         rows = torch.arange(len(place), device=place.device)
         told = nats[:, rows, place].sum(dim=1) + DOUBT * nats.mean(dim=(1, 2))
         scale = scales[told.argmax()]
-    said = (scale * ridge_answers(known, targets, asked, lam=fit.lam)).log_softmax(dim=1)
+    said = (scale * predict_ridge(known, targets, asked, lam=fit.lam)).log_softmax(dim=1)
     at = torch.searchsorted(classes, y).clamp(max=len(classes) - 1)
     seen = classes[at] == y
     losses = F.nll_loss(said[seen], at[seen], reduction="none") / math.log(len(classes))
