@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 OGB_NODE_DATASETS = ("ogbn-arxiv", "ogbn-products", "ogbn-proteins")
 
@@ -151,6 +150,8 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     >>> [round(v, 3) for v in wilson_interval(0.8, 50)]
     [0.67, 0.888]
     """
+    from scipy.stats import binomtest
+
     if count == 0:
         return 0.0, 1.0
     interval = binomtest(round(share * count), count).proportion_ci(0.95, method="wilson")

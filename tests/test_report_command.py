@@ -26,7 +26,8 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "karate"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHFM_HOME", str(folder.parent / "home"))
-        from graphfm.cli.comparison import save_split, split_graph
+        from graphfm.checkpoint.split_json import save_split
+        from graphfm.cli.comparison import split_graph
         from graphfm.graphs.inputs import read_graph
 
         graph = split_graph(read_graph("karate-club"), "0.5/0.2/0.3", seed=0)

@@ -17,9 +17,10 @@ import torch
 from graphfm.fitting.answers import Answers
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import with_split
-from graphfm.report.build import Subject, build_page
-from graphfm.report.folder import Run
+from graphfm.report.build import build_page
+from graphfm.report.fit_record import FitRecord
 from graphfm.report.page import render
+from graphfm.report.subject import ModelOnGraph
 from graphfm.report.text import plain
 from tests.pages import faults_of, read
 
@@ -31,7 +32,7 @@ EVIL = (
     "right‮-to-left\x00\x1b[31m\ud800",
 )
 SECTIONS = (
-    "fit warnings scores curves confusion classes calibration map doubts importances again"
+    "fit warnings scores curves confusion classes calibration map uncertain importances reproduce"
 ).split()
 
 
@@ -58,7 +59,7 @@ def hostile_graph() -> Graph:
     return with_split(graph, (0.4, 0.3, 0.3), seed=0)
 
 
-def hostile_run(graph: Graph, folder: str = "runs/<b>mine</b>") -> Run:
+def hostile_record(graph: Graph) -> FitRecord:
     ids = graph.ids()
     nodes = {p: [ids[i] for i in getattr(graph, f"{p}_mask").nonzero().flatten()]
              for p in ("train", "val", "test")}  # fmt: skip
@@ -76,9 +77,8 @@ def hostile_run(graph: Graph, folder: str = "runs/<b>mine</b>") -> Run:
         "calibration": {"temperature": 1.2, "num_nodes": 60},
     }
     column = {"kind": "number", "indicator": False, "levels": []}
-    return Run(
-        folder=folder,
-        saved={"estimator": estimator, "environment": {"versions": {"torch": EVIL[2]}}},
+    return FitRecord(
+        config={"estimator": estimator, "environment": {"versions": {"torch": EVIL[2]}}},
         fit={
             "graph": EVIL[3],
             "target": EVIL[4],
@@ -90,10 +90,10 @@ def hostile_run(graph: Graph, folder: str = "runs/<b>mine</b>") -> Run:
     )
 
 
-def subject_of(graph: Graph) -> Subject:
+class FirstColumn:
     """A model that reads the first column, and nothing of graphfm's own."""
 
-    def answer(g: Graph, mask: torch.Tensor) -> Answers:
+    def answer(self, g: Graph, mask: torch.Tensor, *, coverage: float | None = None) -> Answers:
         size = g.num_classes
         logits = -((g.x[mask, 0].numpy()[:, None] - np.arange(size)) ** 2)
         proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -105,16 +105,18 @@ def subject_of(graph: Graph) -> Subject:
             sets=sets | ~sets.any(1)[:, None],
         )
 
-    def embed(g: Graph, mask: torch.Tensor) -> np.ndarray:
+    def embed(self, g: Graph, mask: torch.Tensor) -> np.ndarray:
         return g.x[mask].numpy()
 
-    return Subject(graph=graph, answer=answer, embed=embed, said=[f"imputed in {EVIL[0]}: 3"])
+
+def subject_of(graph: Graph) -> ModelOnGraph:
+    return ModelOnGraph(model=FirstColumn(), graph=graph, log_lines=[f"imputed in {EVIL[0]}: 3"])
 
 
 @pytest.fixture(scope="module")
 def hostile() -> str:
     graph = hostile_graph()
-    return render(build_page(hostile_run(graph), subject_of(graph), max_seconds=5))
+    return render(build_page(hostile_record(graph), subject_of(graph), max_seconds=5))
 
 
 def test_every_tag_is_closed_and_nothing_is_loaded_or_run(hostile: str) -> None:
@@ -179,7 +181,7 @@ def test_all_sections_are_there_and_in_the_table_of_contents(hostile: str) -> No
     assert headings == links == SECTIONS
 
 
-def test_the_page_can_be_heard(hostile: str) -> None:
+def test_the_page_can_be_read_aloud(hostile: str) -> None:
     """Pictures have words, tables captions and heads. Seen to fail without aria-label."""
     reader = read(hostile)
     pictures = [a for tag, a in reader.tags if tag == "svg"]
@@ -218,32 +220,34 @@ def test_text_and_marks_have_contrast_in_both_themes(hostile: str) -> None:
 
 
 def test_without_the_graph_the_page_says_what_is_missing() -> None:
-    """Seen to fail with the judged sections built from nothing."""
-    html = render(build_page(hostile_run(hostile_graph()), None, missing=[f"no {EVIL[0]}"]))
+    """Seen to fail with sections about evaluated nodes built from nothing."""
+    html = render(build_page(hostile_record(hostile_graph()), None, missing=[f"no {EVIL[0]}"]))
     assert faults_of(html) == []
     headings = [a["id"] for tag, a in read(html).tags if tag == "h2"]
-    assert headings == ["fit", "scores", "curves", "again"]
+    assert headings == ["fit", "scores", "curves", "reproduce"]
     assert f"no {EVIL[0]}" in " ".join(read(html).text)
 
 
 def test_a_graph_of_other_nodes_or_classes_is_remarked() -> None:
-    """Seen to fail without the count of lost ids, and with unknown classes judged as wrong."""
+    """Seen to fail without the count of lost ids, and with unknown classes evaluated as wrong."""
     graph = hostile_graph()
-    run = hostile_run(graph)
+    record = hostile_record(graph)
     other = graph.replace(
         node_ids=tuple(f"new {i}" if i < 100 else name for i, name in enumerate(graph.ids())),
         class_names=("strange", *EVIL[1:]),
         train_mask=None, val_mask=None, test_mask=None,
     )  # fmt: skip
-    page = build_page(run, subject_of(other), max_seconds=0)
+    page = build_page(record, subject_of(other), max_seconds=0)
     lost = sum(
-        f"{EVIL[i % 5]} {i}" in run.fit["nodes"][p] for p in run.fit["nodes"] for i in range(100)
+        f"{EVIL[i % 5]} {i}" in record.fit["nodes"][p]
+        for p in record.fit["nodes"]
+        for i in range(100)
     )
     text = "\n".join(page.warnings)
     assert f"{lost} of the 380 nodes of the fit are not in this graph" in text
-    assert "does not know the classes strange" in text
+    assert "was not fitted to the classes strange" in text
     assert page.importances is None
-    assert EVIL[0] not in [row["name"] for row in page.classes if row["num_judged"] != "0"]
+    assert EVIL[0] not in [row["name"] for row in page.classes if row["num_true"] != "0"]
 
 
 def chromium(page: Path, folder: Path) -> tuple[list[str], set[str]]:

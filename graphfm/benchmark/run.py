@@ -34,11 +34,12 @@ from graphfm.benchmark.cells import (
 )
 from graphfm.benchmark.fit import measure
 from graphfm.benchmark.models import ANCHOR, Competitor, competitors
-from graphfm.benchmark.workers import captured_warnings, side_by_side, warm_up
+from graphfm.benchmark.workers import side_by_side, warm_up
 from graphfm.errors import GraphFMError
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import with_split
+from graphfm.log_lines import collect_log_lines
 from graphfm.machine import environment, give_back_memory, machine, peak_memory_gib
 from graphfm.metrics import accuracy, roc_auc
 from graphfm.storage import write_json
@@ -46,6 +47,7 @@ from graphfm.storage import write_json
 log = logging.getLogger(__name__)
 
 RARE = 0.25  # of two classes, the share below which accuracy says little: ROC-AUC is judged by
+MAX_WARNINGS = 5  # warnings of one receipt
 KILLED = "the process was killed: out of memory?"
 
 
@@ -110,9 +112,10 @@ def run_unit(plan: Plan, unit: Unit) -> int:
     for model in unit.models:
         try:
             warm_up(model, facts["metric"])
-            with captured_warnings() as warnings:
+            # Thousands of fits: their warnings go to the receipt, not to the screen.
+            with collect_log_lines(logging.WARNING, max_lines=MAX_WARNINGS, quiet=True) as warnings:
                 found = _one(plan, unit, model, split, prepared, y, facts["metric"])
-            receipt = {"status": DONE, **found, "warnings": warnings}
+            receipt = {"status": DONE, **found, "warnings": [line[:200] for line in warnings]}
         except Exception as error:  # nor must a model that fails
             log.warning("%s, %s: %s", unit.graph, model.name, _said(error))
             receipt = {"status": FAILED, "error": _said(error)}

@@ -23,11 +23,9 @@ from graphfm.benchmark.models import Competitor
 from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import with_split
+from graphfm.log_lines import collect_log_lines
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-MAX_WARNINGS = 5  # of a receipt
 
 
 def side_by_side(
@@ -87,29 +85,5 @@ def warm_up(model: Competitor, metric: str) -> None:
     )
     graph = with_split(graph, (0.5, 0.25, 0.25), seed=0)
     quick = replace(model, random=True, tuned=False, steps=1)
-    with captured_warnings():  # what is said of these 60 nodes concerns nobody
+    with collect_log_lines(logging.WARNING, quiet=True):  # warnings about these 60 nodes mislead
         measure(quick, graph, prepare(graph, cache=False), start=None, seed=0, metric=metric)
-
-
-class _Ear(logging.Handler):
-    """Keeps what is said, at most a few lines."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if len(self.lines) < MAX_WARNINGS:
-            self.lines.append(record.getMessage()[:200])
-
-
-@contextmanager
-def captured_warnings() -> Iterator[list[str]]:
-    """Warnings of the package, for a receipt instead of the screen: thousands of fits."""
-    package, ear = logging.getLogger("graphfm"), _Ear()
-    before = package.handlers, package.propagate
-    package.handlers, package.propagate = [ear], False
-    try:
-        yield ear.lines
-    finally:
-        package.handlers, package.propagate = before

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphfm.benchmark.scores import Scores
 from graphfm.cli.terminal import table
 from graphfm.errors import DataError
-from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
     from graphfm.graphs.graph import Graph
 
-SPLIT = "split.json"
-PARTS = ("train", "val", "test")
 HEAD = ["method", "score", "95% interval", "macro F1"]
 
 
@@ -73,24 +69,3 @@ def comparison_table(results: Mapping[str, Scores]) -> str:
     ]
     head = ["method", first.metric.replace("_", " "), *HEAD[2:]]
     return f"{first.num_nodes:,} test nodes\n{table(rows, head=head)}"
-
-
-def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
-    """Write which nodes were learned from, by their ids, and how the fit was asked for."""
-    ids = graph.ids()
-    nodes = {
-        part: [ids[i] for i in mask.nonzero().flatten().tolist()]
-        for part in PARTS
-        if (mask := getattr(graph, f"{part}_mask")) is not None
-    }
-    with whole_file(folder / SPLIT) as path:
-        path.write_text(json.dumps({**facts, "nodes": nodes}, indent=1), encoding="utf-8")
-
-
-def read_split(folder: Path) -> dict[str, Any]:
-    """What :func:`save_split` wrote; empty for a model that was fitted from Python."""
-    path = folder / SPLIT
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

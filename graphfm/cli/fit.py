@@ -34,8 +34,8 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
     from graphfm.benchmark.compare import compare
     from graphfm.benchmark.number_scores import compare_numbers, interval_scores
     from graphfm.benchmark.scores import set_scores
+    from graphfm.checkpoint.split_json import save_split
     from graphfm.cli.audit import warn_if_seen
-    from graphfm.cli.comparison import save_split
     from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
     from graphfm.fitting.intervals import Values
     from graphfm.training.metrics_log import MetricsLog

@@ -36,7 +36,7 @@ def open_fitted(
             where=str(folder),
             fix="graphfm finetune ... --out writes one",
         )
-    from graphfm.cli.comparison import read_split
+    from graphfm.checkpoint.split_json import read_split
     from graphfm.estimator import load_fitted
     from graphfm.graphs.inputs import read_input
     from graphfm.graphs.readers.files import is_graph_file

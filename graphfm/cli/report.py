@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,8 @@ from graphfm.cli.terminal import next_step, note, show_json
 from graphfm.errors import DataError, GraphFMError, OfflineError, OutputError
 
 if TYPE_CHECKING:
-    from graphfm.report.build import Subject
-    from graphfm.report.folder import Run
+    from graphfm.report.fit_record import FitRecord
+    from graphfm.report.subject import ModelOnGraph
 
 
 def report(
@@ -43,40 +44,39 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Write one page about a fitted model, to look at and to send on.
+    """Write an HTML report about a fitted model.
 
-    It says what was fitted on what, how good and how sure the model is, where it errs and what it
-    leans on. The page is one file that loads nothing and runs nothing.
+    It shows the graph, the fit, scores beside baselines, calibration, frequent errors, uncertain
+    nodes and feature importances. The page is one file: it loads no files and runs no scripts.
 
     Example: `graphfm report runs/mine --out report.html`
     """
     from graphfm.cli.output import check_file
     from graphfm.config.recipe import duration
-    from graphfm.storage import whole_file
 
     if out.suffix not in (".html", ".htm"):
         raise OutputError("GFM402", f"--out must end in .html, got {out.name}", where=str(out))
     check_file(out, overwrite=overwrite)
-    from graphfm.report.build import build_page
-    from graphfm.report.page import render
+    from graphfm.report.build import write_report
+    from graphfm.report.fit_record import read_fit_record
 
     began = time.perf_counter()
     limit = duration(max_time, zero=True) or 0.0
     options = {"graph": graph, "nodes": nodes, "target": target, "max-time": max_time, "seed": seed}
-    changed = {"max-time": "20s", "seed": 0, "graph": None, "nodes": None, "target": None}
+    defaults = {"max-time": "20s", "seed": 0, "graph": None, "nodes": None, "target": None}
     words = ["graphfm", "report", str(run), "--out", str(out), *(["--tsne"] if tsne else [])]
     for name, value in options.items():
-        words += [] if value == changed[name] else [f"--{name}", str(value)]
-    read = read_run(run, shlex.join(words))
-    subject, missing = open_subject(run, read, graph, nodes, target)
-    page = build_page(read, subject, missing=missing, tsne=tsne, max_seconds=limit, seed=seed)
-    html = render(page)
-    with whole_file(out) as path:
-        path.write_text(html, encoding="utf-8")
+        words += [] if value == defaults[name] else [f"--{name}", str(value)]
+    record = read_fit_record(run)
+    record = replace(record, commands={**record.commands, "This page": shlex.join(words)})
+    subject, missing = open_subject(run, record, graph, nodes, target)
+    page = write_report(
+        out, record, subject, missing=missing, tsne=tsne, max_seconds=limit, seed=seed
+    )
     seconds = time.perf_counter() - began
     facts: dict[str, Any] = {
         "out": str(out),
-        "bytes": len(html.encode()),
+        "bytes": out.stat().st_size,
         "seconds": seconds,
         "graph": subject is not None,
         "warnings": page.warnings,
@@ -87,125 +87,56 @@ def report(
     for sentence in page.missing:
         note(f"warning: {sentence}")
     note(f"{out}: {facts['bytes'] / 1000:.0f} kB in {seconds:.1f} s")
-    next_step("graphfm predict --out preds.csv --model", run, "--graph", _source(read, graph))
-
-
-def read_run(folder: Path, command: str) -> Run:
-    """What a fitted model's folder holds, without its weights.
-
-    Raises:
-        CheckpointError: GFM301 for a folder that is none, GFM302 for a damaged one, GFM307 for a
-            model that is not fitted.
-        DataError: GFM134 for one that predicts a number.
-    """
-    from graphfm.checkpoint.folder import Checkpoint
-    from graphfm.cli.comparison import read_split
-    from graphfm.errors import CheckpointError, DataError
-    from graphfm.report.folder import Run
-
-    saved = Checkpoint.open(folder).config
-    if "estimator" not in saved:
-        raise CheckpointError(
-            "GFM307",
-            f"{folder} is a pretrained model, not fitted to a graph yet",
-            fix="graphfm finetune --from it first",
-        )
-    if saved["estimator"].get("kind") == "regress":
-        raise DataError(
-            "GFM134",
-            "the report page is about classes, this model predicts a number",
-            where=str(folder),
-            fix="graphfm evaluate has its scores, graphfm predict its intervals",
-        )
-    fit = read_split(folder)
-    return Run(
-        folder=str(folder),
-        saved=saved,
-        fit=fit,
-        commands={**_fit_command(fit, folder), "This page": command},
-        columns=_columns(fit),
+    next_step(
+        "graphfm predict --out preds.csv --model", run, "--graph", graph or record.graph_source
     )
 
 
 def open_subject(
-    folder: Path, run: Run, graph: str | None, nodes: Path | None, target: str | None
-) -> tuple[Subject | None, list[str]]:
-    """The graph and the model; without the graph None, and sentences that say what to do.
+    folder: Path, record: FitRecord, graph: str | None, nodes: Path | None, target: str | None
+) -> tuple[ModelOnGraph | None, list[str]]:
+    """Open the model and its graph.
+
+    Args:
+        folder: Folder of the fitted model.
+        record: The fit.
+        graph: Graph to read. None reads the graph of the fit.
+        nodes: Node table. None uses the one of the fit.
+        target: Node attribute to predict. None uses the one of the fit.
+
+    Returns:
+        The model on its graph, or None and sentences about the missing graph.
 
     Raises:
-        GraphFMError: If a graph was named and cannot be read.
+        GraphFMError: If ``graph`` cannot be read.
     """
     from graphfm.cli.fitted import open_fitted
-    from graphfm.report.build import Subject
-    from graphfm.report.sections import COVERAGE
+    from graphfm.estimator import GraphFMClassifier
+    from graphfm.log_lines import collect_log_lines
+    from graphfm.report.subject import ModelOnGraph
 
-    # `nodes` of split.json are the ids of the split.
-    table = nodes or (run.fit.get("node_table") if graph is None else None)
-    table = Path(table) if table else None
-    heard = _Heard()
-    log = logging.getLogger("graphfm")
-    log.addHandler(heard)
+    # The key "nodes" of split.json holds the node ids of the split.
+    table = nodes or (record.fit.get("node_table") if graph is None else None)
+    source = graph or record.graph_source
     try:
-        fitted, read, _ = open_fitted(folder, _source(run, graph), target, nodes=table)
+        with collect_log_lines(logging.INFO) as lines:
+            fitted, read, _ = open_fitted(
+                folder, source, target, nodes=Path(table) if table else None
+            )
     except (DataError, OfflineError) as error:
         if graph is not None:
             raise
-        return None, _how_to_find(folder, run, error)
-    finally:
-        log.removeHandler(heard)
-
-    def answer(g: Any, mask: Any) -> Any:
-        # A graph with shuffled columns asks for probabilities alone.
-        return fitted.answer(g, mask, coverage=COVERAGE if g is read else None)
-
-    return Subject(graph=read, answer=answer, embed=fitted.embed, said=heard.lines), []
+        return None, _how_to_find(folder, source, error)
+    assert isinstance(fitted, GraphFMClassifier)  # read_fit_record refuses a regressor
+    return ModelOnGraph(model=fitted, graph=read, log_lines=lines), []
 
 
-class _Heard(logging.Handler):
-    """Keeps what the readers of a graph say: merged, left out, filled in."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = record.getMessage()
-        if line not in self.lines:
-            self.lines.append(line)
-
-
-def _source(run: Run, graph: str | None) -> str:
-    """What was read: as given now, as the fit was asked for, or by the name that was kept."""
-    return graph or str(run.fit.get("graph") or run.estimator["graph"])
-
-
-def _how_to_find(folder: Path, run: Run, error: GraphFMError) -> list[str]:
+def _how_to_find(folder: Path, source: str, error: GraphFMError) -> list[str]:
+    """Sentences for a page without its graph: what is missing, and how to add it."""
     where = f" ({error.where})" if error.where else ""
     return [
-        f"The graph {_source(run, None)} could not be read: {error.code}, {error.what}{where}.",
-        "So confusion, classes, calibration, the map, uncertain nodes, importances and remarks on "
-        "the data are missing here. To have them: "
+        f"The graph {source} could not be read: {error.code}, {error.what}{where}.",
+        "This page therefore lacks the confusion matrix, class scores, calibration, map of nodes, "
+        "uncertain nodes, feature importances and remarks on the data. To add them: "
         f"{shlex.join(['graphfm', 'report', str(folder), '--graph'])} FILE",
     ]
-
-
-def _columns(fit: dict[str, Any]) -> list[dict[str, Any]]:
-    """How the columns of a table became features, wherever the fit keeps it."""
-    for place in (fit, *(value for value in fit.values() if isinstance(value, dict))):
-        if place.get("columns"):
-            return list(place["columns"])
-    return []
-
-
-def _fit_command(fit: dict[str, Any], folder: Path) -> dict[str, str]:
-    """The command line of the fit as it was, or made again from its settings."""
-    if fit.get("command"):
-        return {"The fit": str(fit["command"])}
-    if not fit.get("graph"):
-        return {"The fit": "GraphFMClassifier(...).fit(graph), from Python"}
-    words = ["graphfm", "finetune"]
-    for name in ("graph", "node_table", "target", "split", "from", "tune", "max_steps", "seed"):
-        if fit.get(name) is not None:
-            flag = "nodes" if name == "node_table" else name.replace("_", "-")
-            words += [f"--{flag}", str(fit[name])]
-    return {"The fit, from its settings": shlex.join([*words, "--out", str(folder)])}

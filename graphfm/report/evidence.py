@@ -1,7 +1,7 @@
-"""What a report shows of a fitted model, as plain numbers.
+"""Numbers of the report: confusion matrix, class table, reliability, uncertain nodes, map.
 
 Shapes:
-    Q  judged nodes   C  classes or labels   D  width of the states   B  bins
+    Q  evaluated nodes   C  classes or labels   D  width of the states   B  bins
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 
 from graphfm.metrics import top_confidence, wilson_interval
 
-NUM_BINS = 15  # as the expected calibration error beside the diagram has
+NUM_BINS = 15  # as metrics.calibration_error, whose value stands beside the diagram
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class Evaluated:
     """Predictions for nodes whose label is known.
 
     Args:
-        part: Of the split: ``test``, ``val``; said beside every number.
-        y: (Q,) classes, or (Q, C) labels of 0 and 1.
-        proba: (Q, C), calibrated.
-        uncalibrated: (Q, C), before that.
-        sets: (Q, C) bool, prediction sets; None where they could not be made.
-        classes: Name of each class or label, (C,).
-        train_counts: Training nodes of each class, (C,); None where the split is not known.
+        part: Part of the split that the nodes belong to: ``test`` or ``validation``.
+        y: Classes, (Q,), or labels of 0 and 1, (Q, C).
+        proba: Calibrated probabilities, (Q, C).
+        uncalibrated: Probabilities before calibration, (Q, C).
+        sets: Prediction sets, (Q, C) bool. Default: none.
+        classes: Names of the classes or labels, (C,).
+        train_counts: Number of training nodes of each class, (C,). Default: unknown.
     """
 
     part: str
@@ -39,24 +39,24 @@ class Judged:
     train_counts: np.ndarray | None = None
 
     @property
-    def several(self) -> bool:
-        """Whether a node may have several labels."""
+    def multilabel(self) -> bool:
+        """True if a node may have several labels."""
         return self.y.ndim == 2
 
     @property
-    def guess(self) -> np.ndarray:
-        """Likeliest class, (Q,); labels above one half, (Q, C)."""
-        return (self.proba >= 0.5).astype(np.int8) if self.several else self.proba.argmax(axis=1)
+    def predicted(self) -> np.ndarray:
+        """Most probable class, (Q,), or labels with probability 0.5 or more, (Q, C)."""
+        return (self.proba >= 0.5).astype(np.int8) if self.multilabel else self.proba.argmax(axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """One class of the per-class table; a share is NaN where nothing was to be counted."""
+    """One row of the class table; a score without nodes to count is NaN."""
 
     name: str
     num_train: int | None
-    num_judged: int
-    num_guessed: int
+    num_true: int
+    num_predicted: int
     precision: float
     recall: float
     f1: float
@@ -64,7 +64,7 @@ class ClassRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Predictions of about the same confidence, and how many of them were right."""
+    """Predictions of similar confidence, and the share of them that is correct."""
 
     low: float
     high: float
@@ -75,30 +75,29 @@ class Bin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubt:
-    """A node that the model is unsure of.
-
-    ``known`` is its label where there is one, ``first`` and ``second`` the likeliest two.
-    """
+class UncertainNode:
+    """A node with its two most probable classes, and its label if it has one."""
 
     id: str
     first: str
     p_first: float
     second: str
     p_second: float
-    known: str
+    label: str
 
 
-def confusion(judged: Judged) -> np.ndarray:
-    """How often class i was taken for class j, (C, C); for one class per node."""
-    size = len(judged.classes)
-    return np.bincount(judged.y * size + judged.guess, minlength=size * size).reshape(size, size)
+def confusion(evaluated: Evaluated) -> np.ndarray:
+    """Confusion matrix (C, C): rows are true classes, columns are predicted classes."""
+    size = len(evaluated.classes)
+    return np.bincount(evaluated.y * size + evaluated.predicted, minlength=size * size).reshape(
+        size, size
+    )
 
 
-def mix_ups(matrix: np.ndarray, most: int = 8) -> list[tuple[int, int, int]]:
-    """The most frequent errors as (true, predicted, count), most frequent first.
+def frequent_errors(matrix: np.ndarray, most: int = 8) -> list[tuple[int, int, int]]:
+    """Return the most frequent errors as (true, predicted, count), most frequent first.
 
-    >>> mix_ups(np.array([[5, 2], [0, 3]]))
+    >>> frequent_errors(np.array([[5, 2], [0, 3]]))
     [(0, 1, 2)]
     """
     wrong = matrix.copy()
@@ -109,35 +108,44 @@ def mix_ups(matrix: np.ndarray, most: int = 8) -> list[tuple[int, int, int]]:
     return [(i, j, n) for i, j, n in found if n]
 
 
-def class_rows(judged: Judged) -> list[ClassRow]:
-    """Precision, recall and F1 of each class."""
+def class_rows(evaluated: Evaluated) -> list[ClassRow]:
+    """Compute precision, recall and F1 of each class."""
     rows = []
-    for c, name in enumerate(judged.classes):
-        truth = judged.y[:, c] == 1 if judged.several else judged.y == c
-        given = judged.guess[:, c] == 1 if judged.several else judged.guess == c
-        hits, num_true, num_given = int((truth & given).sum()), int(truth.sum()), int(given.sum())
+    for c, name in enumerate(evaluated.classes):
+        truth = evaluated.y[:, c] == 1 if evaluated.multilabel else evaluated.y == c
+        given = evaluated.predicted[:, c] == 1 if evaluated.multilabel else evaluated.predicted == c
+        hits, num_true, num_predicted = (
+            int((truth & given).sum()),
+            int(truth.sum()),
+            int(given.sum()),
+        )
         rows.append(
             ClassRow(
                 name=name,
-                num_train=None if judged.train_counts is None else int(judged.train_counts[c]),
-                num_judged=num_true,
-                num_guessed=num_given,
-                precision=hits / num_given if num_given else float("nan"),
+                num_train=None
+                if evaluated.train_counts is None
+                else int(evaluated.train_counts[c]),
+                num_true=num_true,
+                num_predicted=num_predicted,
+                precision=hits / num_predicted if num_predicted else float("nan"),
                 recall=hits / num_true if num_true else float("nan"),
-                f1=2 * hits / (num_true + num_given) if num_true + num_given else float("nan"),
+                f1=2 * hits / (num_true + num_predicted)
+                if num_true + num_predicted
+                else float("nan"),
             )
         )
     return rows
 
 
-def reliability(y: np.ndarray, proba: np.ndarray) -> list[Bin]:
-    """Bins of confidence that hold equally many predictions each, as ``calibration_error`` has.
+def reliability_bins(y: np.ndarray, proba: np.ndarray) -> list[Bin]:
+    """Group predictions by confidence, in bins of equally many predictions.
 
-    Fewer of them where a bin would hold less than 25: its interval would span half of the scale.
+    There are at most :data:`NUM_BINS` bins, and fewer if a bin would hold less than 25
+    predictions: its confidence interval would span half of the scale.
 
     Args:
-        y: (Q,) classes, or (Q, C) labels of 0 and 1.
-        proba: (Q, C).
+        y: Classes, (Q,), or labels of 0 and 1, (Q, C).
+        proba: Probabilities, (Q, C).
     """
     confidence, right = top_confidence(y, proba)
     order = np.argsort(confidence, kind="stable")
@@ -155,53 +163,60 @@ def reliability(y: np.ndarray, proba: np.ndarray) -> list[Bin]:
     ]
 
 
-def most_doubtful(
+def most_uncertain(
     proba: np.ndarray,
     ids: Sequence[str],
     classes: Sequence[str],
-    known: Sequence[str],
+    labels: Sequence[str],
     *,
-    several: bool,
+    multilabel: bool,
     most: int = 15,
-) -> list[Doubt]:
-    """Nodes whose likeliest two classes are nearest to each other, nearest first.
+) -> list[UncertainNode]:
+    """Return the nodes whose two most probable classes differ least, smallest difference first.
 
-    Where a node may have several labels, those with a label nearest to one half; ``second`` is
-    then the second nearest.
+    With several labels per node: the nodes with a label probability closest to 0.5; ``first`` and
+    ``second`` are then the two labels closest to 0.5.
 
     Args:
-        proba: (Q, C).
+        proba: Probabilities, (Q, C).
         ids: The user's name of each node, (Q,).
-        classes: (C,).
-        known: Label of each node as text, empty where there is none, (Q,).
-        several: Whether a node may have several labels.
-        most: Nodes at most.
+        classes: Names of the classes, (C,).
+        labels: Label of each node as text, (Q,); empty for an unlabelled node.
+        multilabel: If true, a node may have several labels.
+        most: Maximum number of nodes to return.
     """
     if proba.shape[1] < 2:
         return []
-    nearness = np.abs(proba - 0.5) if several else -proba
+    nearness = np.abs(proba - 0.5) if multilabel else -proba
     top = np.argsort(nearness, axis=1, kind="stable")[:, :2]
     rows = np.arange(len(proba))
     first, second = proba[rows, top[:, 0]], proba[rows, top[:, 1]]
-    margin = np.abs(first - 0.5) if several else first - second
+    margin = np.abs(first - 0.5) if multilabel else first - second
     return [
-        Doubt(
+        UncertainNode(
             id=ids[i],
             first=classes[top[i, 0]],
             p_first=float(first[i]),
             second=classes[top[i, 1]],
             p_second=float(second[i]),
-            known=known[i],
+            label=labels[i],
         )
         for i in np.argsort(margin, kind="stable")[:most].tolist()
     ]
 
 
-def map_of(states: np.ndarray, *, tsne: bool = False, seed: int = 0) -> tuple[np.ndarray, str]:
-    """States (Q, D) in two dimensions, (Q, 2), and how that was done, in words.
+def project(states: np.ndarray, *, tsne: bool = False, seed: int = 0) -> tuple[np.ndarray, str]:
+    """Project node states onto a plane.
 
-    Principal components by default: nothing random, and distances mean something. t-SNE shows
-    groups better, but neither their distances nor their sizes mean anything.
+    Args:
+        states: Node states, (Q, D).
+        tsne: If true, use t-SNE: it separates groups better, but the distances between groups and
+            their sizes mean nothing. Default: principal components, which are deterministic and
+            keep distances.
+        seed: Seed of t-SNE.
+
+    Returns:
+        Points, (Q, 2), and a phrase that names the method.
     """
     centred = states - states.mean(axis=0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
@@ -215,4 +230,4 @@ def map_of(states: np.ndarray, *, tsne: bool = False, seed: int = 0) -> tuple[np
     points = np.zeros((len(states), 2))
     points[:, : min(2, len(singular))] = left[:, :2] * singular[:2]
     share = float((singular[:2] ** 2).sum() / max((singular**2).sum(), 1e-30))
-    return points, f"the first two principal components, which hold {share:.0%} of the variance"
+    return points, f"the first two principal components, which keep {share:.0%} of the variance"

@@ -1,14 +1,15 @@
-"""What a fitted model leans on: how much worse it gets when a column is shuffled.
+"""Permutation importances: the accuracy that a fitted model loses when a column is shuffled.
 
 Shapes:
-    N  nodes   F  feature columns   V  judged nodes   C  classes
+    N  nodes   F  feature columns   V  evaluated nodes   C  classes
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,23 +18,24 @@ from torch import Tensor
 
 from graphfm.graphs.graph import Graph
 from graphfm.metrics import accuracy
+from graphfm.report.labels import mask_of
 
-MAX_NODES = 1000  # judged: an error of about 1 point, and a shuffle costs a prediction of them
-MAX_ROUNDS = 5  # shuffles of one column, for the spread beside its mean
+MAX_NODES = 1000  # evaluated nodes: a standard error of about 1 point of accuracy
+MAX_ROUNDS = 5  # shuffles of one column; their standard deviation is shown too
 Predict = Callable[[Graph, Tensor], np.ndarray]
-Group = tuple[str, list[int]]  # name of a column of the user's, its columns of x
+Group = tuple[str, list[int]]  # name of a column of the user's table, its columns in x
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drop:
-    """What shuffling a column, or all of them, costs.
+class ScoreDrop:
+    """Loss of score when one column, or all of them, are shuffled.
 
     Args:
-        name: Of the column.
-        accuracy: Accuracy lost, mean over rounds, as a share; negative = it got better.
-        spread: Standard deviation over rounds; 0 for one round.
-        loss: Log loss gained, in nats per node, mean over rounds.
-        rounds: How often it was shuffled.
+        name: Name of the column.
+        accuracy: Drop of accuracy, between -1 and 1, mean over rounds; negative if it rose.
+        spread: Standard deviation of the drop over rounds; 0 for one round.
+        loss: Rise of log loss, in nats per node, mean over rounds.
+        rounds: Number of shuffles.
     """
 
     name: str
@@ -45,21 +47,21 @@ class Drop:
 
 @dataclass(frozen=True, kw_only=True)
 class Importances:
-    """Importances of columns, greatest first, and what the two sides of a graph are worth.
+    """Importances of columns, greatest first, and of features against edges.
 
     Args:
-        columns: Columns that were tried.
-        features: All columns shuffled together, so that a node has another's features.
-        place: The other way round: a node keeps its features and gets another's place.
-        base: Accuracy with nothing shuffled.
-        num_columns: Columns of the user's; fewer are tried where time runs out.
-        num_nodes: V.
-        seconds: Time taken.
+        columns: Columns that were shuffled; fewer than ``num_columns`` if time ran out.
+        features: All columns shuffled together: a node gets the features of another node.
+        edges: The reverse: a node keeps its features and gets the edges of another node.
+        base: Accuracy without a shuffle.
+        num_columns: Number of columns of the user's table.
+        num_nodes: Number of evaluated nodes, V.
+        seconds: Time taken, in seconds.
     """
 
-    columns: list[Drop]
-    features: Drop
-    place: Drop
+    columns: list[ScoreDrop]
+    features: ScoreDrop
+    edges: ScoreDrop
     base: float
     num_columns: int
     num_nodes: int
@@ -67,18 +69,41 @@ class Importances:
 
 
 @dataclass
-class _Tally:
+class _Drops:
+    """Drops of accuracy and rises of log loss, one per round."""
+
     accuracy: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
 
-    def drop(self, name: str) -> Drop:
-        return Drop(
+    def mean(self, name: str) -> ScoreDrop:
+        return ScoreDrop(
             name=name,
             accuracy=float(np.mean(self.accuracy)),
             spread=float(np.std(self.accuracy)),
             loss=float(np.mean(self.loss)),
             rounds=len(self.accuracy),
         )
+
+
+def column_groups(columns: Sequence[Mapping[str, Any]], num_features: int) -> list[Group]:
+    """Match the columns of the user's table with the columns of x.
+
+    Args:
+        columns: Feature columns of the table, as the reader of a fit saved them; may be empty.
+        num_features: Number of columns of x, F.
+
+    Returns:
+        Name and places of each column; numbered columns of x if ``columns`` does not fit.
+    """
+    groups, start = [], 0
+    for column in columns:
+        width = len(column["levels"]) if column["kind"] == "category" else 1
+        width += bool(column["indicator"])
+        groups.append((str(column["name"]), list(range(start, start + width))))
+        start += width
+    if start == num_features:
+        return groups
+    return [(f"column {i + 1}", [i]) for i in range(num_features)]
 
 
 def permutation_importances(
@@ -91,24 +116,25 @@ def permutation_importances(
     max_seconds: float,
     seed: int = 0,
 ) -> Importances | None:
-    """Shuffle one column of the user's at a time over all nodes, and judge (Breiman 2001).
+    """Shuffle one column at a time over all nodes and measure the loss of accuracy (Breiman 2001).
 
-    A neighbor's features are shuffled too: the model reads them. Columns are tried in the order of
-    their association with the label of the judged nodes, so that those that matter come first where
-    time runs out; further rounds follow while there is time.
+    The features of neighbors are shuffled too, since the model reads them. The columns with the
+    strongest association with the label come first, in case time runs out. Further rounds follow
+    while there is time.
 
     Args:
-        graph: With features.
-        predict: Probabilities (V, C) of nodes under a mask (N,), ascending.
-        nodes: (V,) ascending; few are better judged whole, many are thinned to 1,000.
-        y: Their labels, (V,) or (V, C).
-        groups: Columns as the user knows them, with their places in x: a category is one column of
-            the user's and several of x, and is shuffled as one.
-        max_seconds: When to stop; what has begun is finished.
-        seed: Of the shuffles.
+        graph: A graph with features.
+        predict: Function that returns the probabilities (V, C) of the nodes under a mask (N,), in
+            ascending order.
+        nodes: Nodes to evaluate, (V,), ascending. More than 1,000 are sampled down to 1,000.
+        y: Labels of these nodes, (V,) or (V, C).
+        groups: Columns of the user's table with their columns in x. A category is one column of
+            the table and several of x, which are shuffled together.
+        max_seconds: Time limit in seconds; a prediction that has begun is finished.
+        seed: Seed of the shuffles.
 
     Returns:
-        None without features or without nodes.
+        The importances; None without features or without nodes.
     """
     if graph.x is None or graph.num_features == 0 or len(nodes) == 0:
         return None
@@ -117,29 +143,29 @@ def permutation_importances(
     if len(nodes) > MAX_NODES:
         kept = np.sort(rng.choice(len(nodes), MAX_NODES, replace=False))
         nodes, y = nodes[kept], y[kept]
-    plain = predict(graph, _mask(graph, nodes))
+    plain = predict(graph, mask_of(graph, nodes))
     base, loss = accuracy(y, plain), _log_loss(y, plain)
-    all_columns, place = _Tally(), _Tally()
-    columns: dict[int, _Tally] = {}
-    told = _association(graph.x, nodes, y)
-    order = sorted(range(len(groups)), key=lambda g: -max(told[groups[g][1]], default=0.0))
+    all_features, edges = _Drops(), _Drops()
+    columns: dict[int, _Drops] = {}
+    association = _association(graph.x, nodes, y)
+    order = sorted(range(len(groups)), key=lambda g: -max(association[groups[g][1]], default=0.0))
     for number in range(MAX_ROUNDS):
         if number and time.monotonic() - began > max_seconds:
             break
-        _swap_all(graph, predict, nodes, y, base, loss, (all_columns, place), rng)
+        _swap_all(graph, predict, nodes, y, base, loss, (all_features, edges), rng)
         for group in order:
             if columns and time.monotonic() - began > max_seconds:
                 break
             shuffled = graph.replace(x=_shuffled(graph.x, groups[group][1], rng))
-            proba = predict(shuffled, _mask(graph, nodes))
-            tally = columns.setdefault(group, _Tally())
-            tally.accuracy.append(base - accuracy(y, proba))
-            tally.loss.append(_log_loss(y, proba) - loss)
-    drops = [tally.drop(groups[group][0]) for group, tally in columns.items()]
+            proba = predict(shuffled, mask_of(graph, nodes))
+            lost = columns.setdefault(group, _Drops())
+            lost.accuracy.append(base - accuracy(y, proba))
+            lost.loss.append(_log_loss(y, proba) - loss)
+    drops = [lost.mean(groups[group][0]) for group, lost in columns.items()]
     return Importances(
         columns=sorted(drops, key=lambda d: (-round(d.accuracy, 6), -d.loss)),
-        features=all_columns.drop("all features"),
-        place=place.drop("place in the graph"),
+        features=all_features.mean("all features"),
+        edges=edges.mean("edges"),
         base=base,
         num_columns=len(groups),
         num_nodes=len(nodes),
@@ -154,13 +180,13 @@ def _swap_all(
     y: np.ndarray,
     base: float,
     loss: float,
-    tallies: tuple[_Tally, _Tally],
+    drops_of: tuple[_Drops, _Drops],
     rng: np.random.Generator,
 ) -> None:
-    """Give node v the features of node ``order[v]``, for all v at once; count both readings.
+    """Give every node v the features of node ``order[v]`` and record two drops of accuracy.
 
-    At v, the place is right and the features are another's. At the v whose features now are those
-    of a judged node, the features are right and the place is another's: one prediction tells both.
+    An evaluated node v has its own edges and foreign features. The node that received the features
+    of v has foreign edges. One shuffled graph therefore measures both.
     """
     order = rng.permutation(graph.num_nodes)
     back = np.empty_like(order)
@@ -168,34 +194,35 @@ def _swap_all(
     assert graph.x is not None
     x = graph.x[torch.from_numpy(order)] if isinstance(graph.x, Tensor) else graph.x[order]
     shuffled = graph.replace(x=x)
-    for tally, at in zip(tallies, (nodes.numpy(), back[nodes.numpy()]), strict=True):
-        asked = np.sort(at)
-        proba = predict(shuffled, _mask(graph, torch.from_numpy(asked)))
-        proba = proba[np.searchsorted(asked, at)]
-        tally.accuracy.append(base - accuracy(y, proba))
-        tally.loss.append(_log_loss(y, proba) - loss)
+    for lost, at in zip(drops_of, (nodes.numpy(), back[nodes.numpy()]), strict=True):
+        ascending = np.sort(at)
+        proba = predict(shuffled, mask_of(graph, torch.from_numpy(ascending)))
+        proba = proba[np.searchsorted(ascending, at)]
+        lost.accuracy.append(base - accuracy(y, proba))
+        lost.loss.append(_log_loss(y, proba) - loss)
 
 
 def _shuffled(
     x: Tensor | sparse.csr_array, columns: list[int], rng: np.random.Generator
 ) -> Tensor | sparse.csr_array:
+    """Copy of x with the rows of some columns shuffled together."""
     order = rng.permutation(x.shape[0])
     if isinstance(x, Tensor):
         copy = x.clone()
         copy[:, columns] = x[torch.from_numpy(order)][:, columns]
         return copy
-    # Only the filled cells of the columns move: to the rows where the shuffle takes them.
+    # Only the nonzero entries of these columns move, each to its new row.
     parts = x.tocoo()
-    mine = np.isin(parts.col, columns)
+    moved = np.isin(parts.col, columns)
     rows = parts.row.copy()
     to = np.empty_like(order)
     to[order] = np.arange(len(order))
-    rows[mine] = to[rows[mine]]
+    rows[moved] = to[rows[moved]]
     return sparse.csr_array((parts.data, (rows, parts.col)), shape=x.shape)
 
 
 def _association(x: Tensor | sparse.csr_array, nodes: Tensor, y: np.ndarray) -> np.ndarray:
-    """Share of the variance of each column that lies between classes, (F,)."""
+    """Share of the variance of each column that lies between classes, (F,); eta squared."""
     rows = x[nodes].numpy() if isinstance(x, Tensor) else x[nodes.numpy()]
     groups = y.astype(float) if y.ndim == 2 else np.eye(int(y.max()) + 1)[y]
     groups = groups.clip(min=0)
@@ -213,14 +240,8 @@ def _association(x: Tensor | sparse.csr_array, nodes: Tensor, y: np.ndarray) -> 
     return share
 
 
-def _mask(graph: Graph, nodes: Tensor) -> Tensor:
-    mask = torch.zeros(graph.num_nodes, dtype=torch.bool)
-    mask[nodes] = True
-    return mask
-
-
 def _log_loss(y: np.ndarray, proba: np.ndarray) -> float:
-    """In nats per node; per label where a node may have several."""
+    """Mean log loss in nats, per node; per label if a node may have several."""
     safe = proba.clip(1e-12, 1 - 1e-12)
     if y.ndim == 1:
         return float(-np.log(safe[np.arange(len(y)), y]).mean())

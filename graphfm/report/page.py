@@ -1,8 +1,8 @@
-"""The page itself: one file, no address outside it, no script.
+"""Content of the page and its rendering as one HTML file without scripts or external addresses.
 
-The template escapes whatever it is given; only the SVG of :mod:`graphfm.report.svg`, which escapes
-its own texts, passes as it is. The content policy in the page's head allows the one style sheet
-below it, by its hash, and nothing else: even markup that slipped through could load nothing.
+The template escapes every value. The exception is the SVG of :mod:`graphfm.report.svg`, which
+escapes its own texts. The content policy in the page's head allows one style sheet, by its hash,
+and nothing else: markup that slipped through could not load anything.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from graphfm.report.text import plain
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a report says, in the order in which it says it; a section that is None is left out.
+    """Content of the page, in its order; a section that is empty or None is left out.
 
     Args:
         title: Name of the graph.
-        lead: What was found, in sentences.
-        cards: Numbers to be seen first: pairs of a name and a value, and what to know of it.
-        facts: What was fitted on what: tables of names and values, by heading.
-        missing: What the page would show too if there were more to read, and how to get there.
-        warnings: What is to be known of the data.
+        lead: Sentences that summarize the result.
+        cards: Main numbers: name, value, explanation.
+        facts: Tables about the graph and the fit, by heading.
+        missing: Sentences about what the page lacks, and how to add it.
+        warnings: Remarks on the data.
         methods: Rows of the comparison: name, score, interval, macro F1, bar.
         metric: Name of that score.
-        curves: Pictures of the fit.
-        confusion: ``{"classes", "rows", "left_out", "mix_ups"}``.
-        classes: Rows of the per-class table.
+        curves: Learning curves, as SVG.
+        confusion: ``{"classes", "rows", "left_out", "errors"}``.
+        classes: Rows of the class table.
         calibration: ``{"picture", "facts"}``.
         map: ``{"pictures", "how"}``.
-        doubts: Most uncertain nodes.
-        importances: ``{"columns", "features", "place", ...}``.
-        judged: Words for the nodes that were judged, such as ``359 test nodes``.
-        commands: Command lines: of the fit, and of this page.
-        versions: Package or machine -> version.
+        uncertain: Rows of the table of uncertain nodes.
+        importances: ``{"how", "sides", "columns"}``.
+        evaluated: Name of the evaluated nodes, such as ``359 test nodes``.
+        commands: Command lines of the fit and of this page, by heading.
+        versions: Versions of packages and the machine, by name.
     """
 
     title: str
@@ -55,15 +55,15 @@ class Page:
     classes: list[dict[str, Any]] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
     map: dict[str, Any] | None = None
-    doubts: list[dict[str, Any]] = field(default_factory=list)
+    uncertain: list[dict[str, Any]] = field(default_factory=list)
     importances: dict[str, Any] | None = None
-    judged: str = ""
+    evaluated: str = ""
     commands: dict[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
+    """Render the page as HTML."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 

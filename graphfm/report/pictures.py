@@ -1,4 +1,4 @@
-"""The pictures of a report, each with the words that say what is to be read off it.
+"""Pictures of the report, each with a text for readers who cannot see it.
 
 Shapes:
     Q  nodes on the map   C  classes
@@ -19,7 +19,7 @@ History = Sequence[Mapping[str, float]]
 
 
 def loss_curves(history: History, best_step: int) -> str:
-    """Training and validation loss over steps, or nothing for a fit without gradient steps."""
+    """Draw training and validation loss over steps; empty for a fit without gradient steps."""
     train = [(r["step"], r["loss"]) for r in history if "loss" in r]
     val = [(r["step"], r["val_loss"]) for r in history if "val_loss" in r]
     if not train:
@@ -29,14 +29,14 @@ def loss_curves(history: History, best_step: int) -> str:
     if val:
         about += f", validation loss from {val[0][1]:.3f} to {val[-1][1]:.3f}"
     plot = Plot(
-        "Loss of each step",
+        "Loss of each gradient step",
         about=about,
         x=(0, max(s for s, _ in train + val)),
         y=(0, max(losses) * 1.05),
         x_label="gradient step",
-        y_label="loss / log C",
+        y_label="loss / log(number of classes)",
     )
-    plot.upright(best_step, "kept", "mark")
+    plot.vertical_line(best_step, "best", "mark")
     plot.line(*_columns(train), "c8")
     plot.line(*_columns(val), "c0")
     plot.dots(*_columns(val), "c0 big")
@@ -45,7 +45,7 @@ def loss_curves(history: History, best_step: int) -> str:
 
 
 def accuracy_curve(history: History, best_step: int) -> str:
-    """Validation accuracy over steps, or nothing where it was not measured twice."""
+    """Draw validation accuracy over steps; empty if it was measured less than twice."""
     val = [(r["step"], r["accuracy"]) for r in history if "accuracy" in r]
     if len(val) < 2:
         return ""
@@ -54,25 +54,25 @@ def accuracy_curve(history: History, best_step: int) -> str:
     room = max(0.02, (high - low) * 0.4)
     plot = Plot(
         "Validation accuracy",
-        about=f"{val[0][1]:.3f} at the closed form, {high:.3f} at best",
+        about=f"{val[0][1]:.3f} before any training, {high:.3f} at the best step",
         x=(0, val[-1][0]),
         y=(max(0, low - room), min(1, high + room)),
         x_label="gradient step",
         y_label="accuracy",
     )
-    plot.upright(best_step, "kept", "mark")
+    plot.vertical_line(best_step, "best", "mark")
     plot.line(*_columns(val), "c0")
     plot.dots(*_columns(val), "c0 big")
     return plot.svg() + legend([("c0", "validation nodes")])
 
 
 def reliability_diagram(after: Sequence[Bin], before: Sequence[Bin], error: float) -> str:
-    """Share of right predictions against confidence, after and before calibration.
+    """Draw the share of correct predictions against confidence.
 
     Args:
-        after: Bins of equally many predictions.
-        before: Those of the probabilities as they were; empty = the same.
-        error: Expected calibration error after.
+        after: Bins of calibrated predictions.
+        before: Bins of uncalibrated predictions; empty if calibration changed nothing.
+        error: Expected calibration error of the calibrated predictions.
     """
     low = min([b.confidence for b in (*after, *before)], default=0.0)
     start = max(0.0, np.floor(min(low, *(b.interval[0] for b in after)) * 10) / 10)
@@ -80,12 +80,12 @@ def reliability_diagram(after: Sequence[Bin], before: Sequence[Bin], error: floa
         "Reliability diagram",
         about=f"expected calibration error {error:.3f}; "
         + "; ".join(
-            f"confidence {b.confidence:.2f}: {b.share:.2f} of {b.num} right" for b in after
+            f"confidence {b.confidence:.2f}: {b.share:.2f} of {b.num} correct" for b in after
         ),
         x=(start, 1),
         y=(start, 1),
         x_label="confidence",
-        y_label="share that is right",
+        y_label="share that is correct",
     )
     plot.line((start, 1), (start, 1), "ideal")
     if before:
@@ -98,7 +98,7 @@ def reliability_diagram(after: Sequence[Bin], before: Sequence[Bin], error: floa
     sizes = sorted({b.num for b in after})
     names = [("c0", f"bins of {' or '.join(map(str, sizes))} predictions, with 95% interval")]
     names += [("c8", "before temperature scaling")] if before else []
-    return plot.svg() + legend([*names, ("ideal", "as sure as right")])
+    return plot.svg() + legend([*names, ("ideal", "perfect calibration")])
 
 
 def node_map(
@@ -109,15 +109,15 @@ def node_map(
     classes: Sequence[str],
     how: str,
 ) -> str:
-    """Nodes in two dimensions, coloured by class.
+    """Draw nodes in two dimensions, coloured by class.
 
     Args:
-        title: What of the nodes is drawn.
-        points: (Q, 2).
-        labels: Place of the class of each node in ``classes``, (Q,); -1 = none.
-        wrong: Judged nodes that were predicted wrongly, (Q,) bool.
-        classes: (C,); the most frequent have a colour of their own.
-        how: How the points came about.
+        title: Name of the values that were projected.
+        points: Coordinates, (Q, 2).
+        labels: Class of each node, (Q,); -1 = unlabelled.
+        wrong: Nodes with a wrong prediction, (Q,) bool.
+        classes: Names of the classes, (C,). The most frequent ones have a colour each.
+        how: Phrase that names the method of projection.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     pad = (high - low) * 0.03
@@ -143,11 +143,11 @@ def node_map(
     plot.crosses(*_axes(points[wrong]), "wrong")
     if rest.any():
         others = len(np.unique(labels[rest & (labels >= 0)]))
-        named = [f"{others} further classes"] if others else []
+        named = [f"{others} other classes"] if others else []
         named += ["no label"] if (labels < 0).any() else []
         entries.append(("c8", ", ".join(named)))
     if wrong.any():
-        entries.append(("wrong", "predicted wrongly"))
+        entries.append(("wrong", "wrong prediction"))
     return plot.svg(ticks=False) + legend(entries)
 
 

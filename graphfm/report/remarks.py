@@ -1,4 +1,4 @@
-"""What stands out in a graph that a model was fitted to, in sentences.
+"""Remarks on unusual properties of the graph, as sentences.
 
 Shapes:
     N  nodes   C  classes   F  feature columns
@@ -15,8 +15,16 @@ from torch import Tensor
 from graphfm.graphs.graph import Graph, labelled_nodes
 from graphfm.report.text import short
 
-FEW = 5  # training nodes of a class; below it, whatever is said of the class is chance
-MOST_NAMES = 8
+FEW = 5  # training nodes of a class, below which its predictions are little better than chance
+MAX_NAMES = 8
+# How a remark begins, and the words of the log message by which a reader of files reports the same.
+READER_SAYS = {
+    "Nodes without a neighbor": "no neighbor",
+    "Repeated edges": "more than once",
+    "Edges from a node to itself": "to itself",
+    "The graph is directed": "directed:",
+    "Nodes without a label": "have no label",
+}
 
 
 def remarks_on(
@@ -25,38 +33,48 @@ def remarks_on(
     classes: Sequence[str],
     split: Mapping[str, Tensor],
 ) -> list[str]:
-    """Sentences on structure, features and labels; none where all is as it should be.
+    """Return sentences on structure, features and labels; empty if nothing is unusual.
 
     Args:
-        graph: As it was read.
+        graph: The graph.
         y: Labels in the order of ``classes``, (N,) or (N, C); -1 = unlabelled.
-        classes: Those of the model.
-        split: Masks (N,) by part.
+        classes: Names of the model's classes, (C,).
+        split: Masks (N,) by part of the split.
     """
     found = []
     degree = graph.neighbors[0].diff()
     lonely = int((degree == 0).sum())
     if graph.num_edges == 0:
-        found.append("The graph has no edges: nodes are predicted from their features only.")
+        found.append("The graph has no edges: nodes are predicted from their features alone.")
     elif lonely:
         found.append(
             f"Nodes without a neighbor: {lonely:,} of {graph.num_nodes:,}. They are predicted from "
-            "their features only."
+            "their features alone."
         )
     if graph.num_duplicates:
         found.append(f"Repeated edges that were merged: {graph.num_duplicates:,}.")
     if loops := graph.num_self_loops:
-        found.append(f"Edges from a node to itself, which the model does not read: {loops:,}.")
+        found.append(f"Edges from a node to itself, which the model ignores: {loops:,}.")
     if graph.directed:
-        found.append("The graph is directed; the model reads its edges in both directions.")
+        found.append("The graph is directed; the model ignores the direction of its edges.")
     found += _on_features(graph)
     return found + ([] if y is None else _on_labels(graph, y, classes, split))
+
+
+def without_repeats(remarks: Sequence[str], log_lines: Sequence[str]) -> list[str]:
+    """Drop the remarks that repeat a message of the reader of the graph."""
+
+    def is_repeat(remark: str) -> bool:
+        words = [word for start, word in READER_SAYS.items() if remark.startswith(start)]
+        return any(word in line for word in words for line in log_lines)
+
+    return [remark for remark in remarks if not is_repeat(remark)]
 
 
 def _on_features(graph: Graph) -> list[str]:
     x = graph.x
     if x is None or graph.num_features == 0:
-        return ["There are no features: nodes are told apart by structure alone."]
+        return ["There are no features: the model sees only the edges."]
     if isinstance(x, Tensor):
         constant = int((x.min(dim=0).values == x.max(dim=0).values).sum())
     else:
@@ -64,37 +82,40 @@ def _on_features(graph: Graph) -> list[str]:
         constant = int((low == high).sum())
     if not constant:
         return []
-    return [f"Constant feature columns, which say nothing: {constant:,} of {graph.num_features:,}."]
+    return [
+        "Constant feature columns, which carry no information: "
+        f"{constant:,} of {graph.num_features:,}."
+    ]
 
 
 def _on_labels(
     graph: Graph, y: Tensor, classes: Sequence[str], split: Mapping[str, Tensor]
 ) -> list[str]:
     found = []
-    bare = graph.num_nodes - int(labelled_nodes(y).sum())
-    if bare:
-        found.append(f"Nodes without a label: {bare:,} of {graph.num_nodes:,}.")
+    unlabelled = graph.num_nodes - int(labelled_nodes(y).sum())
+    if unlabelled:
+        found.append(f"Nodes without a label: {unlabelled:,} of {graph.num_nodes:,}.")
     if "train" in split:
         counts = class_counts(y, split["train"], len(classes))
         few = [f"{short(classes[c])} ({counts[c]})" for c in np.flatnonzero(counts < FEW).tolist()]
         if few:
-            more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
+            more = f" and {len(few) - MAX_NAMES} more" if len(few) > MAX_NAMES else ""
             found.append(
                 f"Classes with fewer than {FEW} training nodes: {len(few)} of {len(classes)}, "
-                f"{', '.join(few[:MOST_NAMES])}{more}."
+                f"{', '.join(few[:MAX_NAMES])}{more}."
             )
     if {"train", "test"} <= set(split) and graph.num_features:
         copies = _copies(graph, split)
         if copies:
             found.append(
                 f"Test nodes with exactly the features of a training node: {copies:,}. If they are "
-                "the same thing twice, the test score flatters."
+                "copies of the same item, the test score is too high."
             )
     return found
 
 
 def class_counts(y: Tensor, mask: Tensor, num_classes: int) -> np.ndarray:
-    """Nodes of each class under a mask: (N,) or (N, C), (N,) -> (C,)."""
+    """Count the nodes of each class under a mask: (N,) or (N, C), (N,) -> (C,)."""
     values = y[mask].numpy()
     if values.ndim == 2:
         return (values == 1).sum(axis=0)
@@ -102,7 +123,7 @@ def class_counts(y: Tensor, mask: Tensor, num_classes: int) -> np.ndarray:
 
 
 def _copies(graph: Graph, split: Mapping[str, Tensor]) -> int:
-    """Test nodes whose row of features is that of a training node; rows of zeros do not count."""
+    """Number of test nodes with the feature row of a training node; rows of zeros do not count."""
     rows = {}
     for part in ("train", "test"):
         nodes = split[part].nonzero().flatten()

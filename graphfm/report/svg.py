@@ -1,8 +1,8 @@
-"""Pictures as SVG text: lines, dots and bars on axes, in the colours of the page.
+"""Pictures as SVG text: lines, dots and bars on axes.
 
-Colours are classes of the page's style sheet, so that a picture follows the light or the dark
-theme, and no picture carries a font, a script or an address. 40 lines of a curve take 2 kB, where
-matplotlib's SVG takes 30.
+Colours are classes of the page's style sheet, so that pictures follow the light or dark theme. A
+picture holds no font, script or address. A curve of 40 lines takes 2 kB; matplotlib's SVG of it
+takes 30 kB.
 
 Shapes:
     P  points of one line or one colour
@@ -16,22 +16,22 @@ from html import escape
 
 from graphfm.report.text import plain, short
 
-WIDTH, HEIGHT = 480, 300  # user units; at 13 units a letter stays legible on a phone
+WIDTH, HEIGHT = 480, 300  # user units; letters of 13 units stay legible on a phone
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 44
 NUM_COLORS = 8  # c0 .. c7 of the style sheet; c8 is grey
 
 
 class Plot:
-    """Axes of one picture, and what is drawn on them.
+    """Axes of one picture with its marks.
 
     Args:
-        title: What it shows, for those who cannot see it; begins the alternative text.
-        about: What is to be read off it, with its numbers.
-        x: Least and greatest value of the horizontal axis.
-        y: Of the vertical axis.
-        x_label: Under the axis.
-        y_label: Beside it.
-        height: In user units; the width is :data:`WIDTH`.
+        title: Title; it begins the alternative text.
+        about: Rest of the alternative text: the main numbers of the picture.
+        x: Minimum and maximum of the horizontal axis.
+        y: Minimum and maximum of the vertical axis.
+        x_label: Label of the horizontal axis. Default: none.
+        y_label: Label of the vertical axis. Default: none.
+        height: Height in user units; the width is :data:`WIDTH`.
     """
 
     def __init__(
@@ -52,27 +52,27 @@ class Plot:
         self.parts: list[str] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point lies in the picture."""
+        """Convert a point of the data to user units."""
         (x0, x1), (y0, y1) = self.x, self.y
         across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
         down = TOP + (y1 - y) / (y1 - y0) * (self.height - TOP - BOTTOM)
         return round(across, 1), round(down, 1)
 
     def line(self, xs: Sequence[float], ys: Sequence[float], look: str) -> None:
-        """A line through points; those that are not finite are left out."""
+        """Draw a line through the finite points."""
         points = [self.at(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
         path = " ".join(f"{a:g},{b:g}" for a, b in points)
         if len(points) > 1:
             self.parts.append(f'<polyline class="line {look}" points="{path}"/>')
 
     def dots(self, xs: Sequence[float], ys: Sequence[float], look: str) -> None:
-        """All points of one colour as one path of round dots: 12 bytes a point."""
+        """Draw points as one path of round dots: 12 bytes a point."""
         path = "".join("M{:g} {:g}h0".format(*self.at(x, y)) for x, y in zip(xs, ys, strict=True))
         if path:
             self.parts.append(f'<path class="dots {look}" d="{path}"/>')
 
     def crosses(self, xs: Sequence[float], ys: Sequence[float], look: str) -> None:
-        """All points of one kind as small crosses."""
+        """Draw points as small crosses."""
         path = "".join(
             "M{:g} {:g}l5 5m0-5l-5 5".format(*(v - 2.5 for v in self.at(x, y)))
             for x, y in zip(xs, ys, strict=True)
@@ -80,15 +80,8 @@ class Plot:
         if path:
             self.parts.append(f'<path class="cross {look}" d="{path}"/>')
 
-    def box(self, low: tuple[float, float], high: tuple[float, float], look: str) -> None:
-        """A filled rectangle between two corners."""
-        (x0, y1), (x1, y0) = self.at(*low), self.at(*high)
-        self.parts.append(
-            f'<rect class="{look}" x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{y1 - y0:g}"/>'
-        )
-
-    def upright(self, x: float, text: str, look: str) -> None:
-        """A vertical line with a word at its top."""
+    def vertical_line(self, x: float, text: str, look: str) -> None:
+        """Draw a vertical line with a word at its top."""
         across, top = self.at(x, self.y[1])
         bottom = self.at(x, self.y[0])[1]
         end = across > WIDTH - 120
@@ -99,7 +92,7 @@ class Plot:
         )
 
     def svg(self, *, ticks: bool = True) -> str:
-        """The picture; ``ticks`` = numbers and lines at the axes."""
+        """Return the picture; if ``ticks``, with numbers and grid lines at the axes."""
         name = f"{_text(self.title)}. {_text(self.about)}"
         axes = self._ticks() if ticks else ""
         return (
@@ -135,7 +128,7 @@ class Plot:
 
 
 def bar(value: float, *, top: float, spread: float = 0.0, look: str = "c0") -> str:
-    """A small bar for a row of a table, from 0 to ``top``; negative values end at 0."""
+    """Draw a small bar for a row of a table, from 0 to ``top``; a negative value gives no bar."""
     width = max(0.0, min(1.0, value / top if top > 0 else 0.0)) * 120
     whisker = ""
     if spread > 0 and top > 0:
@@ -151,7 +144,7 @@ def bar(value: float, *, top: float, spread: float = 0.0, look: str = "c0") -> s
 
 
 def interval(value: float, low: float, high: float, *, look: str = "c0") -> str:
-    """A score between 0 and 1 with its interval, for a row of a table."""
+    """Draw a score between 0 and 1 with its interval, for a row of a table."""
     a, b, c = (5 + 210 * min(1.0, max(0.0, v)) for v in (low, value, high))
     return (
         '<svg class="mini wide" aria-hidden="true" viewBox="0 0 220 14">'
@@ -161,7 +154,7 @@ def interval(value: float, low: float, high: float, *, look: str = "c0") -> str:
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:
-    """Names of colours: pairs of a class of the style sheet and a text."""
+    """Draw a legend from pairs of a style-sheet class and a text."""
     items = "".join(
         f'<li><svg class="key" aria-hidden="true" viewBox="0 0 12 12">{_key(look)}</svg>'
         f"{_text(short(text))}</li>"
@@ -171,7 +164,7 @@ def legend(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def nice_ticks(low: float, high: float, *, most: int = 6) -> list[float]:
-    """Round numbers between two values.
+    """Choose round numbers between two values.
 
     >>> nice_ticks(0, 1)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -191,7 +184,7 @@ def _key(look: str) -> str:
 
 
 def _widened(ends: tuple[float, float]) -> tuple[float, float]:
-    """An axis is never a point."""
+    """Widen an axis of length zero."""
     low, high = ends
     return (low, high) if high - low > 1e-12 * max(1.0, abs(low)) else (low - 0.5, high + 0.5)
 
