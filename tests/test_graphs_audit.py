@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import networkx as nx
@@ -20,9 +18,9 @@ from graphfm.graphs.audit.signatures import signatures
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.convert import from_networkx
 from graphfm.graphs.graph import Graph
+from tests import audit_plants
 from tests.graphs import synthetic
 
-TOOLS = Path(__file__).parent.parent / "tools"
 CLEAN = [  # pairs of the bundle that share nothing, small and of all kinds
     *[("polblogs", id) for id in ("wiki-chameleon", "webkb-texas", "planetoid-cora", "yeast-ppi")],
     *[("fb100-reed98", id) for id in ("fb100-caltech36", "wiki-chameleon", "yeast-ppi", "nba")],
@@ -36,9 +34,8 @@ CLEAN = [  # pairs of the bundle that share nothing, small and of all kinds
 
 
 @pytest.fixture
-def plants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS / "bench"))
-    return importlib.import_module("audit_plants")
+def plants() -> ModuleType:
+    return audit_plants
 
 
 def texts(seed: int = 0, num_nodes: int = 600) -> Graph:

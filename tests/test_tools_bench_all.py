@@ -1,4 +1,4 @@
-"""All benches in one file and on one page: what runs, what fails, what the page holds."""
+"""The tool that runs all benches: its file, failed benches, the page it writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).parent.parent / "tools"
+BENCHES = Path(__file__).parent.parent / "tools" / "bench"
 GOOD = """import sys, json
 out = sys.argv[sys.argv.index("--out") + 1]
 print("case  ms")
@@ -21,18 +21,18 @@ with open(out, "w") as file:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Benches of two lines in place of the real ones: one works, one fails, one hangs."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    found = importlib.import_module("bench_all")
+    """Replace the real benches by short ones: one works, one fails, one hangs."""
+    monkeypatch.syspath_prepend(str(BENCHES))
+    found = importlib.import_module("all")
     monkeypatch.setattr(found, "TOOLS", tmp_path)
-    (tmp_path / "bench_step.py").write_text(GOOD)
-    (tmp_path / "bench_bank.py").write_text("raise SystemExit(3)")
-    (tmp_path / "bench_plan.py").write_text("import time; time.sleep(60)")
+    (tmp_path / "step.py").write_text(GOOD)
+    (tmp_path / "bank.py").write_text("raise SystemExit(3)")
+    (tmp_path / "plan.py").write_text("import time; time.sleep(60)")
     return found
 
 
 def test_each_bench_is_kept_or_its_failure(bench, tmp_path, capsys):
-    """Seen to fail with the first failure ending the run, and with older figures thrown away."""
+    """Seen to fail when the first failure ended the run, and when older figures were lost."""
     out = tmp_path / "machine.json"
     assert bench.main(["--out", str(out), "--only", "bank", "step"]) == 1
     assert bench.main(["--out", str(out), "--only", "plan", "--limit", "0.5"]) == 1
@@ -47,7 +47,7 @@ def test_each_bench_is_kept_or_its_failure(bench, tmp_path, capsys):
 
 
 def test_the_page_is_made_of_the_files(bench, tmp_path):
-    """Made twice it is the same; what stands around the marks stays."""
+    """A second call changes nothing; the text around the marks stays."""
     folder, page = tmp_path / "benchmarks", tmp_path / "page.md"
     bench.main(["--out", str(folder / "a.json"), "--only", "bank", "step"])
     page.write_text(f"Before.\n\n{bench.MARKS[0]}\nold\n{bench.MARKS[1]}\nAfter.\n")
@@ -62,11 +62,11 @@ def test_the_page_is_made_of_the_files(bench, tmp_path):
 
 
 def test_the_real_page_has_its_marks_and_names_every_bench(bench):
-    """A bench nobody can find on the page is not run by anybody."""
+    """Each bench is described on the page."""
     text = bench.PAGE.read_text(encoding="utf-8")
     assert all(text.count(mark) == 1 for mark in bench.MARKS)
     for name in bench.BENCHES:
-        assert f"`bench_{name}.py`" in text
+        assert f"`{name}.py`" in text
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from types import ModuleType
 
 import pytest
 
-TOOLS = Path(__file__).parent.parent / "tools"
+BENCHES = Path(__file__).parent.parent / "tools" / "bench"
 TINY = "--graphs 3 --tokens 40 --latents 4 --heads 2 --width 8 --split-tokens 30 --chunks 1 3"
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("bench_attention")
+    monkeypatch.syspath_prepend(str(BENCHES))
+    return importlib.import_module("attention")
 
 
 @pytest.mark.filterwarnings("ignore")  # torch warns that jagged tensors are a prototype

@@ -9,14 +9,14 @@ from types import ModuleType
 
 import pytest
 
-TOOLS = Path(__file__).parent.parent / "tools"
+BENCHES = Path(__file__).parent.parent / "tools" / "bench"
 TINY = "--nodes 3 5 --few 2 --dim 16 --heads 2 --ffn-mult 2 --neighbors 9 --latents 4 --repeats 1"
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("bench_decoder")
+    monkeypatch.syspath_prepend(str(BENCHES))
+    return importlib.import_module("decoder")
 
 
 def test_a_tiny_run_writes_every_case(bench, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The bench of the plan: its figures by hand, its peers, and what it writes."""
+"""The bench of the plan: its figures by hand, its peer, its output."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-TOOLS = Path(__file__).parent.parent / "tools"
+BENCHES = Path(__file__).parent.parent / "tools" / "bench"
 
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("bench_plan")
+    monkeypatch.syspath_prepend(str(BENCHES))
+    return importlib.import_module("plan")
 
 
 def test_the_balance_of_ranks_by_hand(plans):
@@ -34,14 +34,13 @@ def test_sizes_have_the_sum_and_the_top_that_were_asked_for(plans):
     assert not np.array_equal(sizes, plans.drawn(4, 152, 7.4e6))
 
 
-def test_the_peers_by_hand(plans):
-    """Seen to fail with a graph encoded again for its second visit in a bin."""
-    items = [(8, 1.0, 4), (3, 2.0, 3)]  # two visits of 4 + 1, one of 3 + 2
-    assert sorted(plans.lpt_visits(items, 2)) == [5.0, 10.0]
-    assert plans.lpt_visits(items, 1) == [14.0]
-    # Best fit keeps the two visits of a graph together where there is room, up to 9 of it.
-    assert sorted(plans.bfd_visits(items, 2)) == [5.0, 9.0]
-    assert plans.bfd_visits(items, 1) == pytest.approx([14.0])
+def test_whole_graphs_go_to_the_cheapest_rank(plans):
+    """Costs 512 + 174 and twice 256 + 174: the large graph alone, the small ones together."""
+    plan = plans.plan_of([512, 256, 256], "snake", 2, 512)
+    costs = plans.lpt_whole(plan, 2)
+    small, large = 256 + plan.encoding[1], 512 + plan.encoding[0]
+    assert sorted(costs.sum(0)) == sorted([large, 2 * small])
+    assert costs.shape == (2, 2)
 
 
 def test_it_runs_and_writes_what_it_shows(plans, tmp_path, capsys):
@@ -53,10 +52,9 @@ def test_it_runs_and_writes_what_it_shows(plans, tmp_path, capsys):
     assert set(written["seconds"]) == {"plan an epoch", "pack its bins"}
     assert set(written["seconds"]["plan an epoch"]) == {"median", "q1", "q3", "repeats"}
     at = written["figures"]["500 targets a rank"]
-    assert set(at) == {"ranks", "packers", "steps of one bin", "padding"}
+    assert set(at) == {"ranks", "padding"}
     cases = {"balanced", "snake", "uniform", "lpt whole", "balanced, bins for 4"}
     assert set(at["ranks"]) == cases
-    assert set(at["packers"]) == {"balanced", "lpt visits", "bfd visits"}
     for case in cases:
         for key in ("epoch 2", "epoch 4", "step 2", "step 4"):
             assert 1.0 <= at["ranks"][case][key]["mean"] <= at["ranks"][case][key]["worst"] + 1e-9

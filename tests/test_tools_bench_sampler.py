@@ -14,12 +14,12 @@ import torch
 
 from tests.test_sampling_neighbors import overlap_pvalue, star_rows
 
-TOOLS = Path(__file__).parent.parent / "tools"
+BENCHES = Path(__file__).parent.parent / "tools" / "bench"
 
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.syspath_prepend(str(BENCHES))
 
     def load(name: str) -> ModuleType:
         return importlib.import_module(name)
@@ -35,7 +35,7 @@ def test_the_whole_bench_at_a_tiny_size(tool, tmp_path, capsys):
     before = dict(os.environ)
     out = tmp_path / "new" / "sampler.json"
     call = ["--num-nodes", "500", "--num-edges", "4000", "--batch-size", "20", "--raw-rows", "50"]
-    assert tool("bench_sampler").main([*call, "--repeats", "2", "--out", str(out)]) == 0
+    assert tool("sampler").main([*call, "--repeats", "2", "--out", str(out)]) == 0
     assert dict(os.environ) == before
     found = json.loads(out.read_text())
     assert set(found) == {"machine", "settings", "seconds", "figures"}
@@ -56,11 +56,11 @@ def test_the_whole_bench_at_a_tiny_size(tool, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["argsort", "reservoir", "numba_reservoir"])
 def test_peers_do_the_same_work(tool, name):
-    """Each gives a uniform sample without replacement: slower for a wrong reason is no peer.
+    """Each gives a uniform sample without replacement.
 
     Seen to fail with the reservoir's draw from 0..i-1.
     """
-    peers = tool("bench_sampler_peers")
+    peers = tool("sampler_peers")
     if name == "numba_reservoir":
         pytest.importorskip("numba")
     sample = peers.numba_reservoir() if name == "numba_reservoir" else getattr(peers, name)
@@ -85,14 +85,14 @@ def test_cases_run_in_turns_and_warm_up_is_not_counted(tool):
     """Each round starts one case further. Seen to fail without."""
     order: list[str] = []
     cases = {name: lambda name=name: order.append(name) for name in "abc"}
-    seconds = tool("bench").interleaved(cases, 3, warmup=1)
+    seconds = tool("timing").interleaved(cases, 3, warmup=1)
     assert "".join(order) == "abcbcacababc"
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3, "c": 3}
 
 
 def test_figures_of_the_shared_pieces(tool, tmp_path):
-    """Quartiles are numpy's; columns stand under each other."""
-    bench = tool("bench")
+    """Quartiles are numpy's; columns are aligned."""
+    bench = tool("timing")
     values = [5.0, 1.0, 2.0, 9.0, 4.0, 4.5]
     q1, median, q3 = np.percentile(values, [25, 50, 75])
     assert bench.summary(values) == {"median": median, "q1": q1, "q3": q3, "repeats": 6}
@@ -105,9 +105,7 @@ def test_figures_of_the_shared_pieces(tool, tmp_path):
         "longer      0.123",
     ]
     args = bench.parser("x").parse_args(["--out", str(tmp_path / "o.json"), "--repeats", "3"])
-    written = bench.write(
-        args.out, machine={"cpu": "c"}, settings=vars(args), seconds={"a": values}, figures=[1]
-    )
+    written = bench.write(args, {"cpu": "c"}, {"a": values}, figures=[1])
     assert json.loads(args.out.read_text()) == written
     assert [p.name for p in tmp_path.iterdir()] == ["o.json"]
     with pytest.raises(SystemExit):

@@ -1,11 +1,11 @@
-"""Run all benches, keep their figures as docs/benchmarks/MACHINE.json, put them on the page.
+"""Run all benches, keep their results as docs/benchmarks/MACHINE.json, write the page.
 
     python tools/bench/all.py                      # on this machine's CPU, one thread
     python tools/bench/all.py --device cuda        # the same on its GPU
     python tools/bench/all.py --only step bank
-    python tools/bench/all.py --markdown           # docs/performance.md from the files there are
+    python tools/bench/all.py --markdown           # docs/notebook/performance.md from those files
 
-Each bench is a process of its own; one that fails is written down as failed, and the others run.
+Each bench is a process of its own. If one fails, its error is recorded and the others run.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import bench
+import timing
 
-ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ROOT / "tools"
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = Path(__file__).resolve().parent
 FOLDER = ROOT / "docs" / "benchmarks"
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "notebook" / "performance.md"
 BENCHES = ("sampler", "plan", "bank", "attention", "decoder", "step")
 MARKS = ("<!-- figures: tools/bench/all.py --markdown -->", "<!-- end of figures -->")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run and write; exit code 1 if a bench failed."""
+    """Run the benches and write their results; return 1 if a bench failed."""
     args = parse(argv)
     if args.markdown:
         args.page.write_text(page_with_figures(args.page, args.folder), encoding="utf-8")
         return 0
-    facts = bench.machine(args.device, threads=args.threads)
+    facts = timing.machine(args.device, threads=args.threads)
     out = args.out or args.folder / f"{slug(facts)}.json"
     results: dict[str, Any] = {"machine": facts, "benches": {}}
-    if out.exists():  # a part of them was asked for: the others' figures stay
+    if out.exists():  # with --only, results of the other benches stay
         results["benches"] = json.loads(out.read_text(encoding="utf-8"))["benches"]
     failed = []
     for name in args.only:
@@ -50,29 +50,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "error" in found:
             failed.append(name)
         results["benches"][name] = found
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_suffix(".part")
-        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, out)
+        timing.write_json(out, results)
     print(f"\n{out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments."""
-    parser = bench.parser(__doc__)
-    parser.set_defaults(repeats=None)  # each bench knows its own
+    """Return the arguments."""
+    parser = timing.parser(__doc__)
+    parser.set_defaults(repeats=None)  # each bench has a default of its own
     parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES))
     parser.add_argument("--markdown", action="store_true", help="run nothing, write the page")
-    parser.add_argument("--page", type=Path, default=PAGE, help="with --markdown")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="of MACHINE.json")
+    parser.add_argument("--page", type=Path, default=PAGE, help="page that --markdown writes")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of MACHINE.json")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one bench")
     parser.add_argument("--rest", nargs=argparse.REMAINDER, default=[], help="goes to each bench")
     return parser.parse_args(argv)
 
 
 def slug(facts: dict[str, Any]) -> str:
-    """A file name for a machine: of its GPU, or of its processor.
+    """Return a file name for a machine: its GPU's name, or its processor's.
 
     >>> slug({"device": "cpu", "cpu": "AMD EPYC 9R14 (R) 96-Core"})
     'amd-epyc-9r14-r-96-core'
@@ -82,7 +79,7 @@ def slug(facts: dict[str, Any]) -> str:
 
 
 def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """What a bench printed and wrote, or why there is nothing."""
+    """Run one bench; return what it printed and wrote, or ``error``."""
     options = ["--device", args.device, "--threads", str(args.threads)]
     if args.repeats:
         options += ["--repeats", str(args.repeats)]
@@ -90,7 +87,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         out = Path(folder) / "out.json"
-        command = [sys.executable, str(TOOLS / f"bench_{name}.py"), "--out", str(out), *options]
+        command = [sys.executable, str(TOOLS / f"{name}.py"), "--out", str(out), *options]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         try:
             done = subprocess.run(
@@ -104,7 +101,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
         results = json.loads(out.read_text(encoding="utf-8"))
     results["settings"].pop("out", None)  # a temporary file of this machine
     return {
-        "command": " ".join(["python", f"tools/bench_{name}.py", *options]),
+        "command": " ".join(["python", f"tools/bench/{name}.py", *options]),
         "wall_s": round(time.monotonic() - began, 1),
         "printed": done.stdout.rstrip(),
         **results,
@@ -112,7 +109,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def page_with_figures(page: Path, folder: Path) -> str:
-    """The page, with what lies between its marks made anew from the files."""
+    """Return the text of a page whose part between the marks is written from the files."""
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(MARKS[0])
     _, after = rest.split(MARKS[1])
@@ -123,7 +120,7 @@ def page_with_figures(page: Path, folder: Path) -> str:
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    """What each bench printed, under the machine it ran on."""
+    """Return the printed output of each bench, below the name of its machine."""
     facts = results["machine"]
     where = facts["cpu"] if facts["device"] == "cpu" else f"{facts['device']}, {facts['cpu']}"
     lines = [f"### {where}", "", f"{facts['cores']} cores, torch {facts['torch']}."]
@@ -133,15 +130,11 @@ def as_markdown(results: dict[str, Any]) -> str:
             lines += ["", f"**{name}**: {found['error']}."]
             continue
         own = found["machine"]
-        lines += [
-            "",
+        head = (
             f"**{name}**, {own['threads']} thread{'s' if own['threads'] > 1 else ''}, load "
-            f"{own['load']} when it began, {found['wall_s']:.0f} s: `{found['command']}`",
-            "",
-            "```text",
-            found["printed"],
-            "```",
-        ]
+            f"{own['load']} when it began, {found['wall_s']:.0f} s: `{found['command']}`"
+        )
+        lines += ["", head, "", "```text", found["printed"], "```"]
     return "\n".join(lines)
 
 

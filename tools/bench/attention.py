@@ -1,4 +1,4 @@
-"""Cross-attention of a batch of graphs: our backends beside what else there is, over one floor.
+"""Cross-attention of a batch of graphs: our backends beside other ways, over one floor.
 
     python tools/bench/attention.py --out attention.json
 
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import bench
+import timing
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,18 +27,20 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
-    parser = bench.parser(__doc__)
+    """Measure, print and write."""
+    parser = timing.parser(__doc__)
     parser.add_argument("--graphs", type=int, default=24)
-    parser.add_argument("--tokens", type=int, default=7261, help="of all graphs, about")
+    parser.add_argument("--tokens", type=int, default=7261, help="tokens of all graphs, about")
     parser.add_argument("--latents", type=int, default=256)
     parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--width", type=int, default=32, help="of a head")
-    parser.add_argument("--split-tokens", type=int, default=16384, help="of the graph to split")
+    parser.add_argument("--width", type=int, default=32, help="width of a head")
+    parser.add_argument(
+        "--split-tokens", type=int, default=16384, help="tokens of the graph to split"
+    )
     parser.add_argument("--chunks", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--compile", action="store_true", help="also flex on a CPU")
     args = parser.parse_args(argv)
-    machine = bench.machine(args.device, threads=args.threads)
+    machine = timing.machine(args.device, threads=args.threads)
     seconds: dict[str, list[float]] = {}
     figures: dict[str, Any] = {"packed": [], "split": []}
     for backward in (False, True):
@@ -48,17 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             figures[table] += rows
     header = ["case", "pass", "ms", "x ours", "x floor", "largest error"]
     keys = ["case", "pass", "ms", "over_ours", "over_floor", "error"]
-    print(bench.table(header, [[row[k] for k in keys] for row in figures["packed"]]), end="\n\n")
+    print(timing.table(header, [[row[k] for k in keys] for row in figures["packed"]]), end="\n\n")
     header[3] = "x unsplit"
-    print(bench.table(header, [[row[k] for k in keys] for row in figures["split"]]))
-    bench.write(args.out, machine=machine, settings=vars(args), seconds=seconds, figures=figures)
+    print(timing.table(header, [[row[k] for k in keys] for row in figures["split"]]))
+    timing.write(args, machine, seconds, figures)
     return 0
 
 
 def compare_backends(
     backward: bool, args: Any
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
-    """Ours and the peers on the same packed graphs."""
+    """Measure our backends and the peers on the same packed graphs."""
     sizes = log_normal_sizes(args.graphs, args.tokens)
     cu_q = [args.latents * b for b in range(args.graphs + 1)]
     cu_k = [0, *torch.tensor(sizes).cumsum(0).tolist()]
@@ -66,7 +68,7 @@ def compare_backends(
     q, k, v = packed(cu_q[-1], cu_k[-1], shape, args.device)
     ways = backends(cu_q, cu_k, backward, args)
     flops = 4 * args.latents * cu_k[-1] * args.heads * args.width
-    cases = {name: passes(attend, [q, k, v], backward) for name, attend in ways.items()}
+    cases = {name: timing.passes(attend, [q, k, v], backward) for name, attend in ways.items()}
     with torch.no_grad():
         wanted = packed_attention(q, k, v, cu_q, cu_k, backend="loop").float()
         errors = {n: float((f(q, k, v).float() - wanted).abs().max()) for n, f in ways.items()}
@@ -75,7 +77,7 @@ def compare_backends(
 
 
 def backends(cu_q: list[int], cu_k: list[int], backward: bool, args: Any) -> dict[str, Attend]:
-    """Functions (q, k, v) -> (N, H, E) by name; those only that run here."""
+    """Return the functions (q, k, v) -> (N, H, E) by name that run on this device."""
 
     def ours(backend: str) -> Attend:
         return lambda q, k, v: packed_attention(q, k, v, cu_q, cu_k, backend=backend)
@@ -118,7 +120,7 @@ def backends(cu_q: list[int], cu_k: list[int], backward: bool, args: Any) -> dic
 def compare_splits(
     backward: bool, args: Any
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
-    """One large graph whose keys and values are made from its tokens, at once or in chunks."""
+    """Measure one large graph whose keys and values are made at once or in chunks."""
     dim, num = args.heads * args.width, args.split_tokens
     rng = torch.Generator().manual_seed(0)
     tokens = torch.randn(num, dim, generator=rng).to(args.device)
@@ -136,7 +138,9 @@ def compare_splits(
         return lambda q, x, weight: split_attention(q, x, lambda c: keys_values(c, weight), size)
 
     ways = {"unsplit": unsplit} | {f"{n} chunks": split(-(-num // n)) for n in args.chunks}
-    cases = {name: passes(attend, [q, tokens, to_kv], backward) for name, attend in ways.items()}
+    cases = {
+        name: timing.passes(attend, [q, tokens, to_kv], backward) for name, attend in ways.items()
+    }
     with torch.no_grad():
         wanted = unsplit(q, tokens, to_kv)
         errors = {n: float((f(q, tokens, to_kv) - wanted).abs().max()) for n, f in ways.items()}
@@ -153,21 +157,19 @@ def measured(
     backward: bool,
     args: Any,
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
-    """Seconds and rows of one table; a backward pass counts twice its forward."""
+    """Return seconds and rows of one table; a backward pass counts twice its forward."""
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
-    square = torch.randn(1024, 1024, device=args.device, dtype=dtype)
-    taken = bench.interleaved(
-        {**cases, "floor": lambda: square @ square}, args.repeats, args.device
-    )
-    floor = bench.median(taken["floor"]) / (2 * 1024**3) * flops * (3 if backward else 1)
+    product, of_product = timing.square_product(args.device, dtype)
+    taken = timing.interleaved({**cases, "floor": product}, args.repeats, args.device)
+    floor = timing.median(taken["floor"]) / of_product * flops * (3 if backward else 1)
     which = "forward + backward" if backward else "forward"
     rows = [
         {
             "case": name,
             "pass": which,
-            "ms": 1e3 * bench.median(taken[name]),
-            "over_ours": bench.median(taken[name]) / bench.median(taken[ours]),
-            "over_floor": bench.median(taken[name]) / floor,
+            "ms": 1e3 * timing.median(taken[name]),
+            "over_ours": timing.median(taken[name]) / timing.median(taken[ours]),
+            "over_floor": timing.median(taken[name]) / floor,
             "error": errors[name],
         }
         for name in cases
@@ -176,30 +178,18 @@ def measured(
 
 
 def log_normal_sizes(num_graphs: int, num_tokens: int) -> list[int]:
-    """Sizes of graphs with a long tail that sum to about ``num_tokens``."""
+    """Draw sizes of graphs with a long tail that sum to about ``num_tokens``."""
     rng = torch.Generator().manual_seed(0)
     sizes = torch.randn(num_graphs, generator=rng).exp()
     return (sizes / sizes.sum() * num_tokens).round().clamp(min=1).int().tolist()
 
 
 def packed(num_q: int, num_k: int, shape: tuple[int, int], device: str) -> list[Tensor]:
-    """Queries, keys and values; half precision on CUDA."""
+    """Draw queries, keys and values; half precision on CUDA."""
     rng = torch.Generator().manual_seed(0)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     found = [torch.randn(n, *shape, generator=rng) for n in (num_q, num_k, num_k)]
     return [x.to(device, dtype) for x in found]
-
-
-def passes(attend: Attend, inputs: list[Tensor], backward: bool) -> Callable[[], None]:
-    """Forward without gradients, or forward and backward to all inputs."""
-
-    def run() -> None:
-        with torch.set_grad_enabled(backward):
-            out = attend(*(x.detach().requires_grad_(backward) for x in inputs))
-            if backward:
-                out.backward(torch.ones_like(out))
-
-    return run
 
 
 if __name__ == "__main__":

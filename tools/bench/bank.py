@@ -1,12 +1,11 @@
 """The bank of a mixture: its bytes, the seconds to build it from the cache, its peak memory.
 
 Each repeat is a process of its own that reads the prepared graphs from the cache, which is filled
-before, and builds the bank; once with this version and, in turns, once with the first one
-(``first_version.py``). Memory counts from before the bank to its peak while it is built:
+before, and builds the bank. Memory counts from before the bank to its peak while it is built:
 
-- ``own``: pages of the process alone, which is what a bank costs (Linux, /proc/self/statm, looked
-  at every millisecond);
-- ``mapped``: pages of the cache that were touched; processes share them, and they can be dropped.
+- ``own``: pages of the process alone, which is what a bank costs (Linux, /proc/self/statm, read
+  every millisecond);
+- ``mapped``: pages of the cache that were read; processes share them, and they can be dropped.
 
     python tools/bench/bank.py --out bank.json
     python tools/bench/bank.py --mixture demo --device cuda
@@ -18,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -25,99 +25,58 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import bench
+import timing
 import torch
-from first_version import FIRST, ROOT, Worker, checkout
 
 MIB = 2**20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
-    args = parse(argv)
-    if args.worker:
-        work(args.device)
-        return 0
-    facts = bench.machine(args.device, threads=args.threads)
-    from graphfm.storage import cache_folder
-
-    homes = {"now": None, "first": str(cache_folder() / "first-version")}
-    answers: dict[str, list[dict[str, Any]]] = {}
-    with contextlib.ExitStack() as stack:
-        packages: dict[str, Path | None] = {"now": ROOT}
-        if args.first != "none":
-            packages["first"] = stack.enter_context(checkout(args.first))
-        versions = {name: folder for name, folder in packages.items() if folder}
-        for turn in range(1 + args.repeats):  # the first fills the cache, if need be
-            for name, folder in versions.items():
-                command = [str(Path(__file__)), "--worker", "--device", args.device]
-                with Worker(command, package=folder, home=homes[name]) as worker:
-                    answer = worker.ask({"mixture": args.mixture, "threads": args.threads})
-                if turn:
-                    answers.setdefault(name, []).append(answer)
-    seconds = {
-        f"{name}: {part}": [a["seconds"][part] for a in rows]
-        for name, rows in answers.items()
-        for part in ("read", "build")
-    }
-    figures = {
-        name: {
-            "bytes": rows[0]["bytes"],
-            "parts": rows[0]["parts"],
-            "graphs": rows[0]["graphs"],
-            "nodes": rows[0]["nodes"],
-            "entries": rows[0]["entries"],
-            "peak_own_bytes": bench.summary([a["own"] for a in rows]),
-            "peak_mapped_bytes": bench.summary([a["mapped"] for a in rows]),
-        }
-        for name, rows in answers.items()
-    }
-    print(f"{args.mixture}: {figures['now']['graphs']} graphs, {figures['now']['nodes']:,} nodes")
-    print(bench.table(["bank", *figures], as_rows(seconds, figures)))
-    bench.write(args.out, machine=facts, settings=vars(args), seconds=seconds, figures=figures)
-    return 0
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments."""
-    parser = bench.parser(__doc__)
+    """Measure, print and write."""
+    parser = timing.parser(__doc__)
     parser.set_defaults(repeats=5)
     usual = "local-152" if os.environ.get("GRAPHFM_DATA") else "demo"
     parser.add_argument("--mixture", default=usual)
-    parser.add_argument("--first", default=FIRST, help="commit to compare with, or none")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.worker:
+        torch.set_num_threads(args.threads)
+        print(json.dumps(built(args.mixture, args.device)))
+        return 0
+    facts = timing.machine(args.device, threads=args.threads)
+    command = [sys.executable, __file__, "--worker", "--mixture", args.mixture]
+    command += ["--device", args.device, "--threads", str(args.threads)]
+    answers = []
+    for _ in range(1 + args.repeats):  # the first fills the cache where it is empty
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    first, *rows = answers
+    seconds = {part: [row["seconds"][part] for row in rows] for part in ("read", "build")}
+    figures = {
+        **{name: first[name] for name in ("bytes", "parts", "graphs", "nodes", "entries")},
+        "peak_own_bytes": timing.summary([row["own"] for row in rows]),
+        "peak_mapped_bytes": timing.summary([row["mapped"] for row in rows]),
+    }
+    print(f"{args.mixture}: {figures['graphs']} graphs, {figures['nodes']:,} nodes")
+    print(timing.table(["bank", ""], as_rows(seconds, figures)))
+    timing.write(args, facts, seconds, figures)
+    return 0
 
 
-def as_rows(seconds: dict[str, list[float]], figures: dict[str, Any]) -> list[list[object]]:
-    """A column for each version."""
-    rows: list[list[object]] = [["MiB", *(f["bytes"] / MIB for f in figures.values())]]
-    for part in figures["now"]["parts"]:
-        cells = [f["parts"].get(part, 0) / MIB if f["parts"] else "" for f in figures.values()]
-        rows.append([f"  {part}", *cells])
-    for part, name in (
-        ("read", "s of processor, read and check the cached graphs"),
-        ("build", "s of processor, build"),
-    ):
-        rows.append([name, *(bench.median(seconds[f"{v}: {part}"]) for v in figures)])
-    for kind in ("own", "mapped"):
-        cells = [f[f"peak_{kind}_bytes"]["median"] / MIB for f in figures.values()]
-        rows.append([f"MiB at the peak, {kind}", *cells])
-    return rows
-
-
-def work(device: str) -> None:
-    """One mixture, for :class:`Worker`."""
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        question = json.loads(line)
-        torch.set_num_threads(question["threads"])
-        answers.write(json.dumps(built(question["mixture"], device)) + "\n")
-        answers.flush()
+def as_rows(seconds: timing.Seconds, figures: dict[str, Any]) -> list[list[object]]:
+    """Return the rows of the table."""
+    return [
+        ["MiB", figures["bytes"] / MIB],
+        *([f"  {part}", size / MIB] for part, size in figures["parts"].items()),
+        ["s of processor, read and check the cached graphs", timing.median(seconds["read"])],
+        ["s of processor, build", timing.median(seconds["build"])],
+        ["MiB at the peak, own", figures["peak_own_bytes"]["median"] / MIB],
+        ["MiB at the peak, mapped", figures["peak_mapped_bytes"]["median"] / MIB],
+    ]
 
 
 def built(mixture: str, device: str) -> dict[str, Any]:
-    """Read, build, and what it took."""
+    """Read the graphs and build the bank; return seconds and bytes."""
     from graphfm.graphs.catalog.catalog import Catalog
     from graphfm.graphs.prepare_many import prepare_many
     from graphfm.sampling.bank import GraphBank
@@ -138,14 +97,14 @@ def built(mixture: str, device: str) -> dict[str, Any]:
         "nodes": bank.num_nodes,
         "entries": len(bank.col),
         "bytes": bank.num_bytes,
-        "parts": getattr(bank, "nbytes", {}),
+        "parts": bank.nbytes,
         "own": peak.own,
         "mapped": peak.mapped,
     }
 
 
 class Peak:
-    """The most memory above what there was at the beginning: ``own`` and ``mapped`` bytes."""
+    """The highest memory above that of the beginning: ``own`` and ``mapped`` bytes."""
 
     own = mapped = 0
 
@@ -159,20 +118,20 @@ class Peak:
     def __exit__(self, *_: object) -> None:
         self.ended.set()
         self.watcher.join()
-        self._look()
+        self._read()
 
     def _watch(self) -> None:
-        while not self.ended.wait(1e-3):  # torch lets go of the interpreter while it copies
-            self._look()
+        while not self.ended.wait(1e-3):  # torch frees the interpreter's lock while it copies
+            self._read()
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         own, mapped = resident()
         self.own = max(self.own, own - self.before[0])
         self.mapped = max(self.mapped, mapped - self.before[1])
 
 
 def resident() -> tuple[int, int]:
-    """Bytes in memory: of the process alone, and of files that are mapped; zeros off Linux."""
+    """Return the process's own bytes in memory and those of mapped files; zeros off Linux."""
     with contextlib.suppress(OSError):
         _, whole, mapped, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
         page = os.sysconf("SC_PAGESIZE")

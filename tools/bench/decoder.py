@@ -4,18 +4,19 @@
 
 ``joint, whole last layer`` is the paper's: every row of the last layer is computed. ``joint`` of
 this package leaves out the rows that nothing reads. ``keys per node`` is prefix attention in which
-every target makes keys and values of the latents anew, which is what sharing them saves; its
-latents do not read each other. All read one graph. The floor is one large matrix product of this
-machine, measured in the same run.
+every target makes keys and values of the latents anew, so it shows what sharing them saves; its
+latents do not read each other. All cases read one graph. The floor is one large matrix product,
+measured in the same run.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import bench
+import timing
 import torch
 from torch import Tensor
 
@@ -28,10 +29,10 @@ SLOW = (PAPER, "joint", PER_NODE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
-    parser = bench.parser(__doc__)
+    """Measure, print and write."""
+    parser = timing.parser(__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[8, 32, 128, 512, 2048])
-    parser.add_argument("--few", type=int, default=8, help="targets of the slow cases per run")
+    parser.add_argument("--few", type=int, default=8, help="targets of a slow case per run")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--heads", type=int, default=4)
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--neighbors", type=int, default=10)
     parser.add_argument("--latents", type=int, default=512)
     args = parser.parse_args(argv)
-    machine = bench.machine(args.device, threads=args.threads)
+    machine = timing.machine(args.device, threads=args.threads)
     modules = {kind: built(kind, args) for kind in KINDS}
     seconds: dict[str, list[float]] = {}
     figures: list[dict[str, Any]] = []
@@ -50,28 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             figures += rows
     header = ["case", "N", "pass", "nodes/s", "x joint", "x paper", "MFLOP/node", "floor %", "MB"]
     keys = ["case", "nodes", "pass", "rate", "over_joint", "over_paper", "mflop", "floor", "mb"]
-    print(bench.table(header, [[row[k] for k in keys] for row in figures]))
+    print(timing.table(header, [[row[k] for k in keys] for row in figures]))
     checks = differences(modules, args)
     print("prefix - joint under its mask:", f"{checks['prefix_equals_masked_joint']:.1e}")
-    bench.write(
-        args.out,
-        machine=machine,
-        settings=vars(args),
-        seconds=seconds,
-        figures={"rows": figures, "checks": checks},
-    )
+    timing.write(args, machine, seconds, {"rows": figures, "checks": checks})
     return 0
 
 
 def built(kind: str, args: Any) -> Any:
-    """A decoder; all have the same weights."""
+    """Return a decoder; all decoders have the same weights."""
     torch.manual_seed(0)
     shape = dict(depth=args.depth, num_heads=args.heads, ffn_mult=args.ffn_mult)
-    return config_class("decoders", kind)(**shape).build(dim=args.dim).to(args.device)
+    return config_class("model.decoders", kind)(**shape).build(dim=args.dim).to(args.device)
 
 
 def inputs(num_nodes: int, args: Any) -> list[Tensor]:
-    """Targets, neighbors, a mask with a tenth missing, one graph's latents."""
+    """Return targets, neighbors, a mask with a tenth missing, and one graph's latents."""
     rng = torch.Generator().manual_seed(0)
     local = torch.randn(num_nodes, 1 + args.neighbors, args.dim, generator=rng)
     there = torch.rand(num_nodes, args.neighbors, generator=rng) < 0.9
@@ -82,18 +77,19 @@ def inputs(num_nodes: int, args: Any) -> list[Tensor]:
 def compare(
     modules: dict[str, Any], num_nodes: int, backward: bool, args: Any
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
-    """All cases in turns. Slow cases run ``--few`` targets: their cost per target is the same."""
+    """Measure all cases in turns. Slow cases run ``--few`` targets: each costs the same."""
     cases: dict[str, Callable[[], Any]] = {}
     sizes = {}
     for name in (PAPER, "joint", PER_NODE, "prefix", "self_query"):
         sizes[name] = min(num_nodes, args.few) if name in SLOW else num_nodes
         read = forward_of(name, modules)
-        cases[name] = passes(read, inputs(sizes[name], args), sizes[name], backward)
-    square = torch.randn(1024, 1024, device=args.device)
-    cases["floor"] = lambda: square @ square
-    taken = bench.interleaved(cases, args.repeats, args.device)
-    floor = 2 * 1024**3 / bench.median(taken["floor"])  # FLOP/s
-    per_node = {name: bench.median(taken[name]) / sizes[name] for name in sizes}
+        target, neighbors, there, latents = inputs(sizes[name], args)
+        call = functools.partial(decoded, read, there)
+        cases[name] = timing.passes(call, [target, neighbors, latents], backward)
+    cases["floor"], of_product = timing.square_product(args.device, torch.float32)
+    taken = timing.interleaved(cases, args.repeats, args.device)
+    floor = of_product / timing.median(taken["floor"])  # FLOP/s
+    per_node = {name: timing.median(taken[name]) / sizes[name] for name in sizes}
     which = "forward + backward" if backward else "forward"
     rows = []
     for name in sizes:
@@ -115,8 +111,15 @@ def compare(
     return {f"{name}, N={num_nodes}, {which}": taken[name] for name in cases}, rows
 
 
+def decoded(
+    read: Callable[..., Tensor], there: Tensor, target: Tensor, neighbors: Tensor, latents: Tensor
+) -> Tensor:
+    """Decode all targets of one graph, (Q, D)."""
+    return read(target, neighbors, there, latents, (0, len(target)))
+
+
 def forward_of(name: str, modules: dict[str, Any]) -> Callable[..., Tensor]:
-    """The function (target, neighbors, there, latents, ptr) -> (Q, D) of a case."""
+    """Return the function (target, neighbors, there, latents, ptr) -> (Q, D) of a case."""
     if name == PAPER:
         return lambda *inputs: joint_whole(modules["joint"], *inputs)
     if name == PER_NODE:
@@ -124,27 +127,10 @@ def forward_of(name: str, modules: dict[str, Any]) -> Callable[..., Tensor]:
     return modules[name]  # type: ignore[no-any-return]
 
 
-def passes(
-    read: Callable[..., Tensor], inputs: list[Tensor], num_nodes: int, backward: bool
-) -> Callable[[], Any]:
-    """Forward without gradients, or forward and backward to inputs and weights."""
-    target, neighbors, there, latents = inputs
-
-    def run() -> Any:
-        with torch.set_grad_enabled(backward):
-            leaves = [x.detach().requires_grad_(backward) for x in (target, neighbors, latents)]
-            out = read(leaves[0], leaves[1], there, leaves[2], (0, num_nodes))
-            if backward:
-                out.square().sum().backward()
-            return None
-
-    return run
-
-
 def joint_whole(
     module: Any, target: Tensor, neighbors: Tensor, there: Tensor, latents: Tensor, ptr: Any
 ) -> Tensor:
-    """The paper's decoder as written: every layer over every row."""
+    """Decode as the paper does: every layer over every row."""
     outs = []
     for at in range(0, len(target), 3):  # as joint at these sizes: 1 to 8 differ little
         own = slice(at, at + 3)
@@ -163,7 +149,7 @@ def joint_whole(
 def keys_per_node(
     module: Any, target: Tensor, neighbors: Tensor, there: Tensor, latents: Tensor, ptr: Any
 ) -> Tensor:
-    """Prefix with every target as a graph of its own whose latents are read as they are."""
+    """Decode as ``prefix`` with every target as a graph of its own; latents do not read."""
     local = [(target + module.roles[0])[:, None], neighbors + module.roles[1]]
     x = torch.cat(local, dim=1)
     mine = latents.expand(len(x), -1, -1).contiguous()  # (Q, K, D)
@@ -180,7 +166,7 @@ def keys_per_node(
 
 
 def flops_of(name: str, modules: dict[str, Any], num_nodes: int, args: Any) -> float:
-    """Of a forward pass over all targets of one graph."""
+    """Return the FLOPs of a forward pass over all targets of one graph."""
     if name in modules:
         return float(modules[name].flops(num_nodes, args.neighbors, 1, args.latents))
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -192,7 +178,7 @@ def flops_of(name: str, modules: dict[str, Any], num_nodes: int, args: Any) -> f
 
 
 def peak_bytes(case: Callable[[], Any], device: str) -> float:
-    """What a case allocates at most over what is there before."""
+    """Return the most memory that a case allocates beyond that of before."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -210,7 +196,7 @@ def peak_bytes(case: Callable[[], Any], device: str) -> float:
 
 
 def _allocations(profiled: Any) -> list[int]:
-    """Bytes taken (or given back, negative), in the order of time."""
+    """Return the bytes allocated (or freed, negative), in the order of time."""
     found: list[tuple[int, int]] = []
     waiting = list(profiled.profiler.kineto_results.experimental_event_tree())
     while waiting:
@@ -222,7 +208,7 @@ def _allocations(profiled: Any) -> list[int]:
 
 
 def differences(modules: dict[str, Any], args: Any) -> dict[str, float]:
-    """How far equal things are apart, at most."""
+    """Return the largest difference between things that must be equal."""
     given = inputs(4, args)
     joint = modules["joint"]
     with torch.no_grad():

@@ -1,15 +1,16 @@
-"""Steps of a recipe by 1, 2 and 4 processes: the same losses, what is sent, and how long it takes.
+"""Steps of a recipe by 1, 2 and 4 processes: equal losses, bytes sent, time.
 
     python tools/bench/ranks.py --recipe demo --ranks 1 2 4 --steps 30 --out ranks.json
 
 Every number of processes does the same steps in the same bins. Bytes are what a rank hands to
 all-reduce in a step, beside what DistributedDataParallel around the whole model would: adapters and
-heads of all graphs, visited or not. On a machine with fewer cores than processes, the times say how
-little the processes cost beside the step, not how much faster they are.
+heads of all graphs, visited or not. On a machine with fewer cores than processes, the times show
+how little the processes cost beside the step, not how much faster they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import bench
+import timing
 import torch
 
 from graphfm.config.load import load_recipe
@@ -33,7 +34,7 @@ from graphfm.training.world import join_world
 
 
 def work(out: Path, name: str, steps: int, bins: int) -> None:
-    """What one rank does; the first one writes."""
+    """Train as one rank; the first one writes losses, seconds and bytes."""
     world = join_world()
     changes = [f"sampling.bins_per_step={bins}", f"train.steps={steps}", "train.warmup_steps=1"]
     recipe = load_recipe(name, [*changes, "train.max_time=null"])
@@ -53,22 +54,22 @@ def work(out: Path, name: str, steps: int, bins: int) -> None:
         seed=recipe.seed,
         spread=spread,
     )
-    told: dict[str, list[float]] = {"loss": [], "seconds": [], "balance": []}
+    found: dict[str, Any] = {"loss": [], "seconds": [], "balance": []}
     began = time.perf_counter()
     for step in taken:
-        told["loss"].append(float(step.loss))
-        told["balance"].append(step.balance)
-        told["seconds"].append(time.perf_counter() - began)
+        found["loss"].append(float(step.loss))
+        found["balance"].append(step.balance)
+        found["seconds"].append(time.perf_counter() - began)
         began = time.perf_counter()
     if world.is_main:
         params = model.num_params()
-        sent = {"bytes": spread.bytes_sent / steps, "all": 4 * params["total"]}
-        out.write_text(json.dumps({**told, **sent, "trunk": 4 * params["trunk"]}))
+        found |= {"bytes": spread.bytes_sent / steps, "all": 4 * params["total"]}
+        out.write_text(json.dumps({**found, "trunk": 4 * params["trunk"]}))
     world.close()
 
 
-def of(ranks: int, args: Any, folder: Path) -> dict[str, Any]:
-    """What so many processes did."""
+def measured(ranks: int, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run the steps with a number of processes; return what the first one wrote."""
     out = folder / f"{ranks}.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(ranks), __file__, "--worker", str(out)]
@@ -80,43 +81,38 @@ def of(ranks: int, args: Any, folder: Path) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
-    """Measure, print, write."""
-    parser = bench.parser(__doc__)
-    parser.add_argument("--recipe", default="demo", help="whose corpus is here")
+    """Measure, print and write."""
+    parser = timing.parser(__doc__)
+    parser.add_argument("--recipe", default="demo", help="a recipe whose corpus is here")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--bins", type=int, default=4, help="of a step, whatever the ranks")
-    parser.add_argument("--worker", type=Path, help="(this tool starts itself so)")
+    parser.add_argument("--bins", type=int, default=4, help="bins of a step, for all ranks alike")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.worker:
         torch.set_num_threads(1)
         work(args.worker, args.recipe, args.steps, args.bins)
         return None
-    facts = bench.machine(args.device, threads=args.threads)
+    facts = timing.machine(args.device, threads=args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        told = {ranks: of(ranks, args, Path(folder)) for ranks in args.ranks}
-    first = told[args.ranks[0]]
+        by_ranks = {ranks: measured(ranks, args, Path(folder)) for ranks in args.ranks}
+    first = by_ranks[args.ranks[0]]
     figures, rows = {}, []
-    for ranks, found in told.items():
+    for ranks, found in by_ranks.items():
         apart = max(abs(a - b) for a, b in zip(found["loss"], first["loss"], strict=True))
+        balance = sum(found["balance"]) / args.steps
         figures[str(ranks)] = {
             "loss apart": apart,
             "sent of all": found["bytes"] / found["all"],
-            "balance": sum(found["balance"]) / args.steps,
+            "balance": balance,
             **{key: found[key] for key in ("bytes", "all", "trunk")},
         }
-        seconds = bench.median(found["seconds"])
-        values = [f"{apart:.1e}", found["bytes"] / 1e6, found["all"] / 1e6]
-        rows.append([str(ranks), *values, figures[str(ranks)]["balance"], seconds])
+        sizes = [found["bytes"] / 1e6, found["all"] / 1e6]
+        rows.append([str(ranks), f"{apart:.1e}", *sizes, balance, timing.median(found["seconds"])])
     header = ["ranks", "loss apart", "sent MB a step", "plain DDP MB", "max/mean", "s a step"]
-    print(bench.table(header, rows))
-    return bench.write(
-        args.out,
-        machine=facts,
-        settings={k: v for k, v in vars(args).items() if k != "worker"},
-        seconds={f"a step, {ranks} ranks": found["seconds"] for ranks, found in told.items()},
-        figures=figures,
-    )
+    print(timing.table(header, rows))
+    seconds = {f"a step, {ranks} ranks": found["seconds"] for ranks, found in by_ranks.items()}
+    return timing.write(args, facts, seconds, figures)
 
 
 if __name__ == "__main__":

@@ -41,18 +41,21 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
-import bench
+import timing
 import torch
-from bench_sampler_peers import argsort, numba_reservoir, pyg_loader, pyg_op, reservoir
+from sampler_peers import argsort, numba_reservoir, pyg_loader, pyg_op, reservoir
 from torch import Tensor
 
 Case = Callable[[], Any]
+GATHERED_BYTES = 32 + 8 + 4  # a sector, its index, the result
+SAMPLED_BYTES = 32 + 4 + 80 / 10  # at k = 10
 
 
 @dataclass
 class Graph:
-    """A CSR, and of each round the seeds of hops and the rows of raw."""
+    """A graph as CSR, with the seeds of ``hops`` and the rows of ``raw`` for each round."""
 
     rowptr: Tensor
     col: Tensor
@@ -61,14 +64,14 @@ class Graph:
 
     @property
     def num_nodes(self) -> int:
-        """N."""
+        """Number of nodes."""
         return len(self.rowptr) - 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
+    """Measure, print and write."""
     args = parse(argv)
-    facts = bench.machine(args.device, threads=args.threads)
+    facts = timing.machine(args.device, threads=args.threads)
     power_law = power_law_graph(args)
     dense = dense_graph(args)
     print(f"power law: {power_law.num_nodes:,} nodes, {len(power_law.col):,} edges, largest degree")
@@ -82,24 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         edges[title] = mean_edges(graph, graph.seeds if make is hop_cases else graph.rows, fanouts)
         cases = make(graph, fanouts, args)
-        taken = bench.interleaved(cases, args.repeats, args.device)
+        taken = timing.interleaved(cases, args.repeats, args.device)
         seconds |= {f"{title}: {name}": values for name, values in taken.items()}
     rows = figures_of(seconds, edges)
     header = ["case", "ms", "M edges/s", "peer / ours", "peer / numba", "share of floor"]
-    print(bench.table(header, [[row.get(name, "") for name in header] for row in rows]))
-    bench.write(
-        args.out,
-        machine=facts,
-        settings=vars(args),
-        seconds=seconds,
-        figures={"edges": edges, "rows": rows},
-    )
+    print(timing.table(header, [[row.get(name, "") for name in header] for row in rows]))
+    timing.write(args, facts, seconds, {"edges": edges, "rows": rows})
     return 0
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments."""
-    parser = bench.parser(__doc__)
+    """Return the arguments."""
+    parser = timing.parser(__doc__)
     parser.add_argument("--num-nodes", type=int, default=1_000_000)
     parser.add_argument("--num-edges", type=int, default=20_000_000)
     parser.add_argument("--batch-size", type=int, default=1024, help="seeds of hops")
@@ -111,7 +108,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def power_law_graph(args: argparse.Namespace) -> Graph:
-    """Chung-Lu: both ends of an edge are node N u^3, renumbered at random; no edge twice."""
+    """Draw a Chung-Lu graph: both ends of an edge are node N u^3, renumbered; no edge twice."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -128,7 +125,7 @@ def power_law_graph(args: argparse.Namespace) -> Graph:
 
 
 def dense_graph(args: argparse.Namespace) -> Graph:
-    """Nodes of degree 500, as in Reddit; as many edges as half of the other graph's."""
+    """Draw a graph of degree 500, as Reddit's, with half as many edges as the other graph."""
     import numpy as np
 
     rng = np.random.default_rng(1)
@@ -137,7 +134,7 @@ def dense_graph(args: argparse.Namespace) -> Graph:
 
 
 def on_device(rowptr: Any, col: Any, rng: Any, args: argparse.Namespace) -> Graph:
-    """The graph, with nodes for as many rounds as there are, the one of the warm-up included."""
+    """Return the graph with nodes for every round, the warm-up included."""
 
     def batches(size: int) -> list[Tensor]:
         orders = (rng.permutation(len(rowptr) - 1)[:size] for _ in range(args.repeats + 1))
@@ -152,37 +149,30 @@ def on_device(rowptr: Any, col: Any, rng: Any, args: argparse.Namespace) -> Grap
 
 
 def in_turn(batches: list[Tensor], sample: Callable[[Tensor], Any]) -> Case:
-    """Each call takes the nodes of the next round."""
+    """Return a case whose every call takes the nodes of the next round."""
     turn = itertools.cycle(batches)
     return lambda: sample(next(turn))
 
 
 def with_fast(wish: str, sample: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """The same with GRAPHFM_FAST set."""
+    """Return the sampler with GRAPHFM_FAST set: 0 is torch, 1 the numba accelerator."""
 
     def switched(nodes: Tensor) -> Any:
-        before = os.environ.get("GRAPHFM_FAST")
-        os.environ["GRAPHFM_FAST"] = wish
-        try:
+        with mock.patch.dict(os.environ, GRAPHFM_FAST=wish):
             return sample(nodes)
-        finally:
-            if before is None:
-                del os.environ["GRAPHFM_FAST"]
-            else:
-                os.environ["GRAPHFM_FAST"] = before
 
     return switched
 
 
 def with_numba(args: argparse.Namespace) -> bool:
-    """Whether the accelerator has something to show."""
+    """Return True if the numba accelerator can run here."""
     from importlib.util import find_spec
 
     return args.device == "cpu" and find_spec("numba") is not None
 
 
 def hop_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dict[str, Case]:
-    """Everything that gives renumbered nodes and a list of edges."""
+    """Return the cases that give renumbered nodes and a list of edges."""
     from graphfm.sampling.neighbors import make_place, sample_hops
 
     place = make_place(graph.num_nodes, args.device)
@@ -207,24 +197,21 @@ def hop_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dic
 
 
 def with_argsort(ours: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Ours with the peer's choice of neighbors: all the rest is the same code."""
+    """Return our code with the peer's choice of neighbors in place of ours."""
     from graphfm.sampling import neighbors
 
     def other(rowptr: Tensor, col: Tensor, nodes: Tensor, _: Tensor, k: int) -> Any:
         return argsort(rowptr, col, nodes, k)
 
     def switched(seeds: Tensor) -> Any:
-        real, neighbors.sample_neighbors = neighbors.sample_neighbors, other
-        try:
+        with mock.patch.object(neighbors, "sample_neighbors", other):
             return with_fast("0", ours)(seeds)
-        finally:
-            neighbors.sample_neighbors = real
 
     return switched
 
 
 def raw_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dict[str, Case]:
-    """The neighbors alone, one hop."""
+    """Return the cases that give neighbors alone, one hop."""
     from graphfm.sampling.neighbors import row_keys, sample_neighbors
 
     (k,) = fanouts
@@ -248,7 +235,7 @@ def raw_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dic
 
 
 def gather_case(graph: Graph) -> Case:
-    """2^18 columns from random places, others in each round."""
+    """Return the floor: gather 2^18 columns from random places, others in each round."""
     rng = torch.Generator().manual_seed(2)
     device = graph.col.device
     places = [
@@ -259,7 +246,7 @@ def gather_case(graph: Graph) -> Case:
 
 
 def mean_edges(graph: Graph, batches: list[Tensor], fanouts: list[int]) -> float:
-    """Edges that a round samples, over all rounds."""
+    """Return the mean number of edges that a round samples."""
     from graphfm.sampling.neighbors import sample_hops
 
     total = 0
@@ -270,33 +257,29 @@ def mean_edges(graph: Graph, batches: list[Tensor], fanouts: list[int]) -> float
     return total / len(batches)
 
 
-GATHERED_BYTES = 32 + 8 + 4  # a sector, its index, the result
-SAMPLED_BYTES = 32 + 4 + 80 / 10  # at k = 10
-
-
 def figures_of(seconds: dict[str, list[float]], edges: dict[str, float]) -> list[dict[str, Any]]:
-    """A row of the table for each case; the floor's for raw cases only: nothing is renumbered."""
+    """Return a row of the table for each case; raw cases only have a floor."""
     rows = []
     for name, values in seconds.items():
         title, case = name.split(": ")
-        taken = bench.median(values)
+        taken = timing.median(values)
         row: dict[str, Any] = {"case": name, "ms": taken * 1e3}
         if case == "floor":
             row["M edges/s"] = floor_rate(taken) / 1e6
         else:
             row["M edges/s"] = edges[title] / taken / 1e6
-            row["peer / ours"] = taken / bench.median(seconds[f"{title}: ours"])
+            row["peer / ours"] = taken / timing.median(seconds[f"{title}: ours"])
             if f"{title}: ours, numba" in seconds:
-                row["peer / numba"] = taken / bench.median(seconds[f"{title}: ours, numba"])
+                row["peer / numba"] = taken / timing.median(seconds[f"{title}: ours, numba"])
             if f"{title}: floor" in seconds:
-                floor = floor_rate(bench.median(seconds[f"{title}: floor"]))
+                floor = floor_rate(timing.median(seconds[f"{title}: floor"]))
                 row["share of floor"] = edges[title] / taken / floor
         rows.append(row)
     return rows
 
 
 def floor_rate(gather_seconds: float) -> float:
-    """Sampled edges a second, were the memory all that counts."""
+    """Return the sampled edges a second that memory alone would allow."""
     return (1 << 18) * GATHERED_BYTES / gather_seconds / SAMPLED_BYTES
 
 

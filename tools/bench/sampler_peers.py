@@ -1,4 +1,4 @@
-"""What ``bench_sampler.py`` compares with: other ways to choose k neighbors.
+"""Peers of the sampler's bench: other ways to choose k neighbors.
 
 Shapes:
     R  rows   k  slots   N  nodes   E  edges   D  in-edges of all R rows
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def argsort(rowptr: Tensor, col: Tensor, nodes: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """A random key for each in-edge, one sort of all, the first k of each row: (R, k), (R, k)."""
+    """Give each in-edge a random key, sort all, take the first k of each row: (R, k), (R, k)."""
     start, degree, row, place = in_edges(rowptr, nodes)
     # Rows in the upper bits, random numbers in the lower: one sort in place of two.
     keys = (row << 32) | torch.randint(1 << 32, (len(row),), device=row.device)
@@ -28,10 +28,10 @@ def argsort(rowptr: Tensor, col: Tensor, nodes: Tensor, k: int) -> tuple[Tensor,
 
 
 def reservoir(rowptr: Tensor, col: Tensor, nodes: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Stand-in, in torch, for the reservoir of GPU samplers: one draw for each in-edge.
+    """Stand in for the reservoir of GPU samplers, in torch: one random number for each in-edge.
 
     Edge i of a row falls into slot i if i < k, else into a random slot of 0..i, if that is below k;
-    of those in a slot the last stays, as their atomicMax has it.
+    the last edge in a slot stays, as with their atomicMax.
     """
     start, degree, row, place = in_edges(rowptr, nodes)
     draw = (torch.rand(len(row), device=row.device, dtype=torch.float64) * (place + 1)).long()
@@ -45,7 +45,7 @@ def reservoir(rowptr: Tensor, col: Tensor, nodes: Tensor, k: int) -> tuple[Tenso
 
 
 def in_edges(rowptr: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Start and degree of each row (R,), row and place in it of each in-edge (D,)."""
+    """Return start and degree of each row (R,), and row and place of each in-edge (D,)."""
     start = rowptr[nodes]
     degree = rowptr[nodes + 1] - start
     row = torch.arange(len(nodes), device=nodes.device).repeat_interleave(degree)
@@ -54,7 +54,7 @@ def in_edges(rowptr: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
 
 
 def numba_reservoir() -> Callable[..., Any]:
-    """Stand-in for the same as one plain loop, compiled; splitmix64 is its random number."""
+    """Return the same reservoir as one compiled loop; splitmix64 gives its random numbers."""
     import numba
     import numpy as np
 
@@ -92,10 +92,10 @@ def numba_reservoir() -> Callable[..., Any]:
 def pyg_op(
     rowptr: Tensor, col: Tensor, fanouts: list[int], _: list[Tensor]
 ) -> Callable[[Tensor], Any] | None:
-    """The op that PyG's loader calls, where torch-sparse was built.
+    """Return the op that PyG's loader calls; None without torch-sparse.
 
-    Version 0.6.18 draws from 0..top-1 in Floyd's algorithm: a row's last k neighbors are taken too
-    seldom, at k = 1 the last one never. Its work is the same.
+    Version 0.6.18 draws from 0..top-1 in Floyd's algorithm: it takes a row's last k neighbors too
+    seldom, and at k = 1 never the last one. The amount of work is the same.
     """
     try:
         import torch_sparse  # noqa: F401
@@ -108,7 +108,7 @@ def pyg_op(
 def pyg_loader(
     rowptr: Tensor, col: Tensor, fanouts: list[int], seeds: list[Tensor]
 ) -> Callable[[Tensor], Any] | None:
-    """``NeighborLoader`` without workers over the same seeds, round by round; None without one."""
+    """Return ``NeighborLoader`` without workers over the same seeds; None without torch-sparse."""
     if pyg_op(rowptr, col, fanouts, seeds) is None:
         return None
     from torch_geometric.data import Data

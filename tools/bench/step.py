@@ -1,19 +1,18 @@
-r"""One training step: where its time goes, over the matmul floor, and against the first version.
+"""Time of one training step by part, and over the floor of its matrix products.
 
-For each recipe, on the same visits again and again:
+For each recipe, over the same steps again and again:
 
 - the share of the plan, the sampling, the gather (batches, without sampling), the forward pass, the
   backward pass and the optimizer; goal: sampling + gather at most 5%;
-- the time of the step over its floor: the model's own count of FLOPs by the rate of matrix products
-  of the recipe's own sizes, measured in between;
-- targets per second beside the first, plain version of this repository (``first_version.py``), both
-  in processes of their own, in turns. Each takes the visits that its own plan deals.
+- the time of the step over its floor: the model's own count of FLOPs divided by the rate of matrix
+  products of the recipe's own sizes, measured in between;
+- targets per second.
 
     python tools/bench/step.py --out step.json                  # a recipe of 0.4M and one of 18M
     python tools/bench/step.py --recipes large --device cuda    # 75M
 
 With GRAPHFM_DATA the graphs are those of the recipe (local-152), else the mixture ``demo``. On a
-CPU recipes for a GPU are cut to 64 targets a visit and a step: a step of ``base`` takes 20 s or
+CPU, recipes for a GPU are cut to 64 targets a visit and a step: a step of ``base`` takes 20 s or
 more uncut.
 """
 
@@ -27,51 +26,66 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import bench
+import timing
 import torch
-from first_version import FIRST, ROOT, Worker, checkout
-from step_worker import Steps
 from torch import nn
 
 PARTS = ("plan", "sampling", "gather", "forward", "backward", "optimizer")
 CUT = ["sampling.max_targets=64", "sampling.targets_per_step=64", "sampling.max_context=1024"]
-NUM_STEPS = {"local-small": 6, "demo": 6}  # of one repeat; others: 1 on a CPU
+NUM_STEPS = {"local-small": 6, "demo": 6}  # steps of one repeat; other recipes: 1 on a CPU
+
+
+class Steps:
+    """A recipe that is ready to train.
+
+    Args:
+        recipe: Name of the recipe.
+        overrides: Changes of the recipe, ``key=value``.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, recipe: str, overrides: Sequence[str], device: str):
+        from graphfm.config.load import load_recipe
+        from graphfm.model.graphfm import GraphFM
+        from graphfm.training.optim import make_optimizer
+        from graphfm.training.pretrain import load_corpus
+
+        self.recipe = load_recipe(recipe, overrides)
+        self.device = torch.device(device)
+        self.corpus = load_corpus(self.recipe, self.device)
+        self.model = GraphFM(self.recipe.model, seed=0)
+        for spec in self.corpus.specs:
+            self.model.add_graph(spec)
+        self.model.to(self.device)
+        self.corpus.make_plan(self.model)
+        self.optimizer = make_optimizer([self.model], self.recipe.train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
-    args = parse(argv)
-    facts = bench.machine(args.device, threads=args.threads)
-    seconds: dict[str, list[float]] = {}
-    figures: dict[str, Any] = {}
-    with contextlib.ExitStack() as stack:
-        first = None if args.first == "none" else stack.enter_context(checkout(args.first))
-        for recipe in args.recipes:
-            taken, found = measure(args, recipe, first)
-            seconds |= {f"{recipe}: {name}": values for name, values in taken.items()}
-            figures[recipe] = found
-    header, rows = as_rows(figures)
-    print(bench.table(header, rows))
-    bench.write(args.out, machine=facts, settings=vars(args), seconds=seconds, figures=figures)
-    return 0
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments."""
-    parser = bench.parser(__doc__)
+    """Measure, print and write."""
+    parser = timing.parser(__doc__)
     parser.set_defaults(repeats=5)
     parser.add_argument("--recipes", nargs="+", default=["local-small", "base"])
     parser.add_argument("--mixture", help="default: the recipe's with GRAPHFM_DATA, else demo")
     parser.add_argument("--override", nargs="+", default=[], help="key=value of the recipes")
-    parser.add_argument("--steps", type=int, help="of one repeat")
-    parser.add_argument("--first", default=FIRST, help="commit to compare with, or none")
-    return parser.parse_args(argv)
+    parser.add_argument("--steps", type=int, help="steps of one repeat")
+    args = parser.parse_args(argv)
+    facts = timing.machine(args.device, threads=args.threads)
+    seconds: timing.Seconds = {}
+    figures: dict[str, Any] = {}
+    for recipe in args.recipes:
+        taken, figures[recipe] = measure(args, recipe)
+        seconds |= {f"{recipe}: {name}": values for name, values in taken.items()}
+    header, rows = as_rows(figures)
+    print(timing.table(header, rows))
+    timing.write(args, facts, seconds, figures)
+    return 0
 
 
-def measure(
-    args: argparse.Namespace, recipe: str, first: os.PathLike[str] | None
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds by part, and what follows from them."""
+def measure(args: argparse.Namespace, recipe: str) -> tuple[timing.Seconds, dict[str, Any]]:
+    """Return seconds by part, and the figures that follow from them."""
+    from graphfm.model.cost import forward_flops
+
     overrides = [*args.override]
     mixture = args.mixture or (None if os.environ.get("GRAPHFM_DATA") else "demo")
     if mixture:
@@ -79,79 +93,44 @@ def measure(
     small = recipe in NUM_STEPS
     if args.device == "cpu" and not small:
         overrides = [*CUT, *overrides]
-    on_cuda = args.device == "cuda"
-    num_steps = args.steps or (NUM_STEPS[recipe] if small else 10 if on_cuda else 1)
-    # A schedule that never ends, and no warm-up: the learning rate does not change the time.
+    num_steps = args.steps or (NUM_STEPS[recipe] if small else 10 if args.device == "cuda" else 1)
+    # A schedule that never ends, without warm-up: the learning rate does not change the time.
     overrides += ["train.steps=1000000", "train.max_time=null"]
-    shape = {
-        "recipe": recipe,
-        "overrides": overrides,
-        "num_steps": num_steps,
-        "device": args.device,
-    }
-    steps = Steps(**shape)
-    parts: dict[str, list[float]] = {name: [] for name in (*PARTS, "matmul")}
-    rates: dict[str, list[float]] = {"now": [], "first": []}
+    steps = Steps(recipe, overrides, args.device)
+    parts: timing.Seconds = {name: [] for name in (*PARTS, "matmul")}
     products, flops_of_products = matmuls(steps)
-    for step in range(num_steps):
-        one_step(steps, step, dict.fromkeys(PARTS, 0.0))
-    from graphfm.model.cost import forward_flops
-
-    flops = 3 * sum(forward_flops(steps.model, steps.corpus.batch_at(s)) for s in range(num_steps))
-    with contextlib.ExitStack() as stack:
-        workers = started(stack, {**shape, "threads": args.threads}, first)
-        for _ in range(args.repeats):
-            taken = dict.fromkeys(PARTS, 0.0)
-            for step in range(num_steps):
-                one_step(steps, step, taken)
-            taken["matmul"] = seconds_of(products, steps.device)
-            for name, value in taken.items():
+    for turn in range(1 + args.repeats):
+        taken = dict.fromkeys(PARTS, 0.0)
+        for step in range(num_steps):
+            one_step(steps, step, taken)
+        if turn:  # the first round warms up
+            once = timing.interleaved({"matmul": products}, 1, steps.device, warmup=0)
+            for name, value in {**taken, "matmul": once["matmul"][0]}.items():
                 parts[name].append(value)
-            for name, worker in workers.items():
-                answer = worker.ask({"take": num_steps})
-                rates[name].append(answer["targets"] / answer["seconds"])
+    batches = [steps.corpus.batch_at(step) for step in range(num_steps)]
+    flops = 3 * sum(forward_flops(steps.model, batch) for batch in batches)
+    targets = sum(batch.num_targets for batch in batches)
     whole = [sum(parts[name][i] for name in PARTS) for i in range(args.repeats)]
-    share = {name: bench.median(parts[name]) / bench.median(whole) for name in PARTS}
-    floor = flops / flops_of_products * bench.median(parts["matmul"])
-    found: dict[str, Any] = {
+    share = {name: timing.median(parts[name]) / timing.median(whole) for name in PARTS}
+    floor = flops / flops_of_products * timing.median(parts["matmul"])
+    figures = {
         "params": steps.model.num_params(),
         "overrides": overrides,
         "steps": num_steps,
-        "targets": sum(steps.corpus.batch_at(s).num_targets for s in range(num_steps)),
-        "step_ms": 1e3 * bench.median(whole) / num_steps,
+        "targets": targets,
+        "step_ms": 1e3 * timing.median(whole) / num_steps,
         "share": share,
         "sampling_and_gather": share["sampling"] + share["gather"],
         "flops": flops,
-        "matmul_gflops": flops_of_products / bench.median(parts["matmul"]) / 1e9,
-        "over_floor": bench.median(whole) / floor,
-        "targets_per_s": bench.summary(rates["now"]),
+        "matmul_gflops": flops_of_products / timing.median(parts["matmul"]) / 1e9,
+        "over_floor": timing.median(whole) / floor,
+        "targets_per_s": timing.summary([targets / seconds for seconds in whole]),
     }
-    if rates["first"]:
-        found["first_targets_per_s"] = bench.summary(rates["first"])
-        ratios = [a / b for a, b in zip(rates["now"], rates["first"], strict=True)]
-        found["over_first"] = bench.summary(ratios)
-    return {**parts, "step": whole}, found
-
-
-def started(
-    stack: contextlib.ExitStack, shape: dict[str, Any], first: os.PathLike[str] | None
-) -> dict[str, Worker]:
-    """Both versions, warm; the first has a cache of its own."""
-    script = str(ROOT / "tools" / "step_worker.py")
-    workers = {"now": stack.enter_context(Worker([script], package=ROOT))}
-    if first is not None:
-        from graphfm.storage import cache_folder
-
-        home = str(cache_folder() / "first-version")
-        workers["first"] = stack.enter_context(Worker([script], package=first, home=home))
-    for worker in workers.values():
-        worker.ask(shape)
-        worker.ask({"take": 1})
-    return workers
+    return {**parts, "step": whole}, figures
 
 
 def one_step(steps: Steps, step: int, taken: dict[str, float]) -> None:
-    """A step as ``graphfm.training.loop`` takes it, with a clock between its parts."""
+    """Take a step as ``graphfm.training.loop`` does, with a clock between its parts."""
     from graphfm.machine import autocast
     from graphfm.training.loop import own_randomness
 
@@ -175,7 +154,10 @@ def one_step(steps: Steps, step: int, taken: dict[str, float]) -> None:
 
 @contextlib.contextmanager
 def clocks(device: torch.device, taken: dict[str, float]) -> Iterator[Callable[[str], None]]:
-    """Adds the time since the last call to a part; sampling and gather take theirs out of plan."""
+    """Give a function that adds the time since its last call to a part.
+
+    Sampling and gather happen inside the plan's call; their time is taken out of it.
+    """
     from graphfm.sampling import batch as batches
     from graphfm.training import corpus
 
@@ -211,9 +193,9 @@ def clocks(device: torch.device, taken: dict[str, float]) -> Iterator[Callable[[
 
 
 def matmuls(steps: Steps) -> tuple[Callable[[], None], float]:
-    """Matrix products of the sizes that most of the recipe's FLOPs have, and their FLOPs.
+    """Return matrix products of the sizes that hold most of the recipe's FLOPs, and their FLOPs.
 
-    Maps of all tokens of a tile of targets to the width, and to that of the feed-forward layer.
+    They are maps of all tokens of a tile of targets to the width and to the feed-forward width.
     """
     dim = steps.recipe.model.dim
     wide = dim * steps.recipe.model.decoder.ffn_mult
@@ -222,10 +204,7 @@ def matmuls(steps: Steps) -> tuple[Callable[[], None], float]:
     dtype = torch.bfloat16 if steps.device.type == "cuda" else torch.float32
     sizes = [(rows, dim, dim), (rows, dim, 2 * wide), (rows, wide, dim)]
     pairs = [
-        (
-            torch.randn(m, k, device=steps.device, dtype=dtype),
-            torch.randn(k, n, device=steps.device, dtype=dtype),
-        )
+        [torch.randn(*shape, device=steps.device, dtype=dtype) for shape in ((m, k), (k, n))]
         for m, k, n in sizes
     ]
     flops = sum(2.0 * m * k * n for m, k, n in sizes)
@@ -239,31 +218,18 @@ def matmuls(steps: Steps) -> tuple[Callable[[], None], float]:
     return products, flops * turns
 
 
-def seconds_of(case: Callable[[], None], device: torch.device) -> float:
-    """Seconds of one call."""
-    return bench.interleaved({"case": case}, 1, device, warmup=0)["case"][0]
-
-
 def as_rows(figures: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
-    """A column for each recipe."""
-    rows: list[list[object]] = []
-
-    def row(name: str, value: Callable[[dict[str, Any]], object]) -> None:
-        rows.append([name, *(value(found) for found in figures.values())])
-
-    row("trunk parameters", lambda f: f["params"]["trunk"])
-    row("ms a step", lambda f: f["step_ms"])
-    for part in PARTS:
-        row(f"  {part}, %", lambda f, part=part: 100 * f["share"][part])
-    row("sampling + gather, % (goal 5)", lambda f: 100 * f["sampling_and_gather"])
-    row("matmul GFLOP/s at its sizes", lambda f: f["matmul_gflops"])
-    row("time over the matmul floor", lambda f: f["over_floor"])
-    row("targets/s", lambda f: f["targets_per_s"]["median"])
-    row(
-        "first version, targets/s",
-        lambda f: f.get("first_targets_per_s", {}).get("median", "not measured"),
-    )
-    row("times the first version", lambda f: f.get("over_first", {}).get("median", "not measured"))
+    """Return the header and the rows of the table, a column for each recipe."""
+    found = list(figures.values())
+    rows: list[list[object]] = [
+        ["trunk parameters", *(f["params"]["trunk"] for f in found)],
+        ["ms a step", *(f["step_ms"] for f in found)],
+        *([f"  {part}, %", *(100 * f["share"][part] for f in found)] for part in PARTS),
+        ["sampling + gather, % (goal 5)", *(100 * f["sampling_and_gather"] for f in found)],
+        ["matmul GFLOP/s at its sizes", *(f["matmul_gflops"] for f in found)],
+        ["time over the matmul floor", *(f["over_floor"] for f in found)],
+        ["targets/s", *(f["targets_per_s"]["median"] for f in found)],
+    ]
     return ["step", *figures], rows
 
 

@@ -1,20 +1,13 @@
-"""What the benches share: the machine's facts, interleaved timing, a table and a JSON file.
+"""Shared parts of the benches: arguments, facts of the machine, timing, a text table, a JSON file.
 
-    args = bench.parser(__doc__).parse_args(argv)
-    facts = bench.machine(args.device, threads=args.threads)
-    seconds = bench.interleaved({"ours": ours, "peer": peer}, args.repeats, args.device)
-    print(bench.table(["case", "ms", "peer / ours"], rows))
-    bench.write(args.out, machine=facts, settings=vars(args), seconds=seconds, figures=figures)
-
-Seconds are of processor time of the whole process on a CPU, so that a busy machine distorts them
-little, and between two events of the stream on CUDA. Compare them by their ratio in one run only.
+Seconds are processor time of the process on a CPU, so that a busy machine distorts them little, and
+time between two events of the stream on CUDA. Compare seconds by their ratio within one run only.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import platform
 import statistics
@@ -23,26 +16,31 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from graphfm import storage
+
+Seconds = dict[str, list[float]]
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """The arguments that every bench has: ``--out --repeats --threads --device``."""
-    found = argparse.ArgumentParser(
+    """Return a parser with the arguments of every bench: ``--out --repeats --threads --device``."""
+    made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    found.add_argument("--out", type=Path, help="FILE.json for all results")
-    found.add_argument("--repeats", type=_at_least_one, default=7, help="of each case, interleaved")
-    found.add_argument("--threads", type=_at_least_one, default=1, help="of torch on a CPU")
-    found.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    return found
+    made.add_argument("--out", type=Path, help="JSON file for all results")
+    made.add_argument("--repeats", type=_at_least_one, default=7, help="rounds of each case")
+    made.add_argument("--threads", type=_at_least_one, default=1, help="torch's threads on a CPU")
+    made.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    return made
 
 
 def machine(device: torch.device | str = "cpu", *, threads: int | None = None) -> dict[str, Any]:
-    """What the figures were taken on; sets torch's threads where they are given.
+    """Return facts of the machine; set torch's number of threads if it is given.
 
     Returns:
-        ``cpu cores threads device load python torch cuda``; load is of the last minute.
+        ``cpu cores threads device load python torch cuda``; load is the mean of the last minute.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -66,26 +64,26 @@ def interleaved(
     device: torch.device | str = "cpu",
     *,
     warmup: int = 1,
-) -> dict[str, list[float]]:
-    """Seconds of every case, taken in turns, so that a load from outside hits all alike.
+) -> Seconds:
+    """Measure all cases in turns, so that a load from outside hits all of them alike.
 
-    Each round runs all cases once and starts one case further, so that none always follows the
-    same other. What a case returns is freed outside its time.
+    Each round runs all cases once and starts one case further, so that no case always follows the
+    same other case. The result of a case is freed outside its time.
 
     Args:
         cases: Functions without arguments, by name.
-        repeats: Rounds.
+        repeats: Number of measured rounds.
         device: ``cuda`` measures between two events, everything else the process's CPU time.
-        warmup: Rounds before, not measured: caches, compilers, the allocator.
+        warmup: Rounds before these that are not measured (caches, compilers, the allocator).
 
     Returns:
-        By name, ``repeats`` values in the order they were taken.
+        Seconds by name, ``repeats`` values each in the order of the rounds.
     """
     measure = _seconds_cuda if torch.device(device).type == "cuda" else _seconds_cpu
     names = list(cases)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: Seconds = {name: [] for name in names}
     collecting = gc.isenabled()
-    gc.disable()  # as timeit does: a collection would fall on whoever is running
+    gc.disable()  # as timeit does: a collection would count for the case that is running
     try:
         for turn in range(warmup + repeats):
             first = turn % len(names) if names else 0
@@ -100,26 +98,42 @@ def interleaved(
     return seconds
 
 
+def square_product(device: str, dtype: torch.dtype) -> tuple[Callable[[], Any], float]:
+    """Return a product of two 1,024 x 1,024 matrices as a case, and its FLOPs.
+
+    Its rate is the floor that attention and decoders are compared with.
+    """
+    square = torch.randn(1024, 1024, device=device, dtype=dtype)
+    return (lambda: square @ square), 2.0 * 1024**3
+
+
+def passes(
+    call: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor], backward: bool
+) -> Callable[[], None]:
+    """Return a case: forward without gradients, or forward and backward to inputs and weights."""
+
+    def run() -> None:
+        with torch.set_grad_enabled(backward):
+            out = call(*(x.detach().requires_grad_(backward) for x in inputs))
+            if backward:
+                out.backward(torch.ones_like(out))
+
+    return run
+
+
 def median(values: Sequence[float]) -> float:
-    """Of at least one value."""
+    """Return the median of at least one value."""
     return statistics.median(values)
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """``median q1 q3 repeats``; quartiles as numpy's, by linear interpolation."""
-    ordered = sorted(values)
-
-    def at(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        low = int(place)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
-
-    return {"median": at(0.5), "q1": at(0.25), "q3": at(0.75), "repeats": len(ordered)}
+    """Return ``median q1 q3 repeats``."""
+    q1, middle, q3 = np.percentile(values, [25, 50, 75]).tolist()
+    return {"median": middle, "q1": q1, "q3": q3, "repeats": len(values)}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned text: the first column to the left, the others to the right; floats in 3 digits."""
+    """Return aligned text: the first column to the left, numbers to the right in 3 digits."""
     cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
@@ -133,37 +147,37 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def write(
-    out: Path | None,
-    *,
+    args: argparse.Namespace,
     machine: Mapping[str, Any],
-    settings: Mapping[str, Any],
     seconds: Mapping[str, Sequence[float]],
     figures: Any = None,
 ) -> dict[str, Any]:
-    """All of a bench as one JSON file, replaced whole.
+    """Write all results of a bench to ``args.out`` as JSON; nothing if that is None.
 
     Args:
-        out: Where; None writes nothing.
-        machine: :func:`machine`.
-        settings: Arguments of the bench.
-        seconds: :func:`interleaved`, of all cases.
-        figures: What the bench derives: ratios, rates, bytes, checks.
+        args: Arguments of the bench.
+        machine: Result of :func:`machine`.
+        seconds: Result of :func:`interleaved` for all cases.
+        figures: Derived results: ratios, rates, bytes, checks.
 
     Returns:
         ``machine settings seconds figures`` as written; ``seconds`` holds :func:`summary` by case.
     """
     results = {
         "machine": dict(machine),
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "figures": figures,
     }
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_suffix(".part")
-        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, out)
+    if args.out is not None:
+        write_json(args.out, results)
     return results
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file whole; make its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_json(path, value)
 
 
 def _seconds_cpu(case: Callable[[], Any]) -> float:
@@ -175,8 +189,7 @@ def _seconds_cpu(case: Callable[[], Any]) -> float:
 
 
 def _seconds_cuda(case: Callable[[], Any]) -> float:
-    begin = torch.cuda.Event(enable_timing=True)
-    end = torch.cuda.Event(enable_timing=True)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     begin.record()
     result = case()

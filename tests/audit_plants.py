@@ -1,6 +1,7 @@
-"""Copies of a graph that an audit ought to recognise, and graphs that only look like it.
+"""Altered copies that the leakage audit must recognise, and graphs that only look like copies.
 
-Nodes are always renamed, and columns of features always reordered, unless a plant says otherwise.
+Nodes always get new names. Columns of features are reordered unless the plant's name excludes it.
+``tests/test_graphs_audit.py`` and ``tools/bench/audit.py`` use them.
 """
 
 from __future__ import annotations
