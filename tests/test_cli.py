@@ -271,7 +271,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_flag_is_exit_2() -> None:
-    """Seen to fail when every exception became a fault of graphfm."""
+    """Seen to fail when every exception was reported as a bug of graphfm."""
     done = run("pretrain", "demo", "--sead", "1")
     assert done.exit_code == 2 and "--seed" in done.stderr
     assert run("finetune", "--graph", "iris", "--tune", "everything").exit_code == 2

@@ -190,7 +190,7 @@ def test_the_command_line_fits_a_number(saved: tuple[Path, Result]) -> None:
     assert lines[1].split() == ["method", "RMSE", "95%", "interval", "MAE", "R2"]
     first = [line.split("  ")[0] for line in lines[2:]]
     assert first == ["graphfm", "mean", "features-only ridge regression"]
-    assert "a continuous target" in said.stderr and "90% was asked for" in said.stderr
+    assert "a continuous target" in said.stderr and "(requested: 90%)" in said.stderr
     kept = json.loads((out / "split.json").read_text())
     assert kept["input"]["task"] == "regress"
     assert kept["test"]["graphfm"]["rmse"] < kept["test"]["mean"]["rmse"] / 1.5
@@ -216,7 +216,7 @@ def test_predict_writes_intervals_and_evaluate_scores_them(
     assert said["mean"]["r2"] < 0.01 < said["r2"]
     assert said["intervals"]["coverage"] > 0.75
     text = ran("evaluate", "--model", out, "--graph", folder).stdout
-    assert "the mean alone" in text and "RMSE" in text
+    assert "predicting the mean" in text and "RMSE" in text
 
 
 def test_the_task_may_be_said(saved: tuple[Path, Result], folder: Path, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_task_may_be_said(saved: tuple[Path, Result], folder: Path, tmp_path
     assert "GFM134" in ran("report", out, "--graph", folder, code=3).stderr
     done = ran("predict", "--model", out, "--graph", folder, "--out", tmp_path / "p.csv", "--proba",
                code=4)  # fmt: skip
-    assert "about classes" in done.stderr
+    assert "needs a model of classes" in done.stderr
     nodes = (folder / "nodes.csv").read_text().splitlines()
     place = nodes[0].replace('"', "").split(",").index("label")
     for i, line in enumerate(nodes[1:], start=1):

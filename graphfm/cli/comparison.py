@@ -1,4 +1,4 @@
-"""A fit, beside what costs nothing: the baselines on the same split."""
+"""Split of the graph for a fit, and the table that compares the fit with baselines."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ HEAD = ["method", "score", "95% interval", "macro F1"]
 
 
 def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
-    """The graph with its own split, with that of a file, or with one of the sizes given.
+    """Return the graph with training, validation and test masks.
 
     Args:
-        graph: With labels.
-        sizes: Such as ``0.6/0.2/0.2``, or a table of ids and splits; None = the graph's own split,
-            or these sizes where it has none.
-        seed: Of the split that is drawn.
+        graph: A graph with labels.
+        sizes: Three shares such as ``0.6/0.2/0.2``, or the path of a table with the columns id and
+            split. Default: the graph's own split, or these shares if it has none.
+        seed: Random seed of the split.
 
     Raises:
-        DataError: GFM131 for a graph without labels, GFM145 for sizes that are no shares, and as
-            :func:`graphfm.graphs.readers.split_file.with_split_file`.
+        DataError: GFM131 for a graph without labels, GFM145 for shares that cannot be read, and
+            see :func:`graphfm.graphs.readers.split_file.with_split_file`.
     """
     from graphfm.graphs.leaks import say_of_twins
     from graphfm.graphs.readers.split_file import with_split_file
@@ -38,7 +38,7 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
             "GFM131",
             "there are no labels to learn from",
             where=graph.name,
-            fix="for a file, name the node attribute to predict: --target",
+            fix="for a file, name the column to predict with --target",
         )
     if sizes is None and graph.train_mask is not None and graph.test_mask is not None:
         say_of_classes(graph)
@@ -61,7 +61,7 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
 
 
 def comparison_table(results: Mapping[str, Scores]) -> str:
-    """One line a method."""
+    """Return a table with one line per method."""
     first = next(iter(results.values()))
     rows = [
         [name, f"{s.main:.3f}", f"{s.low:.3f}-{s.high:.3f}", f"{s.macro_f1:.3f}"]

@@ -1,4 +1,4 @@
-"""``graphfm demo``."""
+"""The command ``graphfm demo``: pretrain, fit and predict on small graphs."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ import typer
 from graphfm.cli.terminal import next_step, note, show, show_json
 
 HELD_OUT = "digits"  # real, ten classes, 1,797 nodes; not in the mixture of the recipe `demo`
-SPLIT = "0.1/0.1/0.8"  # few labels, as people have; 1,438 test nodes give an interval of 2 points
+SPLIT = "0.1/0.1/0.8"  # few labels, as in practice; 1,438 test nodes: an interval of 2 points
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything it writes.")] = Path(
-        "graphfm-demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for all output files.")] = Path("graphfm-demo"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the fit.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split and the fit.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Pretrain on small graphs, fit a real one that was held out, predict it.
+    """Pretrain on small graphs, then fit and predict a real graph that was held out.
 
-    Takes about half a minute on 2 free cores and needs no network.
+    Takes about half a minute on 2 CPU cores and needs no network.
     """
     import json
 
@@ -45,17 +43,17 @@ def demo(
 
     recipe = load_recipe("demo")
     mixture = Catalog.read().mixture(recipe.data.mixture)
-    assert HELD_OUT not in mixture, "the demo must not learn from what it is judged on"
+    assert HELD_OUT not in mixture, "the demo must not pretrain on its test graph"
     new_folder(out, overwrite=overwrite)
     began = time.perf_counter()
     note(f"1/3  pretraining on {len(mixture)} graphs: {', '.join(list(mixture)[:6])} ...")
     run = out / "pretrained"
     stopped = pretrain(recipe, out=run)["stopped"]
     if stopped is not None:
-        note(f"stopped by {stopped}")
+        note(f"stopped: {stopped}")
         raise typer.Exit(exit_code(stopped))
 
-    note(f"2/3  fitting {HELD_OUT}, which was not among them")
+    note(f"2/3  fitting {HELD_OUT}, a graph that was not used for pretraining")
     write_tables(read_graph(HELD_OUT), out)  # as a person has them: edges.csv and nodes.csv
     given = read_input(str(out), target="label")
     whole = split_graph(given.graph, SPLIT, seed=seed)

@@ -1,4 +1,4 @@
-"""``graphfm doctor``."""
+"""The command ``graphfm doctor``: check this machine and the installation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from graphfm.cli.terminal import next_step, pairs, show, show_json
 from graphfm.version import __version__
 
-# What may be there and what it is good for; nothing else depends on it.
+# Optional packages, by name on the package index and name of the module.
 OPTIONAL = {
     "torch-scatter": "torch_scatter",
     "ogb": "ogb",
@@ -26,9 +26,9 @@ OPTIONAL = {
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Look at this machine: versions, GPU, cache, data. Reaches no network."""
+    """Check this machine: versions, GPU, cache folder, data. Does not use the network."""
     facts = _facts()
     if as_json:
         show_json(facts)
@@ -37,7 +37,8 @@ def doctor(
         return
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     optional = ", ".join(
-        f"{name} {version or 'not installed (fine)'}" for name, version in facts["optional"].items()
+        f"{name} {version or 'not installed (optional)'}"
+        for name, version in facts["optional"].items()
     )
     writable = "writable" if facts["cache_writable"] else "NOT writable"
     show(
@@ -48,8 +49,9 @@ def doctor(
                 "optional": optional,
                 "compute": f"{facts['threads']} threads, GPU: {facts['gpu'] or 'none'}",
                 "cache": f"{facts['cache']} {writable}, {facts['free_gb']:.0f} GB free",
-                "weights": facts["weights"] or "none here (fine: fits begin at random)",
-                "data": f"{facts['data']}" + ("" if facts["data_found"] else " (not there: fine)"),
+                "weights": facts["weights"] or "none installed (fits begin with random weights)",
+                "data": f"{facts['data']}"
+                + ("" if facts["data_found"] else " (not there; optional)"),
             }
         )
     )
@@ -62,6 +64,7 @@ def doctor(
 
 
 def _facts() -> dict[str, Any]:
+    """Return everything that ``graphfm doctor --json`` prints."""
     import torch
 
     from graphfm.checkpoint.hub import shipped_weights
@@ -69,14 +72,16 @@ def _facts() -> dict[str, Any]:
     from graphfm.storage import cache_folder
 
     cache, data = cache_folder(), data_folder()
-    standing = next(p for p in (cache, *cache.parents) if p.is_dir())
-    writable = os.access(standing, os.W_OK)
-    free_gb = shutil.disk_usage(standing).free / 1e9
+    existing = next(p for p in (cache, *cache.parents) if p.is_dir())
+    writable = os.access(existing, os.W_OK)
+    free_gb = shutil.disk_usage(existing).free / 1e9
     problems = []
     if not writable:
-        problems.append(f"{standing} cannot be written to: set GRAPHFM_HOME to a folder that can")
+        problems.append(f"no permission to write to {existing}: set GRAPHFM_HOME to another folder")
     if free_gb < 1:
-        problems.append(f"{free_gb:.1f} GB free beside the cache: a run needs about 1 GB")
+        problems.append(
+            f"{free_gb:.1f} GB of disk space free for the cache: a run needs about 1 GB"
+        )
     return {
         "graphfm": __version__,
         "python": platform.python_version(),

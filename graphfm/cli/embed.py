@@ -1,4 +1,4 @@
-"""``graphfm embed``."""
+"""The command ``graphfm embed``: write one vector per node."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from graphfm.errors import OutputError
 
 
 def embed(
-    model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
+    model: Annotated[Path, typer.Option(help="Folder written by `graphfm finetune`.")],
     graph: GraphOption,
     out: Annotated[
-        Path, typer.Option(help="A .npz (`ids`, `embedding`), .csv or .parquet (id, e0, e1 ...).")
+        Path,
+        typer.Option(
+            help="File to write: .npz (`ids`, `embedding`), .csv or .parquet (id, e0, e1 ...)."
+        ),
     ],
     target: Annotated[
         str | None,
-        typer.Option(help="Node attribute that was predicted; default: the one of the fit."),
+        typer.Option(help="Column of the labels, not used as a feature. Default: that of the fit."),
     ] = None,
     nodes: NodesOption = None,
     directed: DirectedOption = None,
     unknown_nodes: UnknownOption = Unknown.ERROR,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Write the state of every node: a vector that the head predicts from."""
+    """Write the embedding of every node: the vector that the model predicts from."""
     from graphfm.cli.fitted import open_fitted
     from graphfm.cli.output import check_file, table_file
     from graphfm.storage import whole_file
@@ -56,6 +61,6 @@ def embed(
             )
     if as_json:
         show_json({"out": str(out), "num_nodes": len(states), "dim": states.shape[1]})
-    note(f"{states.shape[0]:,} x {states.shape[1]} numbers in {out}")
+    note(f"{states.shape[0]:,} x {states.shape[1]} numbers written to {out}")
     flags = ["--nodes", nodes] if nodes else []
     next_step("graphfm evaluate --model", model, "--graph", graph, *flags)

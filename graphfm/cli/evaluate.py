@@ -1,4 +1,4 @@
-"""``graphfm evaluate``."""
+"""The command ``graphfm evaluate``: score a fitted model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from graphfm.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from graphfm.benchmark.scores import Scores
     from graphfm.estimator import GraphFMRegressor
     from graphfm.graphs.graph import Graph
 
 
 class Part(StrEnum):
-    """Which nodes are judged."""
+    """Nodes to score the model on."""
 
     TEST = "test"
     VAL = "val"
@@ -29,31 +30,33 @@ class Part(StrEnum):
 
 
 def evaluate(
-    model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
+    model: Annotated[Path, typer.Option(help="Folder written by `graphfm finetune`.")],
     graph: GraphOption,
     target: Annotated[
         str | None,
-        typer.Option(help="Node attribute to compare with; default: the one of the fit."),
+        typer.Option(help="Column of the true labels. Default: that of the fit."),
     ] = None,
     nodes: NodesOption = None,
     directed: DirectedOption = None,
     unknown_nodes: UnknownOption = Unknown.ERROR,
     on: Annotated[
-        Part, typer.Option(help="The nodes of the fit's own split; all = every labelled node.")
+        Part,
+        typer.Option(help="Nodes to score: a part of the split of the fit, or all labelled nodes."),
     ] = Part.TEST,
     coverage: Annotated[
-        float, typer.Option(help="Share of prediction sets that shall hold the true class.")
+        float, typer.Option(help="Share of prediction sets that should contain the true class.")
     ] = 0.9,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a fitted model: accuracy with its 95% interval, calibration, prediction sets.
 
-    The calibration error is the expected one over 15 bins of equal mass, and what it was before
-    temperature scaling.
+    The expected calibration error uses 15 bins with equal numbers of nodes. It is given after and
+    before temperature scaling.
 
-    For a continuous target: RMSE, MAE and R2 with bootstrap intervals, beside those of the mean.
+    For a continuous target: RMSE, MAE and R2 with bootstrap intervals, compared with predicting
+    the mean.
 
-    A graph of OGB is also scored as its leaderboard does it, where ogb is installed.
+    For an OGB graph, the score of OGB's own Evaluator is added if the package ogb is installed.
     """
     from graphfm.benchmark.scores import scores, set_scores
     from graphfm.benchmark.unseen import count_unseen, in_order_of, widened
@@ -72,7 +75,7 @@ def evaluate(
             "GFM131",
             "there are no labels to compare with",
             where=read.name,
-            fix="--target ATTRIBUTE",
+            fix="name the column of the labels: --target COLUMN",
         )
     mask = _nodes(read, fit, on)
     if isinstance(fitted, GraphFMRegressor):
@@ -83,8 +86,8 @@ def evaluate(
             facts = {**own.to_json(), "mean": floors, "intervals": kept}
             show_json({"graph": graph, "on": on.value, **facts})
         else:
-            told = number_lines(own, floor, kept)
-            show(f"{read.name}, {own.num_nodes:,} nodes ({on.value})\n{told}")
+            lines = number_lines(own, floor, kept)
+            show(f"{read.name}, {own.num_nodes:,} nodes ({on.value})\n{lines}")
         _done(fitted, read, fit, on, model=model, graph=graph, nodes=nodes)
         return
     classes = [str(c) for c in fitted.classes_]
@@ -100,52 +103,66 @@ def evaluate(
     official = official_metric(read.name, y[mask].numpy(), proba[mask.numpy()])
     if as_json:
         beside = {} if official is None else {"official": dict([official])}
-        said = {**result.to_json(), "temperature": fitted.temperature_, "sets": sets}
-        said["unseen_classes"] = not_known
-        show_json({"graph": graph, "on": on.value, **said, **beside})
+        facts = {**result.to_json(), "temperature": fitted.temperature_, "sets": sets}
+        facts["unseen_classes"] = not_known
+        show_json({"graph": graph, "on": on.value, **facts, **beside})
     else:
-        lines = {
-            result.metric.replace("_", " "): (
-                f"{result.main:.3f}  (95% interval {result.low:.3f}-{result.high:.3f})"
-            ),
-            "macro F1": f"{result.macro_f1:.3f}",
-        }
-        if result.balanced_accuracy is not None:
-            lines["balanced accuracy"] = f"{result.balanced_accuracy:.3f}"
-        if result.roc_auc is not None:
-            lines["ROC-AUC"] = f"{result.roc_auc:.3f}"
-        lines["Brier score"] = f"{result.brier:.3f}"
-        lines["calibration error"] = f"{result.ece:.3f}  ({result.ece_uncalibrated:.3f} before)"
-        lines[f"sets at {coverage:.0%}"] = (
-            f"{sets['coverage']:.1%} hold the truth, {sets['mean_size']:.2f} classes on average, "
-            f"{sets['one_class']:.1%} are one class"
-        )
-        if official is not None:
-            lines["OGB's Evaluator"] = f"{official[0]} {official[1]:.4f}"
-        show(f"{read.name}, {result.num_nodes:,} nodes ({on.value})\n{pairs(lines)}")
+        show(f"{read.name}, {result.num_nodes:,} nodes ({on.value})")
+        show(class_lines(result, sets, official))
     _done(fitted, read, fit, on, model=model, graph=graph, nodes=nodes)
+
+
+def class_lines(result: Scores, sets: dict[str, Any], official: tuple[str, float] | None) -> str:
+    """Return the scores that ``graphfm evaluate`` prints for classes.
+
+    Args:
+        result: Scores of the model.
+        sets: Result of :func:`graphfm.benchmark.scores.set_scores`.
+        official: Name and value of the score of OGB's Evaluator; None for other graphs.
+    """
+    lines = {
+        result.metric.replace("_", " "): (
+            f"{result.main:.3f}  (95% interval {result.low:.3f}-{result.high:.3f})"
+        ),
+        "macro F1": f"{result.macro_f1:.3f}",
+    }
+    if result.balanced_accuracy is not None:
+        lines["balanced accuracy"] = f"{result.balanced_accuracy:.3f}"
+    if result.roc_auc is not None:
+        lines["ROC-AUC"] = f"{result.roc_auc:.3f}"
+    lines["Brier score"] = f"{result.brier:.3f}"
+    lines["calibration error"] = (
+        f"{result.ece:.3f}  ({result.ece_uncalibrated:.3f} before calibration)"
+    )
+    lines[f"sets at {sets['asked']:.0%}"] = (
+        f"{sets['coverage']:.1%} contain the true class, {sets['mean_size']:.2f} classes on "
+        f"average, {sets['one_class']:.1%} have exactly one class"
+    )
+    if official is not None:
+        lines["OGB's Evaluator"] = f"{official[0]} {official[1]:.4f}"
+    return pairs(lines)
 
 
 def _numbers(
     fitted: GraphFMRegressor, read: Graph, fit: dict[str, Any], mask: Tensor, coverage: float
 ) -> dict[str, Any]:
-    """Scores of a model of a continuous target, of the mean it saw, and of its intervals."""
+    """Return the scores of the model, of predicting the training mean, and of the intervals."""
     from graphfm.baselines.numbers import mean
     from graphfm.benchmark.number_scores import interval_scores, number_scores
     from graphfm.graphs.labels import as_numbers
 
     read = as_numbers(read)
     assert read.y is not None
-    said = fitted.answer(read, coverage=coverage)
+    values = fitted.answer(read, coverage=coverage)
     floor = None
     if fit.get("nodes", {}).get("train") or read.train_mask is not None:
         train = _nodes(read, fit, Part.TRAIN)
         if bool((train & read.labelled).any()):
             floor = number_scores(mean(read, train), read.y, mask)
     return {
-        "model": number_scores(said.values, read.y, mask),
+        "model": number_scores(values.values, read.y, mask),
         "mean": floor,
-        "intervals": interval_scores(said, read.y, mask, coverage=coverage),
+        "intervals": interval_scores(values, read.y, mask, coverage=coverage),
     }
 
 
@@ -159,17 +176,18 @@ def _done(
     graph: str,
     nodes: Path | None,
 ) -> None:
+    """Print warnings and the next command."""
     from graphfm.cli.audit import warn_if_seen
 
     warn_if_seen(read, fitted.not_judged_on_)
     if on is Part.ALL and fit:
-        note("of these nodes the model has learned from some: this is no estimate of new ones")
+        note("the model learned from some of these nodes: expect lower scores on new nodes")
     flags = ["--nodes", nodes] if nodes else []
     next_step("graphfm predict --out preds.csv --model", model, "--graph", graph, *flags)
 
 
 def _nodes(graph: Graph, fit: dict[str, Any], on: Part) -> Tensor:
-    """The nodes to judge, (N,) bool: found by id, so that their order may have changed."""
+    """Return the nodes to score, (N,) bool. They are found by id, so their order may differ."""
     import torch
 
     if on is Part.ALL:
@@ -180,8 +198,8 @@ def _nodes(graph: Graph, fit: dict[str, Any], on: Part) -> Tensor:
         if own is None:
             raise DataError(
                 "GFM131",
-                f"neither the model nor the graph says which nodes are {on.value}",
-                fix="--on all judges every labelled node",
+                f"neither the model nor the graph has a list of its {on.value} nodes",
+                fix="score all labelled nodes with --on all",
             )
         return own
     wanted = set(named)

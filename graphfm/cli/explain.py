@@ -1,4 +1,4 @@
-"""``graphfm explain``."""
+"""The command ``graphfm explain``: describe an error code."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import typer
 
 from graphfm.cli.terminal import note, show, show_json, table
 
-WIDTH = 88  # columns of a screen; longer lines are hard to read
+WIDTH = 88  # characters per line; longer lines are hard to read
 
 
 def explain(
     code: Annotated[
-        str | None, typer.Argument(help="Such as GFM112, or just 112. Without it: all of them.")
+        str | None, typer.Argument(help="Error code: GFM112 or 112. Without it: list all codes.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what an error code means, what usually causes it, and what to do.
+    """Explain an error code: its meaning, its usual causes, and what to do.
 
     Example: `graphfm explain GFM112`
     """
@@ -40,7 +40,7 @@ def explain(
 
         raise typer.BadParameter(
             f"there is no error code {code!r}.{did_you_mean(name, list(entries))} "
-            "`graphfm explain` lists all."
+            "`graphfm explain` lists all codes."
         )
     if as_json:
         show_json({"code": name, **entries[name]})
@@ -49,7 +49,7 @@ def explain(
 
 
 def explanations() -> dict[str, dict]:
-    """The texts of all codes: ``title``, ``means``, ``causes``, ``fix`` and ``example``."""
+    """Return ``title``, ``means``, ``causes``, ``fix`` and ``example`` of every code."""
     import yaml
 
     text = (files("graphfm.cli") / "explanations.yaml").read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def explanations() -> dict[str, dict]:
 
 
 def as_text(code: str, entry: dict) -> str:
-    """One screen about a code."""
+    """Return the explanation of a code as text for the screen."""
     parts = [f"{code}  {entry['title']}", _wrapped(entry["means"], "  ", "  ")]
     for heading, lines in (("usual causes", entry["causes"]), ("what to do", entry["fix"])):
         listed = "\n".join(_wrapped(line, "    - ", "      ") for line in lines)

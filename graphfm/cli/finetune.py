@@ -1,4 +1,4 @@
-"""``graphfm finetune``."""
+"""The command ``graphfm finetune``: fit a pretrained model to one graph."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from graphfm.cli.fit import fit, honesty, warn_of_novelty
+from graphfm.cli.fit import calibration_lines, fit, warn_if_unlike_corpus
 from graphfm.cli.inputs import (
     DestinationOption,
     DirectedOption,
@@ -31,12 +31,9 @@ from graphfm.cli.inputs import (
 )
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
 
-if TYPE_CHECKING:
-    pass
-
 
 class Tune(StrEnum):
-    """How deep a fit reaches into the pretrained model."""
+    """Parts of the pretrained model that a fit changes."""
 
     AUTO = "auto"
     PROBE = "probe"
@@ -54,8 +51,8 @@ def finetune(
         str | None,
         typer.Option(
             metavar="SHARES",
-            help="Shares of the labelled nodes, or a table of id and split. Default: the graph's "
-            "own split, or 0.6/0.2/0.2.",
+            help="Training, validation and test shares, or a table with the columns id and split. "
+            "Default: the split of the dataset, or 0.6/0.2/0.2.",
             rich_help_panel="Input",
         ),
     ] = None,
@@ -73,15 +70,16 @@ def finetune(
         typer.Option(
             "--from",
             metavar="CKPT",
-            help="Run or checkpoint folder, owner/name on the Hugging Face Hub, or random. "
-            "Default: the weights that come with the package.",
+            help="Pretrained weights: a run or checkpoint folder, owner/name on the Hugging Face "
+            "Hub, or random. Default: the weights that come with the package.",
             rich_help_panel="Model",
         ),
     ] = None,
     tune: Annotated[
         Tune,
         typer.Option(
-            help="What is learned; auto: the probe, then deeper where validation nodes say so.",
+            help="Part of the model to train. probe: only the head, in closed form. auto: the "
+            "probe, then more if that helps on validation nodes.",
             rich_help_panel="Model",
         ),
     ] = Tune.AUTO,
@@ -90,46 +88,59 @@ def finetune(
         typer.Option(
             min=1,
             metavar="N",
-            help="Fits of other seeds, whose probabilities are averaged.",
+            help="Number of fits with different seeds; their predictions are averaged.",
             rich_help_panel="Model",
         ),
     ] = 1,
     max_steps: Annotated[
         int | None,
-        typer.Option(min=0, help="Most gradient steps.", rich_help_panel="Training"),
+        typer.Option(
+            min=0,
+            help="Maximum number of gradient steps. Default: 20.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     max_time: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Of the fit and a GCN beside it: 60s, 10m. Default: what they take.",
+            help="Time limit for the fit and the GCN comparison: 60s, 10m. Default: none.",
             rich_help_panel="Training",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the split and of the fit.", rich_help_panel="Training")
+        int,
+        typer.Option(
+            min=0, help="Random seed of the split and the fit.", rich_help_panel="Training"
+        ),
     ] = 0,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:1.", rich_help_panel="Training")
+        str,
+        typer.Option(
+            help="Where to compute: auto, cpu, cuda or cuda:1.", rich_help_panel="Training"
+        ),
     ] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the fitted model.", rich_help_panel="Output"),
+        typer.Option(
+            help="Folder to write the model to. Default: runs/NAME.", rich_help_panel="Output"
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace it.", rich_help_panel="Output")
+        bool,
+        typer.Option("--overwrite", help="Replace an existing folder.", rich_help_panel="Output"),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be fitted, write nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be fitted, and how long it takes.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fit a pretrained model to one graph, and compare it with what costs nothing.
+    """Fit a pretrained model to one graph, and compare it with simple baselines.
 
     Example: `graphfm finetune --graph edges.csv --nodes nodes.csv --target label --out runs/mine`
     """
     from graphfm.cli.comparison import comparison_table, split_graph
-    from graphfm.cli.numbers import number_table, promise
+    from graphfm.cli.numbers import interval_line, number_table
     from graphfm.cli.output import folder_for_one, new_folder
     from graphfm.config.recipe import duration
     from graphfm.graphs.inputs import read_input
@@ -173,23 +184,23 @@ def finetune(
             show_json(plan)
         else:
             show(f"{whole!r}\n{pairs(plan_lines(plan))}")
-        note("Nothing written.")
+        note("Nothing was fitted or written (--dry-run).")
         next_step("graphfm", *(word for word in sys.argv[1:] if word != "--dry-run"))
         return
     kept = {**asked, "input": given.to_json(), "command": shlex.join(["graphfm", *sys.argv[1:]])}
     with folder_for_one(out):
-        new_folder(out, overwrite=overwrite)  # again: another process may have filled it meanwhile
+        new_folder(out, overwrite=overwrite)  # again: another process may have written to it
         result = fit(whole, out=out, asked=kept, device=device)
     if as_json:
         show_json({**asked, **result["json"], "out": str(out)})
     elif "intervals" in result["json"]:
         show(number_table(result["scores"]))
-        note(promise(result["json"]["intervals"]))
+        note(interval_line(result["json"]["intervals"]))
     else:
         show(comparison_table(result["scores"]))
-        note(honesty(result["scores"]["graphfm"], result["json"]))
+        note(calibration_lines(result["scores"]["graphfm"], result["json"]))
     note(f"depth {result['json']['depth']}: {result['json']['tune_reason']}")
-    warn_of_novelty(result["json"]["corpus_novelty"], result["json"]["far_states"])
-    note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved in {out}")
+    warn_if_unlike_corpus(result["json"]["corpus_novelty"], result["json"]["far_states"])
+    note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved to {out}")
     beside = ["--nodes", nodes] if nodes else []
     next_step("graphfm predict --out preds.csv --model", out, "--graph", graph, *beside)

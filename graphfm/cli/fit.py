@@ -1,4 +1,4 @@
-"""TODO: graphfm/cli/fit.py, from graphfm/cli/finetune.py."""
+"""Fit, save and compare a model: the work that ``finetune`` and ``demo`` share."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from graphfm.benchmark.scores import Scores
 
 
-COVERAGE = 0.9  # of the prediction sets that are reported
-
-
-MANY_FAR = 0.5  # of the nodes
-
-
-FAR = 3.0  # standard deviations from the corpus from which on a graph is said to be unlike it
+COVERAGE = 0.9  # coverage of the prediction sets and intervals that are reported
+MANY_FAR = 0.5  # share of far nodes from which on a graph is called unlike the corpus
+FAR = 3.0  # standard deviations from the corpus mean from which on a property is reported
 
 
 def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[str, Any]:
-    """Fit, save, compare: ``{"model", "scores" by method, "json"}``.
+    """Fit a model, save it, and compare it with the baselines.
 
     Args:
         whole: The graph, with its split.
-        out: Folder to save in.
-        asked: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble`` and ``seed``; kept
-            beside the model.
-        device: Where to compute.
+        out: Folder to save the model to.
+        asked: Options of the fit: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble``
+            and ``seed``; saved in ``split.json`` with everything else that the dictionary has.
+        device: Device to compute on.
+
+    Returns:
+        ``model``, the fitted estimator; ``scores``, the test scores by method; ``json``, the facts
+        of the fit as plain data.
     """
     from graphfm.benchmark.compare import compare
     from graphfm.benchmark.number_scores import compare_numbers, interval_scores
@@ -54,18 +54,18 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
         log.write("train" if "loss" in record else "eval", int(record["step"]), values)
     log.close()
     answers = model.answer(whole, coverage=COVERAGE)
-    judged = (whole.y, whole.test_mask)
+    test = (whole.y, whole.test_mask)
     if isinstance(answers, Values):
         results: dict[str, Any] = compare_numbers(answers.values, whole)
-        honest: dict[str, Any] = {"intervals": interval_scores(answers, *judged, coverage=COVERAGE)}
+        coverage: dict[str, Any] = {"intervals": interval_scores(answers, *test, coverage=COVERAGE)}
     else:
         assert answers.sets is not None
         limit = asked.get("max_time")
         left = None if limit is None else limit - seconds
         results = compare(answers, whole, seed=asked["seed"], seconds=left)
-        honest = {
+        coverage = {
             "temperature": model.calibration_.temperature,
-            "sets": set_scores(answers.sets, *judged, coverage=COVERAGE),
+            "sets": set_scores(answers.sets, *test, coverage=COVERAGE),
         }
     warn_if_seen(whole, model.not_judged_on_)
     facts = {
@@ -79,7 +79,7 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
         "best_step": model.best_step_,
         "val_score": model.val_score_,
         "calibration_nodes": len(model.calibration_.scores),
-        **honest,
+        **coverage,
         "corpus_novelty": model.corpus_novelty_,
         "far_states": model.far_states_,
         "test": {name: s.to_json() for name, s in results.items()},
@@ -88,14 +88,16 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
     return {"model": model, "scores": results, "json": facts}
 
 
-def honesty(own: Scores, facts: dict[str, Any]) -> str:
-    """Two lines: how well probabilities say what they mean, how prediction sets keep their promise.
+def calibration_lines(own: Scores, facts: dict[str, Any]) -> str:
+    """Return two lines: calibration of the probabilities, coverage of the prediction sets.
 
     Args:
-        own: Scores of the fitted model.
-        facts: Of the fit, with ``temperature`` and ``sets``.
+        own: Test scores of the fitted model.
+        facts: Facts of the fit, with ``temperature`` and ``sets``.
     """
-    before = "" if own.ece_uncalibrated is None else f" ({own.ece_uncalibrated:.3f} before)"
+    before = (
+        "" if own.ece_uncalibrated is None else f" ({own.ece_uncalibrated:.3f} before calibration)"
+    )
     sets = facts["sets"]
     return pairs(
         {
@@ -104,7 +106,7 @@ def honesty(own: Scores, facts: dict[str, Any]) -> str:
                 f"temperature {facts['temperature']:.2f}"
             ),
             "prediction sets": (
-                f"{sets['coverage']:.1%} hold the truth where {sets['asked']:.0%} was asked for, "
+                f"{sets['coverage']:.1%} contain the true class (requested: {sets['asked']:.0%}), "
                 f"{sets['mean_size']:.2f} classes on average"
             ),
         },
@@ -112,22 +114,24 @@ def honesty(own: Scores, facts: dict[str, Any]) -> str:
     )
 
 
-def warn_of_novelty(beside: dict[str, dict[str, float]], far_states: float | None) -> None:
-    """Say what of a graph is far from every graph that the model was pretrained on.
+def warn_if_unlike_corpus(
+    corpus_novelty: dict[str, dict[str, float]], far_states: float | None
+) -> None:
+    """Warn if a graph differs much from the graphs that the model was pretrained on.
 
     Args:
-        beside: As the estimator's ``corpus_novelty_``.
-        far_states: As its ``far_states_``.
+        corpus_novelty: The estimator's ``corpus_novelty_``.
+        far_states: The estimator's ``far_states_``.
     """
     if far_states is not None and far_states > MANY_FAR:
         note(
-            f"unlike the pretraining corpus: {far_states:.0%} of the nodes have states farther out "
-            "than 95% of the corpus'"
+            f"unlike the pretraining graphs: {far_states:.0%} of the nodes are farther from them "
+            "than 95% of their own nodes; predictions may be less accurate"
         )
-    for name, place in beside.items():
+    for name, place in corpus_novelty.items():
         if abs(place["z"]) > FAR:
             note(
-                f"unlike the pretraining corpus: {place['value']:,.4g} {name}, "
+                f"unlike the pretraining graphs: {place['value']:,.4g} {name}, "
                 f"{abs(place['z']):.1f} standard deviations "
-                f"{'above' if place['z'] > 0 else 'below'} its mean"
+                f"{'above' if place['z'] > 0 else 'below'} their mean"
             )

@@ -1,4 +1,4 @@
-"""``graphfm inspect``."""
+"""The command ``graphfm inspect``: describe a run, a checkpoint, a model or a graph."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from graphfm.errors import CheckpointError
 
 def inspect(
     thing: Annotated[
-        str, typer.Argument(help="Run folder, checkpoint, fitted model, graph file or catalog id.")
+        str, typer.Argument(help="Run folder, checkpoint, fitted model, graph file or dataset id.")
     ],
-    target: Annotated[
-        str | None, typer.Option(help="Node attribute to predict, for a graph file.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    target: Annotated[str | None, typer.Option(help="Column to predict, for a graph file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what a run, a checkpoint, a fitted model or a graph is. Loads no weights."""
+    """Describe a run, a checkpoint, a fitted model or a graph. Loads no weights."""
     folder = Path(thing)
     if folder.is_dir():
         facts = _folder(folder)
@@ -48,6 +46,7 @@ def inspect(
 
 
 def _folder(folder: Path) -> dict[str, Any]:
+    """Return the facts about a run, checkpoint or fitted model in a folder."""
     from graphfm.checkpoint.folder import Checkpoint
     from graphfm.model.graphfm import GraphFM
 
@@ -58,9 +57,9 @@ def _folder(folder: Path) -> dict[str, Any]:
                 kept |= json.loads((folder / name).read_text(encoding="utf-8"))
             except ValueError as error:
                 raise CheckpointError(
-                    "GFM302", f"not readable as JSON: {error}", where=str(folder / name)
+                    "GFM302", f"the file is not valid JSON: {error}", where=str(folder / name)
                 ) from None
-    kept.pop("nodes", None)  # the ids of a split are many, and the file itself shows them
+    kept.pop("nodes", None)  # one id per node: too long for the screen
     checkpoint = Checkpoint.open(folder)
     model = GraphFM.from_config(checkpoint.model_config, specs=checkpoint.specs())
     return {

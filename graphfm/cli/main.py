@@ -1,4 +1,4 @@
-"""The command ``graphfm``: its sub-commands, and what becomes of an error."""
+"""The command ``graphfm``: its sub-commands, and the exit code and message of every error."""
 
 from __future__ import annotations
 
@@ -35,35 +35,36 @@ from graphfm.version import __version__
 
 
 class Commands(TyperGroup):
-    """Turns an error into its four-part message and its exit code."""
+    """Group of commands that turns an error into its four-part message and its exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The commands in the order they were added, not by the alphabet."""
+        """Return the commands in the order they were added, not in alphabetical order."""
         return list(self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """``--debug`` and ``--offline`` are understood after the command's name too."""
+        """Accept ``--debug`` and ``--offline`` also after the name of a command."""
         first = [flag for flag in ("--debug", "--offline") if flag in args]
         args = [*first, *(a for a in args if a not in first)]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
+        """Run a command; report an error and exit with its code."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, typer.TyperException):
-            raise  # a wrong flag: typer says so, exit 2
+            raise  # an unknown option: typer reports it, exit code 2
         except KeyboardInterrupt:
             note("interrupted")
             raise typer.Exit(130) from None
         except Exception as error:
             if _is_closed_pipe(error):
-                # The reader is gone (`graphfm datasets list | head`): no message, no flush at exit.
+                # The reader has ended (`graphfm datasets list | head`). Without the redirection,
+                # Python would print "Broken pipe" when it flushes stdout at exit.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(141) from None
             if ctx.params.get("debug"):
                 raise
-            known = _known(error)
+            known = _as_graphfm_error(error)
             if known is None:
                 _report_bug(error)
                 raise typer.Exit(1) from None
@@ -71,12 +72,14 @@ class Commands(TyperGroup):
             raise typer.Exit(known.exit_code) from None
 
 
-class _Messages(logging.Handler):
+class _StderrHandler(logging.Handler):
+    """Handler that prints log messages of the package to stderr."""
+
     def emit(self, record: logging.LogRecord) -> None:
         note(record.getMessage())
 
 
-# What gloo and nccl say where a process of the same run is gone.
+# Texts of the errors that gloo and nccl raise when another process of the run has ended.
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 app = typer.Typer(
@@ -110,31 +113,34 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def graphfm(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the whole traceback of an error.")
+        bool, typer.Option("--debug", help="Show the Python traceback of an error.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Fetch nothing; same as GRAPHFM_OFFLINE=1.")
+        bool, typer.Option("--offline", help="Do not use the network; same as GRAPHFM_OFFLINE=1.")
     ] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """One Perceiver for graphs: pretrained on many, fitted to a new one in seconds.
+    """A foundation model for graphs: predict a label for every node of your graph.
 
-    Begin with `graphfm demo`, or with your own graph:
-    `graphfm finetune --graph my.graphml --target label --out runs/mine`
+    Try it: `graphfm demo`
+
+    Your own graph: `graphfm finetune --graph my.graphml --target label --out runs/mine`
     """
     if offline:
         os.environ["GRAPHFM_OFFLINE"] = "1"
     log = logging.getLogger("graphfm")
-    log.setLevel(logging.INFO)  # what was left out, merged or filled in is said, never silent
+    log.setLevel(logging.INFO)  # also shows which rows or columns were left out, merged or filled
     if not log.handlers:
-        log.addHandler(_Messages())
+        log.addHandler(_StderrHandler())
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line; entry point of the console script."""
     app(prog_name="graphfm")
 
 
@@ -142,8 +148,8 @@ def _is_closed_pipe(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 
-def _known(error: Exception) -> GraphFMError | None:
-    """What the machine, not the code, is to blame for."""
+def _as_graphfm_error(error: Exception) -> GraphFMError | None:
+    """Return an error of the machine (memory, disk, network) as one of ours; None for a bug."""
     if isinstance(error, GraphFMError):
         return error
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -151,19 +157,19 @@ def _known(error: Exception) -> GraphFMError | None:
             "GFM404",
             "out of memory",
             why=str(error).splitlines()[0] if str(error) else "",
-            fix="lower sampling.max_context, sampling.targets_per_step or model.dim",
+            fix="reduce sampling.max_context, sampling.targets_per_step or model.dim",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return OutputError("GFM403", f"cannot write: {error.strerror}", where=error.filename or "")
     if any(words in str(error) for words in LOST_PEER):
         return GraphFMError(
             "GFM413",
-            "another process of this run has gone",
-            why="what ended it stands above, or in the system's log where it was killed",
-            fix="the same command again goes on from the newest checkpoint; --nproc does so itself",
+            "another process of this run has ended",
+            why="its error is printed above; if the system killed it, see the system's log",
+            fix="run the same command again: it continues from the newest checkpoint",
         )
     if isinstance(error, PermissionError):
-        return OutputError("GFM403", "not allowed", where=str(error.filename or ""))
+        return OutputError("GFM403", "no permission to write", where=str(error.filename or ""))
     return None
 
 
@@ -177,8 +183,8 @@ def _report_bug(error: Exception) -> None:
     report(
         GraphFMError(
             "GFM400",
-            f"this is a fault of graphfm: {type(error).__name__}: {first}",
+            f"a bug in graphfm: {type(error).__name__}: {first}",
             where=file.name,
-            fix="report it with that file, which holds the traceback and this command",
+            fix="report it with this file, which contains the traceback and the command",
         )
     )

@@ -1,4 +1,4 @@
-"""A continuous target on the command line: scores, baselines, tables, files."""
+"""Text and files of the commands for a continuous target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD = ["method", "RMSE", "95% interval", "MAE", "R2"]
 
 
 def number_table(results: Mapping[str, NumberScores]) -> str:
-    """One line a method."""
+    """Return a table with one line per method."""
     first = next(iter(results.values()))
     rows = [
         [name, f"{s.rmse:.4g}", _range(s, "rmse"), f"{s.mae:.4g}", _r2(s.r2)]
@@ -28,19 +28,19 @@ def number_table(results: Mapping[str, NumberScores]) -> str:
 
 
 def number_lines(own: NumberScores, floor: NumberScores | None, kept: Mapping[str, Any]) -> str:
-    """What ``evaluate`` says.
+    """Return the scores that ``graphfm evaluate`` prints.
 
     Args:
-        own: Of the model.
-        floor: Of the mean of the training nodes; None where it is not known.
-        kept: What :func:`interval_scores` gave.
+        own: Scores of the model.
+        floor: Scores of predicting the mean of the training nodes; None if unknown.
+        kept: Result of :func:`graphfm.benchmark.number_scores.interval_scores`.
     """
     beside = {name: "" for name in ("rmse", "mae", "r2")}
     if floor is not None:
         beside = {
-            "rmse": f", the mean alone {floor.rmse:.4g}",
-            "mae": f", the mean alone {floor.mae:.4g}",
-            "r2": f", the mean alone {_r2(floor.r2)}",
+            "rmse": f"; predicting the mean: {floor.rmse:.4g}",
+            "mae": f"; predicting the mean: {floor.mae:.4g}",
+            "r2": f"; predicting the mean: {_r2(floor.r2)}",
         }
     lines = {
         "RMSE": f"{own.rmse:.4g}  (95% interval {_range(own, 'rmse')}{beside['rmse']})",
@@ -50,47 +50,55 @@ def number_lines(own: NumberScores, floor: NumberScores | None, kept: Mapping[st
     return pairs({**lines, f"intervals at {kept['asked']:.0%}": _kept(kept)})
 
 
-def promise(kept: Mapping[str, Any]) -> str:
-    """One line: how intervals keep their promise."""
-    return pairs({"intervals": f"{_kept(kept)}, {kept['asked']:.0%} was asked for"}, indent="")
+def interval_line(kept: Mapping[str, Any]) -> str:
+    """Return one line on the coverage and width of the intervals."""
+    return pairs({"intervals": f"{_kept(kept)} (requested: {kept['asked']:.0%})"}, indent="")
 
 
-def write_numbers(out: Path, graph: Graph, said: Values) -> None:
-    """Write ``id,prediction,low,high,novelty``; a field that is not known is empty.
+def write_numbers(out: Path, graph: Graph, values: Values) -> None:
+    """Write ``id,prediction,low,high,novelty``; a cell with an unknown value is empty.
 
     Args:
-        out: The CSV, or Parquet if its name ends so.
-        graph: Gives the ids.
-        said: Of every node, with intervals.
+        out: File to write; Parquet if the name ends in ``.parquet``, else CSV.
+        graph: The graph; its node ids become the first column.
+        values: Predictions with intervals for all nodes.
     """
     import numpy as np
 
     from graphfm.cli.output import table_file
 
-    assert said.low is not None and said.high is not None
+    assert values.low is not None and values.high is not None
     with table_file(out, text=("id",)) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "prediction", "low", "high", "novelty"])
-        columns = (said.values, said.low, said.high)
+        columns = (values.values, values.low, values.high)
         for i, name in enumerate(graph.ids()):
             numbers = [f"{c[i]:.9g}" if np.isfinite(c[i]) else "" for c in columns]
-            novelty = "" if np.isnan(said.novelty[i]) else f"{said.novelty[i]:.4f}"
+            novelty = "" if np.isnan(values.novelty[i]) else f"{values.novelty[i]:.4f}"
             writer.writerow([name, *numbers, novelty])
 
 
-def say_of_intervals(said: Values, coverage: float, *, same_graph: bool, fitted_on: str) -> float:
-    """Notes of ``predict``: how wide intervals are, and where they promise nothing; the width."""
+def note_intervals(values: Values, coverage: float, *, same_graph: bool, fitted_on: str) -> float:
+    """Print the mean width of the intervals, and a warning for another graph; return the width."""
     import numpy as np
 
-    assert said.low is not None and said.high is not None
-    width = float((said.high - said.low).mean())
+    assert values.low is not None and values.high is not None
+    width = float((values.high - values.low).mean())
     if np.isfinite(width):
-        note(f"intervals at {coverage:.0%}: {width:.4g} wide")
+        note(f"intervals at {coverage:.0%}: mean width {width:.4g}")
     else:
-        note("intervals are not known: low and high are empty")
+        note("too few validation nodes for intervals: low and high are empty")
     if not same_graph:
-        note(f"they were calibrated on {fitted_on}: {coverage:.0%} is no promise here")
+        note(not_calibrated_here(coverage, fitted_on))
     return width
+
+
+def not_calibrated_here(coverage: float, fitted_on: str) -> str:
+    """Return the warning for a graph other than the one of the fit."""
+    return (
+        f"the coverage was calibrated on {fitted_on}: on another graph, {coverage:.0%} is not "
+        "guaranteed"
+    )
 
 
 def _range(scores: NumberScores, name: str) -> str:
@@ -106,5 +114,5 @@ def _r2(value: float | None) -> str:
 
 
 def _kept(kept: Mapping[str, Any]) -> str:
-    width = "infinitely" if kept["mean_width"] is None else f"{kept['mean_width']:.4g}"
-    return f"{kept['coverage']:.1%} hold the truth, {width} wide on average"
+    width = "infinite" if kept["mean_width"] is None else f"{kept['mean_width']:.4g}"
+    return f"{kept['coverage']:.1%} contain the true value, mean width {width}"

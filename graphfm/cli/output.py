@@ -1,4 +1,4 @@
-"""Where a command writes: never over something that is not ours."""
+"""Folders and files that a command writes; nothing is replaced by accident."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ from pathlib import Path
 from typing import TextIO
 
 from graphfm.errors import OutputError
-from graphfm.storage import whole_file
 
-# What only a folder of ours holds; --overwrite removes no other folder.
+# Files that only graphfm writes: --overwrite removes a folder only if it has one of them.
 _OURS = ("run.json", "config.resolved.yaml", "split.json", "demo.json", ".graphfm.lock")
 
 
 def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> Path:
-    """An empty folder at ``out``.
+    """Make an empty folder, or check that it could be made.
+
+    Args:
+        out: The folder.
+        overwrite: True to remove an existing folder that graphfm wrote.
+        dry_run: True to check only, and to change nothing.
 
     Raises:
-        OutputError: GFM402 for a folder that holds something, GFM403 for one that cannot be made.
+        OutputError: GFM402 for a folder that is not empty, GFM403 if it cannot be made.
     """
     if out.exists() and not out.is_dir():
-        raise OutputError("GFM402", "--out must be a folder, but is a file", where=str(out))
+        raise OutputError("GFM402", "--out must be a folder, but it is a file", where=str(out))
     if out.is_dir() and any(out.iterdir()):
         if not overwrite:
             raise OutputError(
                 "GFM402",
-                "--out must be an empty or a new folder, but holds something",
+                "--out must be a new or an empty folder, but it has files in it",
                 where=str(out),
-                fix="name another folder, or --overwrite to replace this one",
+                fix="choose another folder, or add --overwrite to replace this one",
             )
         if not any((out / name).exists() for name in _OURS):
             raise OutputError(
                 "GFM402",
-                "--overwrite replaces only what graphfm has written, and this folder holds none of "
+                "--overwrite replaces only folders that graphfm wrote; this one has none of "
                 + ", ".join(_OURS),
                 where=str(out),
-                fix="empty it yourself, or name another folder",
+                fix="choose another folder, or empty this one yourself",
             )
         if not dry_run:
             shutil.rmtree(out)
@@ -49,10 +53,10 @@ def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> 
 
 @contextmanager
 def folder_for_one(out: Path) -> Iterator[None]:
-    """Write to a folder as the only process; the lock lies in the cache, not in the folder.
+    """Lock a folder for this process. The lock file is in the cache, not in the folder.
 
     Raises:
-        OutputError: GFM802 where another process writes to it, saying which.
+        OutputError: GFM802 if another process writes to the folder; the message names it.
     """
     from graphfm.storage import alone
 
@@ -62,10 +66,10 @@ def folder_for_one(out: Path) -> Iterator[None]:
 
 
 def make_folder(out: Path) -> None:
-    """Make a folder and what leads to it.
+    """Make a folder and its parents.
 
     Raises:
-        OutputError: GFM403 if that cannot be.
+        OutputError: GFM403 if the folder cannot be made.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -76,17 +80,18 @@ def make_folder(out: Path) -> None:
 
 
 def check_file(out: Path, *, overwrite: bool = False) -> None:
-    """Refuse to replace a file unless told to.
+    """Check that a file can be written, and that nothing is replaced without ``overwrite``.
 
     Raises:
-        OutputError: GFM402 for a file that exists, GFM403 for a folder that does not.
+        OutputError: GFM402 for a file that exists, GFM403 for a folder that does not exist.
     """
     if out.is_dir() or (out.exists() and not overwrite):
         raise OutputError(
             "GFM402",
-            f"--out must be a new file, but there is a {'folder' if out.is_dir() else 'file'}",
+            f"--out already exists, as a {'folder' if out.is_dir() else 'file'}",
             where=str(out),
-            fix="name another file" + ("" if out.is_dir() else ", or --overwrite to replace it"),
+            fix="choose another name"
+            + ("" if out.is_dir() else ", or add --overwrite to replace it"),
         )
     if not out.parent.is_dir():
         raise OutputError("GFM403", "the folder of --out does not exist", where=str(out.parent))
@@ -94,12 +99,14 @@ def check_file(out: Path, *, overwrite: bool = False) -> None:
 
 @contextmanager
 def table_file(out: Path, *, text: Sequence[str]) -> Iterator[TextIO]:
-    """A file for the lines of a CSV; with the suffix ``.parquet`` it becomes Parquet in the end.
+    """Open a CSV file for writing; with the suffix ``.parquet`` it is converted at the end.
 
     Args:
-        out: Where the table shall be, whole or not at all.
-        text: Columns that are text in Parquet, whatever is in them.
+        out: File to write. It appears only when it is complete.
+        text: Columns that are text in Parquet, even if all values look like numbers.
     """
+    from graphfm.storage import whole_file
+
     with whole_file(out) as path:
         lines = path if out.suffix != ".parquet" else path.with_suffix(".csv")
         try:

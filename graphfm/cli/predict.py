@@ -1,4 +1,4 @@
-"""``graphfm predict``."""
+"""The command ``graphfm predict``: write a prediction for every node."""
 
 from __future__ import annotations
 
@@ -18,51 +18,58 @@ if TYPE_CHECKING:
 
     from graphfm.graphs.graph import Graph
 
-NUMBER_COVERAGE = 0.9  # of intervals, where --coverage does not say
+NUMBER_COVERAGE = 0.9  # default coverage of the intervals of a regression
 SET_COLUMNS = ["set", "abstain", "novelty"]
 
 
 def predict(
-    model: Annotated[Path, typer.Option(help="Folder that `graphfm finetune` wrote.")],
+    model: Annotated[Path, typer.Option(help="Folder written by `graphfm finetune`.")],
     graph: GraphOption,
     out: Annotated[
         Path,
         typer.Option(
-            help="A .csv or .parquet: id,label,probability, or id,prediction,low,high,novelty."
+            help="File to write, .csv or .parquet: id,label,probability, or for a number "
+            "id,prediction,low,high,novelty."
         ),
     ],
     target: Annotated[
         str | None,
-        typer.Option(help="Node attribute that was predicted; default: the one of the fit."),
+        typer.Option(help="Column of the labels, not used as a feature. Default: that of the fit."),
     ] = None,
     nodes: NodesOption = None,
     directed: DirectedOption = None,
     unknown_nodes: UnknownOption = Unknown.ERROR,
     proba: Annotated[
-        bool, typer.Option("--proba", help="Also one column per class: p_CLASS.")
+        bool, typer.Option("--proba", help="Add one column per class: p_CLASS.")
     ] = False,
     coverage: Annotated[
         float | None,
-        typer.Option(help="Also set, abstain, novelty: of 10 sets at 0.9, 9 hold the true class."),
+        typer.Option(
+            help="Add the columns set, abstain, novelty. With 0.9, about 9 of 10 sets contain the "
+            "true class."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Predict every node of a graph.
 
-    Where a node may have several labels, `label` holds those above one half, separated by `;`, and
-    `probability` is that of just this set if the labels were independent.
+    With several labels per node, `label` lists all labels with a probability of 0.5 or more,
+    separated by `;`. `probability` is the probability of exactly this list, if labels are
+    independent.
 
-    With --coverage, `set` holds the classes that a node may have, separated by `;`, so that this
-    share of the sets holds the true one, among nodes like the validation nodes of the fit.
-    `abstain` is true where that is not one class alone (with several labels: not `label`).
-    `novelty` is the share of validation nodes whose state is nearer to the training nodes'.
+    With --coverage, `set` lists the possible classes of a node, separated by `;`. With 0.9, 90% of
+    the sets contain the true class, for nodes like the validation nodes of the fit. `abstain` is
+    true if the set is not exactly one class (with several labels: if the set differs from `label`).
+    `novelty` is the share of validation nodes that are closer to the training nodes than this node.
 
-    A model of a continuous target writes `prediction`, and `low` and `high` of the interval that
-    holds the true number as often as --coverage says, 0.9 if it is not given.
+    If the target is a number, the file has `prediction`, and `low` and `high`: an interval that
+    contains the true number with the probability --coverage (default 0.9).
     """
     from graphfm.cli.fitted import open_fitted
-    from graphfm.cli.numbers import say_of_intervals, write_numbers
+    from graphfm.cli.numbers import not_calibrated_here, note_intervals, write_numbers
     from graphfm.cli.output import check_file
     from graphfm.estimator import GraphFMRegressor
     from graphfm.fitting.conformal import check_coverage
@@ -76,12 +83,14 @@ def predict(
     )
     if isinstance(fitted, GraphFMRegressor):
         if proba:
-            raise RecipeError("GFM209", "--proba is about classes, the model predicts a number")
+            raise RecipeError(
+                "GFM209", "--proba needs a model of classes, but this model predicts a number"
+            )
         asked = NUMBER_COVERAGE if coverage is None else coverage
-        said = fitted.answer(read, coverage=asked)
-        write_numbers(out, read, said)
+        values = fitted.answer(read, coverage=asked)
+        write_numbers(out, read, values)
         same = read.name == fitted.graph_name_
-        width = say_of_intervals(said, asked, same_graph=same, fitted_on=fitted.graph_name_)
+        width = note_intervals(values, asked, same_graph=same, fitted_on=fitted.graph_name_)
         known = width if width < float("inf") else None
         facts = {"out": str(out), "num_nodes": read.num_nodes, "coverage": asked, "width": known}
         _done(facts, model, graph, nodes, as_json=as_json)
@@ -97,35 +106,38 @@ def predict(
     if more is not None:
         sizes = more.sets.sum(axis=1)
         facts |= {"coverage": coverage, "mean_set_size": float(sizes.mean())}
-        note(f"sets at {coverage:.0%}: {sizes.mean():.2f} classes on average")
+        note(f"prediction sets at {coverage:.0%}: {sizes.mean():.2f} classes on average")
         if read.name != fitted.graph_name_:
-            note(f"they were calibrated on {fitted.graph_name_}: {coverage:.0%} is no promise here")
+            note(not_calibrated_here(coverage, fitted.graph_name_))
         if not several:
             abstained = int((sizes != 1).sum())
             facts["num_abstained"] = abstained
-            note(f"{abstained:,} of {len(sizes):,} nodes have no set of one class: abstain")
+            note(
+                f"{abstained:,} of {len(sizes):,} nodes have no single class in their set (abstain)"
+            )
         if answers.filled is not None and answers.filled.any():
-            note(f"{answers.filled.sum():,} sets were empty and hold the likeliest class")
+            note(f"{answers.filled.sum():,} sets were empty; they now have the most probable class")
     _done(facts, model, graph, nodes, as_json=as_json)
 
 
 def _done(
     facts: dict[str, Any], model: Path, graph: str, nodes: Path | None, *, as_json: bool
 ) -> None:
+    """Print the result and the next command."""
     if as_json:
         show_json(facts)
-    note(f"{facts['num_nodes']:,} predictions in {facts['out']}")
+    note(f"{facts['num_nodes']:,} predictions written to {facts['out']}")
     flags = ["--nodes", nodes] if nodes else []
     next_step("graphfm evaluate --model", model, "--graph", graph, *flags)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetColumns:
-    """What ``--coverage`` adds.
+    """Values of the columns that ``--coverage`` adds.
 
     Args:
-        sets: (N, C) bool.
-        novelty: (N,), NaN where it is not known: an empty field.
+        sets: Prediction sets, (N, C) bool.
+        novelty: Novelty of each node, (N,); NaN if unknown, written as an empty cell.
     """
 
     sets: np.ndarray
@@ -144,13 +156,13 @@ def write_predictions(
     """Write ``id,label,probability``, then ``set,abstain,novelty`` and a column per class.
 
     Args:
-        out: The CSV, or Parquet if its name ends so.
-        graph: Gives the ids.
-        probabilities: (N, C).
-        classes: Name of each class, (C,).
-        several: Whether a node may have several labels.
-        every: Whether to add ``p_CLASS`` columns.
-        beside: What the columns of sets hold; None = no such columns.
+        out: File to write; Parquet if the name ends in ``.parquet``, else CSV.
+        graph: The graph; its node ids become the first column.
+        probabilities: Class probabilities, (N, C).
+        classes: Class names, C of them.
+        several: True if a node can have several labels.
+        every: True to add the ``p_CLASS`` columns.
+        beside: Values of the set columns; None to leave them out.
     """
     import numpy as np
 
@@ -175,6 +187,6 @@ def write_predictions(
                 chosen = [c for c, yes in zip(classes, beside.sets[i], strict=True) if yes]
                 joined, novelty = ";".join(chosen), beside.novelty[i]
                 alone = joined == labels[i] if several else len(chosen) == 1
-                told = "" if np.isnan(novelty) else f"{novelty:.4f}"
-                more = [joined, "false" if alone else "true", told, *more]
+                far = "" if np.isnan(novelty) else f"{novelty:.4f}"
+                more = [joined, "false" if alone else "true", far, *more]
             writer.writerow([name, labels[i], f"{best[i]:.6f}", *more])

@@ -1,4 +1,4 @@
-"""``graphfm report``."""
+"""The command ``graphfm report``: write a page about a fitted model."""
 
 from __future__ import annotations
 
@@ -20,34 +20,43 @@ if TYPE_CHECKING:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder that `graphfm finetune` wrote.")],
-    out: Annotated[Path, typer.Option(help="Page to write: .html.")] = Path("report.html"),
+    run: Annotated[Path, typer.Argument(help="Folder written by `graphfm finetune`.")],
+    out: Annotated[Path, typer.Option(help="File to write, .html.")] = Path("report.html"),
     graph: Annotated[
         str | None,
-        typer.Option(help="The graph, where it is no longer where the fit read it."),
+        typer.Option(help="The graph, if its file has moved since the fit."),
     ] = None,
     nodes: Annotated[
         Path | None,
-        typer.Option(help="The node table that goes with an edge list, where it has moved."),
+        typer.Option(help="The node table, if its file has moved since the fit."),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Node attribute that was predicted; default: the one of the fit."),
+        typer.Option(help="Column of the labels. Default: that of the fit."),
     ] = None,
     tsne: Annotated[
-        bool, typer.Option("--tsne", help="Draw the map of nodes by t-SNE: slower, no distances.")
+        bool,
+        typer.Option(
+            "--tsne",
+            help="Draw the map of nodes with t-SNE instead of principal components (slower).",
+        ),
     ] = False,
     max_time: Annotated[
-        str, typer.Option(metavar="20s|1m", help="Time for feature importances; 0 = none.")
+        str,
+        typer.Option(
+            metavar="20s|1m", help="Time limit for feature importances; 0: leave them out."
+        ),
     ] = "20s",
-    seed: Annotated[int, typer.Option(min=0, help="Of samples and shuffles.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of samples and shuffles.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write an HTML report about a fitted model.
 
     It shows the graph, the fit, scores beside baselines, calibration, frequent errors, uncertain
-    nodes and feature importances. The page is one file: it loads no files and runs no scripts.
+    nodes and feature importances. The page is one file. It loads nothing and runs no scripts.
 
     Example: `graphfm report runs/mine --out report.html`
     """

@@ -1,4 +1,4 @@
-"""What a person or a pipe reads: data on stdout, messages on stderr."""
+"""Output of the commands: data on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _DIGITS = set("0123456789~?-")
 
 
 def show(text: str) -> None:
-    """Write data to stdout, at once: a closed pipe is then met here and not at exit."""
+    """Write data to stdout and flush, so that a closed pipe raises here and not at exit."""
     _write(sys.stdout, text)
 
 
 def show_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write the one JSON value of ``--json`` to stdout."""
+    """Write the JSON value of ``--json`` to stdout."""
     show(json.dumps(value, indent=2, default=_plain))
 
 
@@ -29,18 +29,18 @@ def note(text: str) -> None:
 
 
 def next_step(command: str, *words: object) -> None:
-    """Say what is usually done now; the words after the command are quoted for the shell."""
+    """Print the command that usually comes next; its arguments are quoted for the shell."""
     note(" ".join(["Next:", command, *(shlex.quote(str(word)) for word in words)]))
 
 
 def report(error: GraphFMError) -> None:
-    """Write an error in its four parts to stderr."""
+    """Write an error with its four parts to stderr."""
     mark = "✗" if _can_write(sys.stderr, "✗") else "x"
     note(f"{mark} {error}\n  docs    graphfm explain {error.code}")
 
 
 def table(rows: Sequence[Sequence[str]], *, head: Sequence[str]) -> str:
-    """Columns aligned by spaces; those that hold only numbers to the right.
+    """Return a table aligned by spaces; columns of numbers are aligned to the right.
 
     >>> print(table([["karate", "34"], ["digits", "1,797"]], head=["id", "nodes"]))
     id      nodes
@@ -60,7 +60,7 @@ def table(rows: Sequence[Sequence[str]], *, head: Sequence[str]) -> str:
 
 
 def pairs(values: Mapping[str, Any], *, indent: str = "  ") -> str:
-    """One ``name  value`` a line, names aligned.
+    """Return one ``name  value`` per line, with aligned values.
 
     >>> print(pairs({"nodes": "34", "classes": "4"}, indent=""))
     nodes    34
@@ -71,7 +71,7 @@ def pairs(values: Mapping[str, Any], *, indent: str = "  ") -> str:
 
 
 def brief(value: Any) -> str:
-    """A value of a receipt in at most 100 characters.
+    """Return a value of a JSON file as text of at most 100 characters.
 
     >>> brief({"steps": 6000, "loss": 0.71234567, "finished": True})
     'steps 6,000, loss 0.7123, finished True'
@@ -108,7 +108,7 @@ def _can_write(stream: TextIO | None, text: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Numpy and torch numbers, paths and tuples as JSON knows them."""
+    """Convert a NumPy or torch value or a path to a type that JSON has."""
     for method in ("item", "tolist"):
         if hasattr(value, method) and getattr(value, "ndim", 0) == (method == "tolist"):
             return getattr(value, method)()
