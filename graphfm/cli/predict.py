@@ -103,7 +103,7 @@ def predict(
         more = SetColumns(sets=answers.sets, novelty=answers.novelty)
     write_predictions(out, read, answers.proba, classes, several, proba, more)
     facts = {"out": str(out), "num_nodes": read.num_nodes, "classes": classes}
-    if more is not None:
+    if coverage is not None and more is not None:
         sizes = more.sets.sum(axis=1)
         facts |= {"coverage": coverage, "mean_set_size": float(sizes.mean())}
         note(f"prediction sets at {coverage:.0%}: {sizes.mean():.2f} classes on average")
