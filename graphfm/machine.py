@@ -1,4 +1,4 @@
-"""TODO: graphfm/machine.py, from graphfm/training/loop.py."""
+"""The machine that a run has: its device, threads, memory, and versions of what is installed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,15 @@ import torch
 
 from graphfm.errors import RecipeError
 
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
-    """bf16 where it gains: on CUDA. Weights, norms, softmax and loss stay in float32."""
-    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    if not wanted:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+PACKAGES = ("graphfm", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
+"""Packages whose versions a receipt records."""
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one.
+    """Return the device of a name; ``auto`` is CUDA if there is one, else the CPU.
 
     Raises:
-        RecipeError: GFM410 for a device that is not there.
+        RecipeError: GFM410 for CUDA on a machine without it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -40,11 +35,103 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-PACKAGES = ("graphfm", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
+    """Compute in bf16: always for ``bf16``, on CUDA for ``auto``, where it is faster.
+
+    Weights, norms, softmax and the loss stay in float32.
+    """
+    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    if not wanted:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def matmul_rate(device: torch.device) -> float:
+    """Measure the floating point operations per second of a matrix product, in about 20 ms."""
+    size = 512
+    a = torch.ones(size, size, device=device)
+    best = 0.0
+    for _ in range(4):
+        began = time.perf_counter()
+        float((a @ a)[0, 0])  # waits for the device
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+def memory_left(device: torch.device) -> int:
+    """Return the bytes that can still be allocated on a device: the smallest known limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limits = [_meminfo("MemAvailable")]
+    # The container's own limit: version 2 of control groups, then version 1.
+    for folder, limit, usage in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        most, used = _number(Path(folder, limit)), _number(Path(folder, usage))
+        if most is not None and used is not None:
+            limits.append(most - used)
+    limits.append(_address_space_left())
+    return max(0, min((value for value in limits if value is not None), default=sys.maxsize))
+
+
+def _meminfo(name: str) -> int | None:
+    """Return a line of ``/proc/meminfo`` in bytes; None on other systems than Linux."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a file; None if there is no such file, or no limit ("max")."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _address_space_left() -> int | None:
+    """Return the bytes left of a limit such as ``ulimit -v``; None if there is no limit."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return None
+    return most - pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_memory_gib() -> float:
+    """Return the largest resident memory of this process so far, in GiB; NaN on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system, which glibc keeps in pieces; takes 0.06 s.
+
+    Each step has tensors of other sizes. On local-small resident memory grew from 0.6 to 1.9 GiB
+    in 1,000 steps, with 0.4 GiB in use; with this call every 100 steps it stays at 1.1 GiB.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another libc, another system
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def environment(seed: int) -> dict[str, Any]:
-    """Versions, machine and commit, so that a number can be made again."""
+    """Return versions, platform, threads, device and commit: what reproduces a number."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -62,30 +149,9 @@ def environment(seed: int) -> dict[str, Any]:
     }
 
 
-def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far, in GiB."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return float("nan")
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
-
-
-def give_back_memory() -> None:
-    """Return freed blocks to the system, which glibc keeps, in pieces: 0.06 s.
-
-    Every step has tensors of other sizes. On local-small resident memory grew from 0.6 to 1.9 GiB
-    in 1,000 steps, with 0.4 GiB in use; with this every 100 steps it stays at 1.1.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another libc, another system
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 def _commit() -> str | None:
-    """Commit of the checkout this package lies in, if it does."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    """Return the commit of the checkout that holds this package; None if there is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except OSError:
@@ -93,71 +159,9 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def memory_left(device: torch.device) -> int:
-    """Bytes that may still be allocated on a device; the least of all limits that are known."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    limits = [_meminfo("MemAvailable")]
-    # The container's own limit: version 2 of control groups, then version 1.
-    for folder, limit, usage in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        most, used = _number(Path(folder, limit)), _number(Path(folder, usage))
-        if most is not None and used is not None:
-            limits.append(most - used)
-    limits.append(_address_space_left())
-    return max(0, min((value for value in limits if value is not None), default=sys.maxsize))
-
-
-def _product_rate(device: torch.device) -> float:
-    """Floating point operations a second of a product of two matrices, measured in some 20 ms."""
-    size = 512
-    a = torch.ones(size, size, device=device)
-    best = 0.0
-    for _ in range(4):
-        began = time.perf_counter()
-        float((a @ a)[0, 0])  # waits for the device
-        best = max(best, 2 * size**3 / (time.perf_counter() - began))
-    return best
-
-
-def _address_space_left() -> int | None:
-    """Of a limit such as ``ulimit -v``; None without one."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if most == resource.RLIM_INFINITY:
-        return None
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except OSError:
-        return None
-    return most - pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _meminfo(name: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:  # not Linux: only the limits that are known count
-        return None
-    found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
-    return int(found[0]) * 1024 if found else None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None  # "max" = no limit
-
-
 @lru_cache(maxsize=1)
-def machine() -> str:
-    """Its processor and number of cores: seconds are compared on one machine only."""
+def machine_name() -> str:
+    """Return the processor and its number of cores; times compare only on the same machine."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,8 @@
-"""TODO: graphfm/storage.py, from graphfm/checkpoint/folder.py."""
+"""Files and folders: written whole or not at all, locked, cached and hashed.
+
+A whole file or folder is first written beside its place as ``NAME.tmp-PID-...``, forced onto the
+disk, and then renamed. A process that is killed leaves at most such a temporary one behind.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +10,107 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from platformdirs import user_cache_dir
 
 from graphfm.errors import OutputError
 
 if TYPE_CHECKING:
-    import torch  # the command line imports this file, and --help imports no torch
+    from torch import Tensor  # at run time it would slow --help, which imports this file
+
+log = logging.getLogger(__name__)
+
+Content = TypeVar("Content")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; what is written there replaces ``path`` when the block succeeds.
+
+    The temporary path has the same folder and suffix. If the block raises, ``path`` stays as it
+    was.
+
+    Raises:
+        OutputError: GFM403 if the file cannot be written.
+    """
+    try:
+        with _replacement(path) as temporary:
+            yield temporary
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError("GFM403", f"cannot write: {reason}", where=str(path)) from error
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file that is there whole, the old one or the new one, whenever the power fails."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
+    """Write a text file whole or not at all; raises OSError, which the caller explains."""
+    with _replacement(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        _flush(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Readable JSON, one line at the end."""
+    """Write indented JSON by :func:`replace_text`."""
     replace_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; it replaces ``path`` when the block succeeds.
+
+    If the block raises, ``path`` stays as it was. An OSError is left to the caller.
+    """
+    temporary = _temporary(path)
+    before = temporary.with_name(f"{temporary.name}-before")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for part in (*temporary.rglob("*"), temporary):
+            _flush(part)
+        with suppress(FileNotFoundError):
+            os.replace(path, before)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if before.exists():
+                os.replace(before, path)
+            raise
+        _flush(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
+def _replacement(path: Path) -> Iterator[Path]:
+    """Yield a temporary file that replaces ``path`` when the block succeeds."""
+    temporary = _temporary(path)
+    try:
+        temporary.touch()  # a folder that cannot be written is found before the work
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a new path beside ``path``, with its suffix: writers choose a format by suffix.
+
+    The process id alone does not do: two containers with one disk can have the same one.
+    """
+    return path.parent / f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
+
+
 def _flush(path: Path) -> None:
-    """Force a file or folder onto the disk: a rename is only safe after that."""
+    """Force a file or folder onto the disk: a rename is safe only after that."""
+    if os.name == "nt":
+        return  # Windows opens no folder, and flushes no file that is open for reading
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -49,14 +118,10 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-log = logging.getLogger(__name__)
-
-
-Content = TypeVar("Content")
-
-
 def cache_folder() -> Path:
-    """Where prepared data lies: ``GRAPHFM_HOME``, or the user's cache folder."""
+    """Return the folder of prepared data: ``GRAPHFM_HOME``, else the user's cache folder."""
+    from platformdirs import user_cache_dir
+
     return Path(os.environ.get("GRAPHFM_HOME") or user_cache_dir("graphfm"))
 
 
@@ -68,9 +133,16 @@ def from_cache(
     write: Callable[[Content, Path], None],
     name: str,
 ) -> Content:
-    """What lies in a folder of the cache; made and written if it is not there or damaged.
+    """Read a folder of the cache; make and write it if it is missing or damaged.
 
-    Of several processes that want the same folder one makes it, and the others wait for it.
+    If several processes want the same folder, one makes it and the others wait.
+
+    Args:
+        folder: The folder; its name is also the name of the lock.
+        read: Read the content from the folder.
+        make: Make the content.
+        write: Write the content to the folder.
+        name: Name of the content, for messages.
 
     Raises:
         OutputError: GFM403 if the cache cannot be written.
@@ -78,39 +150,87 @@ def from_cache(
     found = _read(folder, read, name)
     if found is not None:
         return found
-    with alone(folder.name, wait=True, what=name):
+    with cache_lock(folder.name, wait=True, what=name):
         found = _read(folder, read, name)  # another process may have made it meanwhile
         if found is None:
             found = make()
-            with writing(folder.parent):
-                shutil.rmtree(folder, ignore_errors=True)
+            with cache_errors(folder.parent):
                 write(found, folder)
     return found
 
 
+def _read(folder: Path, read: Callable[[Path], Content], name: str) -> Content | None:
+    if not folder.is_dir():
+        return None
+    try:
+        return read(folder)
+    except Exception as error:  # no damage of a cache is fatal: it can be made again
+        log.warning("%s: the cache is damaged and is made again: %s", name, error)
+        return None
+
+
+def write_folder(
+    folder: Path, stem: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> None:
+    """Write ``stem.safetensors`` and ``stem.json`` to a folder that is whole or not there."""
+    from safetensors.torch import save_file
+
+    with whole_folder(folder) as temporary:
+        save_file(
+            {k: v.contiguous() for k, v in tensors.items()}, temporary / f"{stem}.safetensors"
+        )
+        (temporary / f"{stem}.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def read_folder(folder: Path, stem: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the config that :func:`write_folder` wrote."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
+    return load_file(folder / f"{stem}.safetensors"), config
+
+
 @contextmanager
-def alone(key: str, *, wait: bool, what: str) -> Iterator[None]:
-    """One process at a time; the lock lies in the cache and is freed if its process is killed.
+def cache_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block into GFM403: the cache cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            "GFM403",
+            f"the cache cannot be written: {error.strerror or error}",
+            where=str(error.filename or folder),
+            fix="make room, or set GRAPHFM_HOME to a folder that can be written",
+        ) from error
+
+
+@contextmanager
+def cache_lock(key: str, *, wait: bool, what: str) -> Iterator[None]:
+    """Hold a lock of the cache, so that one process at a time runs the block.
 
     Args:
-        key: What is locked: part of a file name.
-        wait: For whoever holds it, whom a line names; else that is an error.
-        what: That it is about, for the message.
+        key: Name of the lock: the stem of a file name.
+        wait: Wait for the process that holds the lock, and log its id; if false, raise.
+        what: The thing that is locked, for messages.
 
     Raises:
-        OutputError: GFM403 if the cache cannot be written, GFM802 where another process holds it.
+        OutputError: GFM403 if the cache cannot be written, GFM802 if another process holds the
+            lock and ``wait`` is false.
     """
     path = cache_folder() / "locks" / f"{key}.lock"
-    with writing(path.parent):
+    with cache_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    with locked(path, wait=wait, what=what):
+    with file_lock(path, wait=wait, what=what):
         yield
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool, what: str) -> Iterator[None]:
-    """:func:`alone` by a lock file of any place."""
+def file_lock(path: Path, *, wait: bool, what: str) -> Iterator[None]:
+    """Hold a lock file at any place; the arguments are those of :func:`cache_lock`.
+
+    The system frees the lock when its process ends, however that happens.
+    """
     from filelock import FileLock, Timeout
 
     lock, holder = FileLock(path), path.with_suffix(".json")
@@ -134,104 +254,27 @@ def locked(path: Path, *, wait: bool, what: str) -> Iterator[None]:
 
 
 def _write_holder(path: Path) -> None:
-    """Who holds a lock, beside it: the lock itself is emptied by whoever asks for it.
-
-    It serves a message, so a disk that cannot take it is left to say so of what matters.
-    """
+    """Write this process' id beside its lock: another process that asks empties the lock file."""
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-    half = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        half.write_text(json.dumps(who), encoding="utf-8")
-        os.replace(half, path)
-    except OSError:
-        half.unlink(missing_ok=True)
+    with suppress(OSError):  # only a message needs it; a full disk is reported by what matters
+        write_json(path, who)
 
 
 def _read_holder(path: Path) -> str:
-    """``process 17 on the host ant, since ...``, as far as it has been said."""
+    """Describe the holder of a lock: ``process 17 on the host ant, since ...``."""
     try:
         who = json.loads(path.read_text(encoding="utf-8"))
         return f"process {who['pid']} on {who['host']}, since {who['since']}"
     except (OSError, ValueError, KeyError):
-        return "a process that has not said who it is"
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Say of whatever the system refuses that the cache cannot be written: GFM403."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            "GFM403",
-            f"the cache cannot be written: {error.strerror or error}",
-            where=str(error.filename or folder),
-            fix="make room, or set GRAPHFM_HOME to a folder that can be written",
-        ) from error
-
-
-def _read(folder: Path, read: Callable[[Path], Content], name: str) -> Content | None:
-    if not folder.is_dir():
-        return None
-    try:
-        return read(folder)
-    except Exception as error:  # whatever is wrong with a cache, it can be made again
-        log.warning("%s: the cache is damaged and is made again: %s", name, error)
-        return None
-
-
-def write_folder(
-    folder: Path, stem: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]
-) -> None:
-    """Write ``stem.safetensors`` and ``stem.json`` beside the folder, then rename it into place."""
-    from safetensors.torch import save_file
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    half = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
-    try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, half / f"{stem}.safetensors")
-        (half / f"{stem}.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
-        try:
-            os.replace(half, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, with the same content
-                raise
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
-
-
-def read_folder(folder: Path, stem: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what :func:`write_folder` wrote."""
-    from safetensors.torch import load_file
-
-    config = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
-    return load_file(folder / f"{stem}.safetensors"), config
+        return "an unknown process"
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's content."""
+    """Return the sha256 of a file's content, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_offline() -> bool:
-    """Whether the user has said that nothing may be fetched: ``--offline``, GRAPHFM_OFFLINE."""
+    """Return true if nothing may be downloaded: ``--offline`` or ``GRAPHFM_OFFLINE``."""
     return os.environ.get("GRAPHFM_OFFLINE", "").lower() not in {"", "0", "false", "no"}
-
-
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of ``out`` when all is written, and only then."""
-    try:
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=out.suffix)
-    except OSError as error:
-        raise OutputError("GFM403", f"cannot write: {error.strerror}", where=str(out)) from None
-    os.close(handle)
-    try:
-        yield Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp gives 0600; a result is as readable as any file
-        os.replace(name, out)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import torch
 
 from graphfm.checkpoint.folder import save_checkpoint
 from graphfm.model.graphfm import GraphFM
-from graphfm.storage import alone
+from graphfm.storage import cache_lock
 from tests.bad_input import Case, NoLog, Row, make_project, refused, rows_of
 from tests.graphs import small_model, three_graphs
 
@@ -164,8 +164,8 @@ def test_59_two_processes_and_one_folder(project: Path, tmp_path: Path) -> None:
 
 
 def row_59_waiting_names_who_is_waited_for(case: Case) -> None:
-    with alone("key", wait=True, what="graph"):
-        waiting = threading.Thread(target=lambda: alone("key", wait=True, what="graph").__enter__())
+    with cache_lock("key", wait=True, what="graph"):
+        waiting = threading.Thread(target=cache_lock("key", wait=True, what="graph").__enter__)
         waiting.start()
         waiting.join(timeout=0.5)
         case.said(f"graph: waiting for process {os.getpid()} on ")

@@ -117,7 +117,7 @@ def test_too_little_memory_halves_the_batches(tmp_path):
         from pathlib import Path
         logging.basicConfig(level=logging.WARNING)
         from graphfm.config import load_recipe
-        from graphfm.graphs.prepare import prepare
+        from graphfm.graphs.features.prepare import prepare
         from graphfm.training.corpus import Corpus
         from graphfm.training.run import Run
         from tests.graphs import synthetic

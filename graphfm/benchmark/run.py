@@ -40,7 +40,7 @@ from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import with_split
 from graphfm.log_lines import collect_log_lines
-from graphfm.machine import environment, give_back_memory, machine, peak_memory_gib
+from graphfm.machine import environment, give_back_memory, machine_name, peak_memory_gib
 from graphfm.metrics import accuracy, roc_auc
 from graphfm.storage import write_json
 
@@ -248,7 +248,7 @@ def _once(path: Path, seconds: Callable[[], float]) -> float:
 def _keep(plan: Plan, cell: Cell, receipt: Receipt) -> None:
     path = plan.path(cell)
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"peak_gib": peak_memory_gib(), "machine": machine(), "environment": _versions()}
+    about = {"peak_gib": peak_memory_gib(), "machine": machine_name(), "environment": _versions()}
     write_json(path, {**vars(cell), "key": plan.keys[cell.model], **receipt, **about})
 
 

@@ -11,9 +11,7 @@ manifest.json       sha256 and size of every other file, written last
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from torch import Tensor
 
 from graphfm.errors import CheckpointError, DivergedError, OutputError
 from graphfm.graphs.spec import GraphSpec
-from graphfm.storage import _flush, file_sha256, replace_text, write_json
+from graphfm.storage import file_sha256, replace_text, whole_folder, write_json
 
 FORMAT = 1
 LATEST = "LATEST"
@@ -160,48 +158,36 @@ def save_checkpoint(
             where=", ".join(bad[:5]),
             fix="lower the learning rate; earlier checkpoints are intact",
         )
-    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    before = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-before")
     try:
-        temporary.mkdir(parents=True)
-        save_file(weights, temporary / "model.safetensors")
-        for stem, tensors in (extra or {}).items():
-            save_file(
-                {k: v.contiguous() for k, v in tensors.items()}, temporary / f"{stem}.safetensors"
-            )
-        config = {"format": FORMAT, "model": model.config(), **meta}
-        write_json(temporary / "config.json", config)
-        write_json(temporary / "specs.json", [s.model_dump() for s in model.specs.values()])
-        if trainer is not None:
-            torch.save(trainer, temporary / "trainer.pt")
-        if shards is not None:
-            shards.rename(temporary / SHARDED)
-        files = sorted(p for p in temporary.rglob("*") if p.is_file())
-        manifest = {
-            p.relative_to(temporary).as_posix(): {
-                "sha256": file_sha256(p),
-                "bytes": p.stat().st_size,
+        with whole_folder(folder) as temporary:
+            save_file(weights, temporary / "model.safetensors")
+            for stem, tensors in (extra or {}).items():
+                contiguous = {k: v.contiguous() for k, v in tensors.items()}
+                save_file(contiguous, temporary / f"{stem}.safetensors")
+            config = {"format": FORMAT, "model": model.config(), **meta}
+            write_json(temporary / "config.json", config)
+            write_json(temporary / "specs.json", [s.model_dump() for s in model.specs.values()])
+            if trainer is not None:
+                torch.save(trainer, temporary / "trainer.pt")
+            if shards is not None:
+                shards.rename(temporary / SHARDED)
+            manifest = {
+                p.relative_to(temporary).as_posix(): {
+                    "sha256": file_sha256(p),
+                    "bytes": p.stat().st_size,
+                }
+                for p in sorted(temporary.rglob("*"))
+                if p.is_file()
             }
-            for p in files
-        }
-        write_json(temporary / "manifest.json", manifest)
-        for path in (*temporary.rglob("*"), temporary):
-            _flush(path)
-        if folder.exists():
-            folder.rename(before)
-        temporary.rename(folder)
-        _flush(folder.parent)
+            write_json(temporary / "manifest.json", manifest)
     except (OSError, SafetensorError, RuntimeError) as error:
-        # A full disk is an OSError of Python's, a SafetensorError, a RuntimeError of torch.save.
+        # A full disk is an OSError of Python, a SafetensorError, or a RuntimeError of torch.save.
         raise OutputError(
             "GFM801",
             f"the checkpoint could not be written: {error}",
             where=str(folder),
             fix="make room or choose another --out; earlier checkpoints are intact",
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already, if all went well
-        shutil.rmtree(before, ignore_errors=True)
 
 
 def point_latest(run: Path, checkpoint: Path) -> None:

@@ -58,10 +58,10 @@ def folder_for_one(out: Path) -> Iterator[None]:
     Raises:
         OutputError: GFM802 if another process writes to the folder; the message names it.
     """
-    from graphfm.storage import alone
+    from graphfm.storage import cache_lock
 
     key = hashlib.sha256(str(out.resolve()).encode()).hexdigest()
-    with alone(key, wait=False, what=str(out)):
+    with cache_lock(key, wait=False, what=str(out)):
         yield
 
 

@@ -18,7 +18,7 @@ from graphfm.fitting.experts.cost import flops_of_experts, memory_of_experts, se
 from graphfm.fitting.inference import TILE
 from graphfm.fitting.probe import MAX_CONTEXT, MAX_RIDGE_NODES, NUM_NEIGHBORS, STATE_WEIGHTS
 from graphfm.fitting.sizes import Sizes
-from graphfm.machine import _product_rate, memory_left
+from graphfm.machine import matmul_rate, memory_left
 from graphfm.model.graphfm import GraphFM
 
 GIB = 2**30
@@ -131,7 +131,7 @@ def seconds_of(
         ensemble: Members, at the last of these depths.
         device: Where.
     """
-    rate = EFFICIENCY * _product_rate(device or torch.device("cpu"))
+    rate = EFFICIENCY * matmul_rate(device or torch.device("cpu"))
     total = flops_of(sizes, model, depths, max_steps=max_steps, ensemble=ensemble)
     tries = sum(depth != DEPTHS[0] for depth in depths)
     begin = FIRST_STEP_SECONDS if tries else 0.0

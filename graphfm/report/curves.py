@@ -6,13 +6,12 @@ Shapes:
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from graphfm.errors import DataError
+from graphfm.storage import whole_file
 from graphfm.training.metrics_log import read_metrics
 
 MAX_PANELS = 60  # of 152 graphs, those whose loss ends highest: there one looks for trouble
@@ -65,13 +64,8 @@ def draw_curves(run: Path, out: Path) -> None:
             panel.set_ylim(0, top)  # one scale, so that panels can be compared
     if len(panels) < len(ends):
         figure.suptitle(f"panels: the {len(panels)} graphs whose loss ends highest", fontsize=8)
-    handle, name = tempfile.mkstemp(dir=out.parent, suffix=out.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(name, dpi=110)
-        os.replace(name, out)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with whole_file(out) as path:
+        figure.savefig(path, dpi=110)
 
 
 def curves(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Points]:

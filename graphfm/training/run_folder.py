@@ -15,7 +15,7 @@ from graphfm.checkpoint.folder import Checkpoint
 from graphfm.config.parts import validated
 from graphfm.config.recipe import Recipe
 from graphfm.errors import CheckpointError, OutputError, RecipeError
-from graphfm.storage import locked
+from graphfm.storage import file_lock
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def hold(out: Path) -> Iterator[None]:
         raise OutputError(
             "GFM403", f"cannot make the folder: {error.strerror or error}", where=str(out)
         ) from None
-    with locked(out / LOCK, wait=False, what=str(out)):
+    with file_lock(out / LOCK, wait=False, what=str(out)):
         yield
 
 

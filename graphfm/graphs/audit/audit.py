@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ from graphfm.graphs.audit.signatures import VERSION, Signatures, signatures
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.spec import DatasetSpec
-from graphfm.storage import cache_folder, writing
+from graphfm.storage import cache_errors, cache_folder, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -304,14 +303,9 @@ def _read_known(graph: Graph) -> dict[str, Comparison]:
 
 def _write_known(graph: Graph, known: Mapping[str, Comparison]) -> None:
     path = _known_path(graph)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path.parent):
+    with cache_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            half.write_text(json.dumps({k: asdict(data) for k, data in known.items()}))
-            os.replace(half, path)
-        finally:
-            half.unlink(missing_ok=True)
+        replace_text(path, json.dumps({k: asdict(data) for k, data in known.items()}))
 
 
 class _Names:

@@ -10,20 +10,18 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-
-from filelock import FileLock, Timeout
 
 from graphfm.config.load import shipped
 from graphfm.errors import DataError, GraphFMError, OfflineError
 from graphfm.graphs.catalog.archives import unpacked
 from graphfm.graphs.catalog.download import Download
 from graphfm.graphs.catalog.source import WHOLE, RawFile
-from graphfm.storage import file_sha256, is_offline, writing
+from graphfm.storage import cache_errors, file_lock, file_sha256, is_offline, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +76,14 @@ def fetch(files: Sequence[RawFile], folder: Path, *, offline: bool | None = None
     if offline is None:
         offline = is_offline()
     wanted: dict[str, list[RawFile]] = {}  # by address: an archive is fetched once
-    with writing(folder):
+    with cache_errors(folder):
         for file in dict.fromkeys(files):
             if not _lies_there(file, folder, keep=offline):
                 wanted.setdefault(file.url, []).append(file)
         if wanted and offline:
             raise _offline([file for group in wanted.values() for file in group], folder)
         for url, group in wanted.items():
-            with _locked(folder, _name(url)):  # another process may have been faster
+            with _lock(folder, _name(url)):  # another process may have been faster
                 if group := [file for file in group if not _lies_there(file, folder)]:
                     _fetch_address(url, group, folder)
 
@@ -197,11 +195,9 @@ def _record(hashes: dict[str, str], folder: Path) -> None:
     if not new:
         return
     lock_file = _lock_file(folder)
-    with _locked(folder, lock_file.name):
+    with _lock(folder, lock_file.name):
         lines = sorted((new | locked_hashes(folder)).items())
-        half = lock_file.with_name(f".{lock_file.name}.new")
-        half.write_text("".join(f"{value}  {path}\n" for path, value in lines), encoding="utf-8")
-        os.replace(half, lock_file)
+        replace_text(lock_file, "".join(f"{value}  {path}\n" for path, value in lines))
 
 
 def _read_hashes(path: Path) -> dict[str, str]:
@@ -244,16 +240,6 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-@contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """One process at a time, whatever it wants to do with this name."""
-    lock = FileLock(_made(folder.parent / "locks") / f"{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process is at %s; waiting", name)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _lock(folder: Path, name: str) -> AbstractContextManager[None]:
+    """Hold the lock of an address or a file, so that one process at a time fetches it."""
+    return file_lock(_made(folder.parent / "locks") / f"{name}.lock", wait=True, what=name)
