@@ -12,10 +12,10 @@ import torch
 from graphfm.config.load import load_recipe
 from graphfm.model.graphfm import GraphFM
 from graphfm.training.corpus import Corpus
-from graphfm.training.distributed import SHARD_ABOVE, Spread
+from graphfm.training.distributed import SHARD_ABOVE, DistributedModel
 from graphfm.training.loop import train
 from graphfm.training.optim import make_optimizer
-from graphfm.training.sharded import load_sharded, save_sharded, whole_weights
+from graphfm.training.sharded import gather_weights, load_sharded, save_sharded
 from graphfm.training.world import World, join_world
 from tests.graphs import three_graphs
 
@@ -50,8 +50,7 @@ def learn(
     model = GraphFM(recipe.model, seed=recipe.seed)
     for spec in corpus.specs:
         model.add_graph(spec)
-    corpus.make_plan(model)
-    spread = Spread(model, world, shard_above=shard_above)
+    distributed = DistributedModel(model, world, shard_above=shard_above)
     optimizer = make_optimizer([model], recipe.train)
     if start:
         load_sharded(Path(str(folder)), model, optimizer)
@@ -59,11 +58,11 @@ def learn(
         model,
         recipe.objective.build(),
         optimizer,
-        lambda step: corpus.share_at(step, rank=world.rank, size=world.size),
+        lambda step: corpus.rank_batches(step, rank=world.rank, size=world.size),
         recipe.train,
         seed=recipe.seed,
         start=start,
-        spread=spread,
+        distributed=distributed,
     )
     result: dict[str, list[object]] = {"loss": [], "graphs": [], "norm": [], "flops": []}
     result |= {"targets": [], "balance": [], "batches": []}
@@ -89,12 +88,12 @@ def learn(
             save_sharded(Path(str(folder)), model, optimizer)
             break
     weights = hashlib.sha256()
-    for value in whole_weights(model).values():
+    for value in gather_weights(model).values():
         weights.update(value.numpy().tobytes())
     result["weights"] = world.gather(weights.hexdigest())
     names = {id(p): name for name, p in model.named_parameters()}
     taken = {names[id(p)]: float(own["step"]) for p, own in optimizer.state.items()}
-    return {**result, "taken": taken, "bytes": spread.bytes_sent, "all": model.num_params()}
+    return {**result, "taken": taken, "bytes": distributed.bytes_sent, "all": model.num_params()}
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from graphfm.training.run_folder import (
     LOCK,
     checkpoint_path,
     checkpoints,
-    hold,
+    lock_folder,
     newest_good,
-    prune,
-    tidy,
+    prune_checkpoints,
+    remove_temporary,
 )
 from graphfm.training.state_cloud import StateCloud
 from tests.graphs import small_model, three_graphs
@@ -166,9 +166,9 @@ def test_a_full_disk_leaves_what_was_there(run, model, limit):
 def test_the_newest_and_the_best_are_kept(tmp_path):
     for step in range(1, 8):
         checkpoint_path(tmp_path, step).mkdir(parents=True)
-    prune(tmp_path, keep=2, losses={1: 0.9, 2: 0.5, 4: 0.6, 100: 0.1})
+    prune_checkpoints(tmp_path, keep=2, losses={1: 0.9, 2: 0.5, 4: 0.6, 100: 0.1})
     assert list(checkpoints(tmp_path)) == [2, 6, 7]
-    prune(tmp_path, keep=1, losses={})
+    prune_checkpoints(tmp_path, keep=1, losses={})
     assert list(checkpoints(tmp_path)) == [7]
 
 
@@ -176,7 +176,7 @@ def test_what_a_killed_run_left_half_done_is_removed(run):
     for name in ("step_000004.tmp-17", "step_000001.tmp-17-before"):
         (run / "checkpoints" / name).mkdir()
     (run / "LATEST.tmp-17").write_text("check")
-    tidy(run)
+    remove_temporary(run)
     assert list(checkpoints(run)) == [1, 2, 3]
     assert sorted(p.name for p in run.iterdir()) == ["LATEST", "checkpoints"]
 
@@ -184,12 +184,12 @@ def test_what_a_killed_run_left_half_done_is_removed(run):
 def test_a_folder_has_one_writer(tmp_path):
     """The second is told who it is; and a lock whose process is gone holds nobody up."""
     out = tmp_path / "run"
-    with hold(out), pytest.raises(OutputError, match="GFM802") as caught, hold(out):
+    with lock_folder(out), pytest.raises(OutputError, match="GFM802") as caught, lock_folder(out):
         pass
     assert f"process {os.getpid()} on " in caught.value.why
     assert caught.value.exit_code == 8
     assert (out / LOCK).exists()
-    with hold(out):
+    with lock_folder(out):
         pass
 
 

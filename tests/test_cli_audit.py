@@ -107,7 +107,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "run"
     audited = audit_corpus(["karate-club"], catalog)
     audited["not_judged_on"] = sorted({"wine", *audited["not_judged_on"]})
-    receipt = Run(recipe, corpus, out, torch.device("cpu"), "never", audited).go()
+    receipt = Run(recipe, corpus, out, torch.device("cpu"), None, audited).train()
     assert receipt["audit"]["clean"]
     return out
 

@@ -132,8 +132,6 @@ def test_all_controls_take_the_same_steps():
     for kind in ("prefix", *LOCAL):
         recipe = load_recipe("demo", [*SMALL, *costs, f"model.decoder.kind={kind}"])
         corpus = Corpus(graphs, [1.0, 2.0, 5.0], recipe, device=torch.device("cpu"))
-        model = GraphFM(recipe.model, seed=0)
-        corpus.make_plan(model)
         batches = [corpus.batch_at(step) for step in range(6)]
         seen[kind] = [
             (b.names, b.n_id.tolist(), torch.cat(b.y).tolist(), b.pe[b.neighbors].sum().item())
@@ -148,8 +146,8 @@ def test_all_controls_take_the_same_steps():
 @pytest.mark.parametrize("kind", LOCAL)
 def test_it_pretrains_is_kept_and_fits_a_graph(kind, tmp_path):
     """The whole way: run, resume, checkpoint with its novelty cloud, every depth of fitting."""
-    run_of(tmp_path, f"model.decoder.kind={kind}", "train.steps=6").go()
-    receipt = run_of(tmp_path, f"model.decoder.kind={kind}").go()
+    run_of(tmp_path, f"model.decoder.kind={kind}", "train.steps=6").train()
+    receipt = run_of(tmp_path, f"model.decoder.kind={kind}").train()
     assert receipt["finished"] and receipt["params"]["encoder"] == 0
     model = GraphFM.from_checkpoint(tmp_path)
     save_checkpoint(tmp_path / "again", model, meta={"name": "again"})

@@ -15,7 +15,7 @@ import torch
 
 from graphfm.errors import RecipeError
 from graphfm.model.graphfm import GraphFM
-from graphfm.training.launch import launch, own_code
+from graphfm.training.launch import chosen_exit_code, launch
 
 LAUNCH = "import sys; from graphfm.training.launch import launch; sys.exit(launch(2, sys.argv[1:]))"
 RUN = [
@@ -36,8 +36,8 @@ def started(*command: str) -> subprocess.Popen[str]:
 
 def test_a_code_that_a_process_chose_is_the_codes_of_all():
     """Others were told to end (-15) or lost their peer (1). Seen to fail with the first code."""
-    assert own_code([-15, 8, 1]) == 8 and own_code([1, 75]) == 75
-    assert own_code([-9, -15]) is None and own_code([1, -15]) is None
+    assert chosen_exit_code([-15, 8, 1]) == 8 and chosen_exit_code([1, 75]) == 75
+    assert chosen_exit_code([-9, -15]) is None and chosen_exit_code([1, -15]) is None
 
 
 def test_no_process_is_refused():

@@ -204,10 +204,11 @@ def test_it_learns_and_is_judged_on_nodes_that_never_teach():
     recipe = recipe_of(*EPISODIC, *long, "objective.beside=none", "sampling.targets_per_step=160")
     corpus = Corpus(graphs, [1.0] * 3, recipe, device=torch.device("cpu"))
     model = fresh_model(recipe, corpus, torch.device("cpu"))
-    corpus.make_plan(model)
     before = evaluate(model, corpus, 100)
     optimizer = make_optimizer([model], recipe.train)
-    steps = train(model, recipe.objective.build(), optimizer, corpus.share_at, recipe.train, seed=0)
+    steps = train(
+        model, recipe.objective.build(), optimizer, corpus.rank_batches, recipe.train, seed=0
+    )
     losses = [float(step.loss) for step in steps]
     assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
     after = evaluate(model, corpus, 100)
@@ -217,7 +218,9 @@ def test_it_learns_and_is_judged_on_nodes_that_never_teach():
     garbled = evaluate(model, corpus, 100)
     objective = recipe.objective.build()
     said = [
-        objective.judge(model, corpus.val_batch([0], 100), corpus.val_batch([0], 100, taught=True))
+        objective.evaluate(
+            model, corpus.val_batch([0], 100), corpus.val_batch([0], 100, training=True)
+        )
         for _ in range(2)
     ]
     assert torch.equal(said[0][0][1], said[1][0][1])
@@ -228,9 +231,9 @@ def test_it_learns_and_is_judged_on_nodes_that_never_teach():
 def test_a_resumed_run_equals_the_straight_one(tmp_path, beside):
     """Bit for bit, the random signs too. Seen to fail with signs drawn outside the step's seed."""
     more = [*EPISODIC, f"objective.beside={beside}"]
-    run_of(tmp_path / "straight", *more).go()
+    run_of(tmp_path / "straight", *more).train()
     stop_after(run_of(tmp_path / "parts", *more), 7)
-    run_of(tmp_path / "parts", *more).go()
+    run_of(tmp_path / "parts", *more).train()
     assert what_a_run_left(tmp_path / "parts") == what_a_run_left(tmp_path / "straight")
     receipt = json.loads((tmp_path / "parts" / "run.json").read_text())
     assert receipt["curve"][-1]["loss"] != receipt["curve"][0]["loss"]
@@ -242,7 +245,7 @@ def test_a_dry_run_counts_what_the_run_counts(tmp_path):
     corpus = Corpus(three_graphs(), [1.0, 2.0, 1.5], recipe, device=torch.device("cpu"))
     model = fresh_model(recipe, corpus, torch.device("cpu"))
     said = estimate(recipe, corpus, model)
-    done = Run(recipe, corpus, tmp_path, torch.device("cpu"), "auto").go()
+    done = Run(recipe, corpus, tmp_path, torch.device("cpu")).train()
     assert said["flops"] == pytest.approx(done["flops"], rel=1e-6)
     step = corpus.batch_at(0)
     assert recipe.objective.build().flops(model, step) > 0

@@ -16,9 +16,9 @@ from graphfm.storage import file_sha256
 from graphfm.training.corpus import Corpus
 from graphfm.training.metrics_log import read_metrics
 from graphfm.training.run import Run
-from graphfm.training.run_folder import checkpoints, newest_good
+from graphfm.training.run_folder import checkpoints, choose_start, newest_good
 from graphfm.training.run_state import RunState
-from graphfm.training.stops import Stops
+from graphfm.training.stops import StopRequests
 from tests.graphs import synthetic, three_graphs
 
 SMALL = [
@@ -44,7 +44,7 @@ def run_of(out, *more: str, graphs=None, resume="auto") -> Run:
     recipe = recipe_of(*more)
     chosen = graphs or three_graphs()
     corpus = Corpus(chosen, [1.0, 2.0, 1.5], recipe, device=torch.device("cpu"))
-    return Run(recipe, corpus, out, torch.device("cpu"), resume)
+    return Run(recipe, corpus, out, torch.device("cpu"), choose_start(out, resume))
 
 
 def weights_of(out):
@@ -56,7 +56,7 @@ def losses_of(out):
     return [(r["step"], r["loss"], r["graphs"]) for r in lines if r["kind"] == "train"]
 
 
-class StopAt(Stops):
+class StopAt(StopRequests):
     """Somebody who wants the run to stop after a step, by a signal or at once, by a power cut."""
 
     def __init__(self, run: Run, step: int, reason: str | Exception = "SIGTERM"):
@@ -76,9 +76,9 @@ def stop_after(run: Run, step: int, reason: str | Exception = "SIGTERM") -> None
     """End a run after a step."""
     if isinstance(reason, Exception):
         with pytest.raises(type(reason)):
-            run.go(StopAt(run, step, reason))
+            run.train(StopAt(run, step, reason))
     else:
-        assert run.go(StopAt(run, step, reason))["stopped"] == reason
+        assert run.train(StopAt(run, step, reason))["stopped"] == reason
 
 
 SAME = (
@@ -115,12 +115,12 @@ def test_a_resumed_run_equals_the_straight_one(tmp_path):
     at step 11, which loses step 11. Seen to fail with each part of the state dropped: the next
     test.
     """
-    run_of(tmp_path / "straight").go()
+    run_of(tmp_path / "straight").train()
     parts = tmp_path / "parts"
     stop_after(run_of(parts), 2)
     stop_after(run_of(parts), 7)
     stop_after(run_of(parts), 11, OSError("power cut"))
-    run_of(parts).go()
+    run_of(parts).train()
     assert what_a_run_left(parts) == what_a_run_left(tmp_path / "straight")
 
 
@@ -142,7 +142,7 @@ def troubled(out) -> Run:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> dict:
     out = tmp_path_factory.mktemp("troubled")
-    troubled(out).go()
+    troubled(out).train()
     return what_a_run_left(out)
 
 
@@ -158,11 +158,11 @@ def test_each_part_of_the_state_is_needed(tmp_path, straight, dropped):
     assert at % 4 > 1
     stop_after(troubled(tmp_path), at)
     if dropped in RunState().as_dict():
-        edit_trainer(tmp_path, dropped, getattr(RunState(), dropped))
+        edit_trainer(tmp_path, dropped, RunState().as_dict()[dropped])
     resumed = troubled(tmp_path)
     if dropped == "optimizer":
         resumed.optimizer.state.clear()
-    resumed.go()
+    resumed.train()
     assert (what_a_run_left(tmp_path) == straight) == (dropped in {"nothing", "seconds"})
 
 
@@ -178,7 +178,7 @@ def edit_trainer(out, key: str, value: object) -> None:
 
 
 def test_the_run_folder_is_whole(tmp_path):
-    receipt = run_of(tmp_path / "run").go()
+    receipt = run_of(tmp_path / "run").train()
     out = tmp_path / "run"
     for name in ("config.resolved.yaml", "env.json", "metrics.jsonl", "run.json", "LATEST"):
         assert (out / name).is_file(), name
@@ -211,8 +211,8 @@ def test_garbled_validation_labels_change_no_weight(tmp_path):
     # The split is stratified by the labels, so it is held fixed here: labels alone differ.
     second.corpus.train_nodes = first.corpus.train_nodes
     second.corpus.val_nodes = first.corpus.val_nodes
-    first.go()
-    second.go()
+    first.train()
+    second.train()
     assert losses_of(tmp_path / "clean") == losses_of(tmp_path / "garbled")
     clean, garbled = weights_of(tmp_path / "clean"), weights_of(tmp_path / "garbled")
     assert all(torch.equal(clean[k], garbled[k]) for k in clean)
@@ -229,7 +229,7 @@ def test_no_target_is_a_validation_node(tmp_path):
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
-    run_of(tmp_path / "run").go()
+    run_of(tmp_path / "run").train()
     with pytest.raises(CheckpointError, match="GFM308"):
         run_of(tmp_path / "run", resume="never")
     with pytest.raises(CheckpointError, match=r"GFM306.*model\.dim differ"):
@@ -240,7 +240,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt", "specs.json", "config.json"])
 def test_a_flipped_bit_is_found(tmp_path, name):
-    run_of(tmp_path / "run").go()
+    run_of(tmp_path / "run").train()
     path = find_checkpoint(tmp_path / "run") / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -256,7 +256,7 @@ def test_multilabel_graphs_are_learned_too(tmp_path):
     y[:3] = -1
     plain = synthetic("alpha", num_nodes=40, num_features=6)
     graphs[0] = prepare(plain.replace(y=y, class_names=("first", "later")))
-    receipt = run_of(tmp_path / "run", graphs=graphs).go()
+    receipt = run_of(tmp_path / "run", graphs=graphs).train()
     assert receipt["targets_seen_by_dataset"]["alpha"] > 0
     assert GraphFM.from_checkpoint(tmp_path / "run").specs["alpha"].task.kind == "multilabel"
 
@@ -267,11 +267,11 @@ def test_a_longer_run_goes_on_from_where_a_shorter_one_began_to_decay(tmp_path):
     Seen to fail with the cosine, and with a checkpoint of the decay.
     """
     wsd = ["train.schedule=wsd", "train.save_every=100", "train.keep=1"]
-    run_of(tmp_path / "short", *wsd, "train.steps=10").go()
+    run_of(tmp_path / "short", *wsd, "train.steps=10").train()
     assert list(checkpoints(tmp_path / "short")) == [8, 10]
     fork = str(tmp_path / "short" / "checkpoints" / "step_000008")
-    run_of(tmp_path / "fork", *wsd, "train.steps=20", resume=fork).go()
-    run_of(tmp_path / "straight", *wsd, "train.steps=20").go()
+    run_of(tmp_path / "fork", *wsd, "train.steps=20", resume=fork).train()
+    run_of(tmp_path / "straight", *wsd, "train.steps=20").train()
     wanted = weights_of(tmp_path / "straight")
     assert all(torch.equal(wanted[name], w) for name, w in weights_of(tmp_path / "fork").items())
 
@@ -281,7 +281,7 @@ def test_what_is_damaged_and_newer_never_costs_what_is_whole(tmp_path):
 
     Seen to fail where the newest by number were kept: the damaged one, and nothing else.
     """
-    run_of(tmp_path, "train.keep=3").go()
+    run_of(tmp_path, "train.keep=3").train()
     *_, whole, damaged = checkpoints(tmp_path).values()
     (damaged / "model.safetensors").write_bytes(b"cut short")
     run = run_of(tmp_path, "train.keep=1", "train.save_every=1")

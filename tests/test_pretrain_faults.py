@@ -17,20 +17,20 @@ from graphfm.model.graphfm import GraphFM
 from graphfm.training.faults import step_if
 from graphfm.training.metrics_log import read_metrics
 from graphfm.training.optim import make_optimizer
-from graphfm.training.pretrain import left_out_before, load_corpus
+from graphfm.training.pretrain import load_corpus
 from graphfm.training.run import Run
-from graphfm.training.run_folder import checkpoints
+from graphfm.training.run_folder import checkpoints, newest_good
 from tests.test_pretrain import recipe_of, run_of, stop_after, troubled, weights_of
 
 
 def test_a_graph_with_a_value_that_is_not_a_number_is_named_and_left_out(tmp_path, caplog):
     """Its steps change no weight; the run goes on, counts them, and ends with finite weights."""
-    receipt = troubled(tmp_path).go()
+    receipt = troubled(tmp_path).train()
     skips = [r for r in read_metrics(tmp_path) if r["kind"] == "skip"]
     assert receipt["finished"] and 0 < receipt["skipped_steps"] == len(skips) < receipt["steps"]
     assert all(r["graphs"] == ["gamma"] and r["parameters"] for r in skips)
-    told = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
-    assert len(told) == len(skips) and all("graphs gamma" in line for line in told)
+    warnings = [r.getMessage() for r in caplog.records if "skipped" in r.getMessage()]
+    assert len(warnings) == len(skips) and all("graphs gamma" in line for line in warnings)
     assert all(v.isfinite().all() for v in weights_of(tmp_path).values())
     lines = [r for r in read_metrics(tmp_path) if r["kind"] == "train"]
     assert lines[-1]["skipped"] == len(skips)
@@ -67,7 +67,7 @@ def test_four_in_a_row_end_the_run_with_exit_6(tmp_path):
     with torch.no_grad():
         run.model.encoder.latents[0, 0] = torch.nan
     with pytest.raises(DivergedError, match="GFM601") as caught:
-        run.go()
+        run.train()
     assert caught.value.exit_code == 6
     assert "step_000005" in caught.value.fix and "4 steps in a row, up to step 9" in str(
         caught.value
@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_take_the_place_of_no_checkpoint(tmp_path):
     with torch.no_grad():  # of a graph that the next steps do not read: no loss shows it
         run.model.adapter("beta").bias[:] = torch.nan
     with pytest.raises(DivergedError):
-        run.go()
+        run.train()
     assert list(checkpoints(tmp_path)) == [5]
 
 
@@ -98,7 +98,7 @@ def test_batches_in_halves_teach_the_same(tmp_path):
     for halvings in (0, 1, 3):
         run = run_of(tmp_path / str(halvings), *quiet)
         run.backoff.halvings = halvings
-        receipt = run.go()
+        receipt = run.train()
         seen.append(receipt["targets_seen_by_dataset"])
         lines = read_metrics(tmp_path / str(halvings))
         curves.append([r["loss"] for r in lines if r["kind"] == "train"])
@@ -127,11 +127,11 @@ def test_too_little_memory_halves_the_batches(tmp_path):
             "sampling.max_context=64", "train.eval_targets=8", "train.save_every=1"])
         graph = prepare(synthetic("big", num_nodes=12000, num_features=16), cache=False)
         corpus = Corpus([graph], [1.0], recipe, device=torch.device("cpu"))
-        run = Run(recipe, corpus, Path(sys.argv[1]), torch.device("cpu"), "auto")
+        run = Run(recipe, corpus, Path(sys.argv[1]), torch.device("cpu"))
         status = Path("/proc/self/status").read_text()
         now = int(re.search(r"VmSize:\\s+(\\d+)", status)[1]) * 1024
         resource.setrlimit(resource.RLIMIT_AS, (now + int(sys.argv[2]) * 2**20,) * 2)
-        receipt = run.go()
+        receipt = run.train()
         print(receipt["batches_halved"], receipt["targets_seen"])
     """
     results = {}
@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_ends_the_run_with_exit_8(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         with pytest.raises(OutputError, match="GFM801") as caught:
-            run.go()
+            run.train()
         with pytest.raises(OutputError, match="GFM801"):  # and no run begins that cannot be saved
             run_of(tmp_path / "another")
     finally:
@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_ends_the_run_with_exit_8(tmp_path):
     assert caught.value.exit_code == 8
     assert list(checkpoints(tmp_path)) == [5]
     GraphFM.from_checkpoint(tmp_path)
-    assert run_of(tmp_path).go()["finished"]
+    assert run_of(tmp_path).train()["finished"]
 
 
 def test_a_graph_that_cannot_be_read_is_named_or_left_out(tmp_path, monkeypatch):
@@ -192,9 +192,10 @@ def test_a_graph_that_cannot_be_read_is_named_or_left_out(tmp_path, monkeypatch)
     corpus = load_corpus(recipe, cpu, catalog, broken=broken)
     assert list(corpus.bank.names) == whole and list(broken) == [missing]
     assert broken[missing].startswith("GFM")
-    receipt = Run(recipe, corpus, tmp_path / "run", cpu, "auto", {"left_out": broken}).go()
-    assert receipt["left_out"] == broken == left_out_before(tmp_path / "run")
-    again = load_corpus(recipe, cpu, catalog, broken=left_out_before(tmp_path / "run"))
+    receipt = Run(recipe, corpus, tmp_path / "run", cpu, None, {"left_out": broken}).train()
+    saved = newest_good(tmp_path / "run").config["left_out"]
+    assert receipt["left_out"] == broken == saved
+    again = load_corpus(recipe, cpu, catalog, broken=saved)
     assert list(again.bank.names) == whole
 
 

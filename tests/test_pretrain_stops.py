@@ -12,8 +12,8 @@ import pytest
 from graphfm.errors import OutputError
 from graphfm.training.metrics_log import read_metrics
 from graphfm.training.pretrain import pretrain
-from graphfm.training.run_folder import LOCK, checkpoints, hold
-from graphfm.training.stops import Interrupted, Stops, exit_code
+from graphfm.training.run_folder import LOCK, checkpoints, lock_folder
+from graphfm.training.stops import Interrupted, StopRequests, exit_code
 from tests.test_pretrain import recipe_of, run_of, what_a_run_left
 from tools.crash_test import SMALL, begin, crash, half_written, outcome
 
@@ -21,11 +21,11 @@ from tools.crash_test import SMALL, begin, crash, half_written, outcome
 def test_a_signal_is_noted_and_nothing_more():
     """Before the first step it stops at once; then a second Ctrl-C does, and no other signal."""
     kept = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
-    with Stops() as stops:
+    with StopRequests() as stops:
         with pytest.raises(Interrupted, match="SIGTERM"):
             signal.raise_signal(signal.SIGTERM)
-    with Stops() as stops:
-        stops.step_by_step()
+    with StopRequests() as stops:
+        stops.defer_signals()
         assert stops.reason is None
         for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
@@ -39,11 +39,11 @@ def test_a_signal_is_noted_and_nothing_more():
 
 def test_time_is_up(tmp_path):
     """After one step, which is saved; the same call goes on to the end."""
-    with Stops(max_time=0.0) as stops:
-        receipt = run_of(tmp_path).go(stops)
+    with StopRequests(max_time=0.0) as stops:
+        receipt = run_of(tmp_path).train(stops)
     assert (receipt["stopped"], receipt["steps"], receipt["finished"]) == ("max-time", 1, False)
     assert list(checkpoints(tmp_path)) == [1]
-    assert run_of(tmp_path).go()["finished"]
+    assert run_of(tmp_path).train()["finished"]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
@@ -52,17 +52,17 @@ def test_a_signal_during_a_save_or_a_step_changes_nothing(tmp_path, name):
 
     The timer of the system sends it, in this very process, at moments that nobody chose.
     """
-    run_of(tmp_path / "straight").go()
+    run_of(tmp_path / "straight").train()
     out, stopped = tmp_path / "parts", []
     handler = signal.getsignal(signal.SIGALRM)
     try:
         while not stopped or stopped[-1] is not None:
-            with Stops() as stops:
+            with StopRequests() as stops:
                 run = run_of(out)
                 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.Signals[name]))
-                stops.step_by_step()
+                stops.defer_signals()
                 signal.setitimer(signal.ITIMER_REAL, 0.02 + 0.03 * len(stopped))
-                stopped.append(run.go(stops)["stopped"])
+                stopped.append(run.train(stops)["stopped"])
                 signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -118,9 +118,9 @@ def test_two_runs_on_one_folder(tmp_path):
     Seen to fail with --overwrite looking at the folder before the lock.
     """
     out = tmp_path / "run"
-    run_of(out).go()
+    run_of(out).train()
     command = [sys.executable, "-m", "graphfm", "pretrain", "demo", "--out", str(out)]
-    with hold(out):
+    with lock_folder(out):
         with pytest.raises(OutputError, match="GFM802"):
             pretrain(recipe_of(), out=out)
         done = subprocess.run([*command, "--overwrite"], capture_output=True, text=True)
@@ -131,7 +131,7 @@ def test_two_runs_on_one_folder(tmp_path):
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path):
     """A power cut loses the steps since the last checkpoint; their lines are written once more."""
-    run_of(tmp_path).go()
+    run_of(tmp_path).train()
     lines = read_metrics(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"kind": "train", "step": 13, "loss": 0.0}) + '\n{"kind": "tr')

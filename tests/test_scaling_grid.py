@@ -12,7 +12,7 @@ from graphfm.errors import DataError, RecipeError
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.scaling.grid import cells, read_grid, recipe_of, run_grid
 from graphfm.scaling.runs import read_runs
-from graphfm.training.pretrain import chosen
+from graphfm.training.pretrain import choose_graphs
 
 KEPT = ("karate-club", "iris", "wine")
 
@@ -68,7 +68,11 @@ def test_a_smaller_share_is_part_of_a_larger_one():
     catalog = Catalog.read()
     for seed in range(3):
         shares = [
-            set(chosen(load_recipe("demo", [f"data.graph_share={s}", f"seed={seed}"]), catalog))
+            set(
+                choose_graphs(
+                    load_recipe("demo", [f"data.graph_share={s}", f"seed={seed}"]), catalog
+                )
+            )
             for s in (0.1, 0.4, 0.8, 1.0)
         ]
         assert all(a < b for a, b in zip(shares, shares[1:], strict=False))

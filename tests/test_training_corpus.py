@@ -5,7 +5,7 @@ import torch
 
 from graphfm.sampling.batch import GraphBatch
 from graphfm.training.corpus import Corpus
-from tests.graphs import small_model, three_graphs
+from tests.graphs import three_graphs
 from tests.test_pretrain import recipe_of
 
 
@@ -13,9 +13,7 @@ def corpus_of(*more: str) -> Corpus:
     graphs = three_graphs()
     sampling = ["sampling.max_targets=16", "sampling.targets_per_step=400"]
     recipe = recipe_of(*sampling, *more)
-    corpus = Corpus(graphs, [1.0, 2.0, 5.0], recipe, device=torch.device("cpu"))
-    corpus.make_plan(small_model(graphs))
-    return corpus
+    return Corpus(graphs, [1.0, 2.0, 5.0], recipe, device=torch.device("cpu"))
 
 
 def tokens_of(corpus: Corpus, batch: GraphBatch, tokens: torch.Tensor, b: int) -> torch.Tensor:
@@ -56,7 +54,7 @@ def test_a_step_in_bins_teaches_what_it_teaches_in_one_batch(world):
         parts = [
             batch
             for rank in range(world)
-            for batch in parted.share_at(step, rank=rank, size=world).batches
+            for batch in parted.rank_batches(step, rank=rank, size=world).batches
         ]
         wanted = learned_from(whole, [whole.batch_at(step)])
         assert learned_from(parted, parts) == wanted
@@ -69,9 +67,9 @@ def test_a_step_in_bins_teaches_what_it_teaches_in_one_batch(world):
 def test_an_empty_bin_makes_no_batch():
     """Ranks may have none. Seen to fail without the look at the bin."""
     corpus = corpus_of("sampling.bins_per_step=50")
-    batches = corpus.share_at(0).batches
+    batches = corpus.rank_batches(0).batches
     assert 0 < len(batches) < 50
-    assert corpus.share_at(0, rank=50, size=51).batches == ()
+    assert corpus.rank_batches(0, rank=50, size=51).batches == ()
 
 
 @pytest.mark.parametrize("strategy", ["snake", "uniform"])
@@ -79,6 +77,6 @@ def test_the_other_strategies_run(strategy):
     corpus = corpus_of(f"sampling.strategy={strategy}", "sampling.bins_per_step=2")
     seen = set()
     for step in range(corpus.plan.steps_per_epoch):
-        for batch in corpus.share_at(step).batches:
+        for batch in corpus.rank_batches(step).batches:
             seen |= set(batch.names)
     assert seen == {"alpha", "beta", "gamma"}

@@ -40,7 +40,7 @@ def test_parameters_steps_flops_and_disk(tmp_path, optimizer):
     more = (f"train.optimizer={optimizer}",)
     told = foretold(*more)
     recipe, corpus = corpus_of(*more)
-    came = Run(recipe, corpus, tmp_path, torch.device("cpu"), "never").go()
+    came = Run(recipe, corpus, tmp_path, torch.device("cpu")).train()
     assert told["params"] == came["params"] and told["steps"] == came["steps"] == 60
     assert told["flops"] == pytest.approx(came["flops"], rel=0.2)
     files = (tmp_path / "checkpoints").rglob("*")

@@ -16,7 +16,7 @@ def test_states_are_compared_with_those_of_the_corpus(tmp_path):
     """A checkpoint of pretraining knows where its corpus lies; what lies elsewhere stands out."""
     recipe = load_recipe("demo", ["train.steps=3", "train.warmup_steps=1", "model.dim=32"])
     corpus = Corpus(three_graphs(), [1.0, 1.0, 1.0], recipe, device=torch.device("cpu"))
-    Run(recipe, corpus, tmp_path / "run", torch.device("cpu"), "never").go()
+    Run(recipe, corpus, tmp_path / "run", torch.device("cpu")).train()
     near = GraphFMClassifier(tmp_path / "run", tune="probe").fit(synthetic("new", seed=9))
     assert 0 <= near.far_states_ <= 1
     cloud = StateCloud(**read_tensors(find_checkpoint(tmp_path / "run") / "novelty.safetensors"))

@@ -15,7 +15,7 @@ from graphfm.sampling.batch import GraphBatch
 from graphfm.training.loop import train
 from graphfm.training.objectives.supervised import Config as Supervised
 from graphfm.training.optim import make_optimizer
-from graphfm.training.prefetch import ahead
+from graphfm.training.prefetch import make_ahead
 from tests.graphs import batch_of, small_model, three_graphs
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def threads() -> list[str]:
 
 
 def named(step: int) -> tuple[GraphBatch, ...]:
-    """An item that knows its step; ``ahead`` does not look inside."""
+    """An item that knows its step; ``make_ahead`` does not look inside."""
     return (step,)  # type: ignore[return-value]
 
 
@@ -38,7 +38,7 @@ def test_every_step_comes_once_in_order_and_one_early():
         asked.append(step)
         return named(step)
 
-    coming = ahead(make, range(3, 8), CPU)
+    coming = make_ahead(make, range(3, 8), CPU)
     assert asked == [], "nothing is made before somebody asks"
     for step, batches in zip(range(3, 8), coming, strict=False):
         assert batches == named(step)
@@ -50,7 +50,7 @@ def test_every_step_comes_once_in_order_and_one_early():
         assert asked == wanted
     coming.close()
     assert asked == list(range(3, 8)) and threads() == []
-    assert list(ahead(make, range(0), CPU)) == []
+    assert list(make_ahead(make, range(0), CPU)) == []
 
 
 def test_an_error_comes_out_at_its_own_step():
@@ -63,7 +63,7 @@ def test_an_error_comes_out_at_its_own_step():
 
     seen = []
     with pytest.raises(ValueError, match="planted"):
-        for batches in ahead(make, range(9), CPU):
+        for batches in make_ahead(make, range(9), CPU):
             seen += batches
     assert seen == [0, 1] and threads() == []
 
@@ -156,7 +156,7 @@ def test_a_batch_of_a_side_stream_is_whole_when_it_is_read():
     def make(step):
         return (batch_of(there, [0, 1, 2], epoch=step),)
 
-    for step, (batch,) in enumerate(ahead(make, range(20), torch.device("cuda"))):
+    for step, (batch,) in enumerate(make_ahead(make, range(20), torch.device("cuda"))):
         wanted = batch_of(here, [0, 1, 2], epoch=step)
         for field in dataclasses.fields(batch):
             value = getattr(wanted, field.name)

@@ -72,7 +72,7 @@ def pretrain(
     from graphfm.cli.output import new_folder
     from graphfm.config.load import load_recipe
     from graphfm.config.recipe import duration
-    from graphfm.training.run_folder import LOCK, hold
+    from graphfm.training.run_folder import LOCK, lock_folder
 
     limit = duration(max_time)
     rank = int(os.environ.get("RANK", "0"))
@@ -89,7 +89,9 @@ def pretrain(
     # `--resume auto` is only for a run: in a folder that holds something else it is refused too.
     ours = any((out / name).exists() for name in ("config.resolved.yaml", LOCK))
     if not launched and (overwrite or resume == "never" or not ours):
-        with hold(out) if ours and not dry_run else nullcontext():  # never under a run that writes
+        with (
+            lock_folder(out) if ours and not dry_run else nullcontext()
+        ):  # never under a run that writes
             pass
         new_folder(out, overwrite=overwrite, dry_run=dry_run)
     if nproc is not None and not launched and not dry_run:

@@ -163,7 +163,7 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
     import torch
 
     from graphfm.storage import write_json
-    from graphfm.training.optim import decay_begin
+    from graphfm.training.optim import decay_start
     from graphfm.training.pretrain import pretrain
     from graphfm.training.run_folder import checkpoint_path
 
@@ -175,7 +175,7 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
         if not _finished(folder):
             resume = "auto" if before is None else str(before)
             pretrain(recipe, out=folder, resume=resume, device=device)
-        before = checkpoint_path(folder, decay_begin(recipe.train))
+        before = checkpoint_path(folder, decay_start(recipe.train))
     last = out / cell.name / f"steps{config.steps[-1]}"
     if config.unseen and not (last / "unseen.json").exists():
         judged = judge_unseen(

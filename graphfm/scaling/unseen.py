@@ -29,11 +29,11 @@ def check_unseen(unseen: Sequence[str], recipe: Recipe, *, where: str) -> None:
     """
     from graphfm.graphs.audit.audit import not_judged_on
     from graphfm.graphs.catalog.catalog import Catalog
-    from graphfm.training.pretrain import chosen
+    from graphfm.training.pretrain import choose_graphs
 
     catalog = Catalog.read()
     whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"graph_share": 1.0})})
-    seen = set(unseen) & set(not_judged_on(chosen(whole, catalog), catalog))
+    seen = set(unseen) & set(not_judged_on(choose_graphs(whole, catalog), catalog))
     if seen:
         raise DataError(
             "GFM147",

@@ -1,1 +1,1 @@
-"""The loop, its optimizer, metrics and receipt."""
+"""Pretraining: from a recipe to checkpoints and a receipt."""

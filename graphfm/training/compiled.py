@@ -1,7 +1,7 @@
-"""torch.compile for a model, without a compilation at every new size.
+"""torch.compile for a model, without a compilation for every new size.
 
 Shapes:
-    ...  any leading sizes   N  rows, all leading sizes as one   D  width
+    ...  any leading sizes   N  rows, the product of all leading sizes   D  width
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from graphfm.model.nn.position import SignInvariantEncoding
 
 
 def compile_rows(model: nn.Module, **options: object) -> None:
-    """Compile, in place, what a model does to each token alone; weights keep their names.
+    """Compile, in place, the parts that treat each token alone; weights keep their names.
 
-    A step has another number of graphs, tokens and targets each time. What goes from token to token
-    takes offsets of graphs and would be compiled anew for each; what a token does alone sees one
-    number, of rows, which is a variable of the compiled code. That is the feed-forward layers and
-    the encoding of positions: most of the step that is not matrix products. Attention has kernels
-    of its own. There are no CUDA graphs: adapters and heads have another shape for every dataset.
+    Every step has another number of graphs, tokens and targets. A part that mixes tokens takes the
+    offsets of graphs and would be compiled again for each step. A part that treats each token alone
+    has one variable size, the number of rows. These parts are the feed-forward layers and the
+    encoding of positions: most of a step that is not matrix products. Attention has kernels of its
+    own. There are no CUDA graphs, because adapters and heads have other shapes for every graph.
 
     Args:
-        model: Any model made of our parts.
-        options: For :func:`torch.compile`.
+        model: Model made of graphfm's parts.
+        options: Options of :func:`torch.compile`.
     """
     for module in model.modules():
         if isinstance(module, FeedForward | SignInvariantEncoding):
@@ -34,7 +34,7 @@ def compile_rows(model: nn.Module, **options: object) -> None:
 
 
 def _by_rows(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """(..., D) as (N, D): a different number of leading sizes would be compiled for itself."""
+    """Call a function with (..., D) as (N, D): it is compiled for every number of dimensions."""
 
     def by_rows(x: Tensor) -> Tensor:
         return function(x.flatten(0, -2)).unflatten(0, x.shape[:-1])

@@ -1,4 +1,4 @@
-"""The loop: one for pretraining and for fitting.
+"""The training loop, used by pretraining and by fitting.
 
 Shapes:
     G  graphs of a step
@@ -18,164 +18,176 @@ from graphfm.model.cost import forward_flops
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.batch import GraphBatch
 from graphfm.sampling.neighbors import mix_int
-from graphfm.training.distributed import Spread
-from graphfm.training.faults import Watch, is_out_of_memory, step_if
+from graphfm.training.distributed import DistributedModel
+from graphfm.training.faults import NonFiniteMonitor, is_out_of_memory, step_if
 from graphfm.training.optim import lr_at
-from graphfm.training.prefetch import ahead
-from graphfm.training.step import Share, Step
+from graphfm.training.prefetch import make_ahead
+from graphfm.training.step import RankBatches, Step
 
 
 def train(
     model: GraphFM,
     objective: Callable[..., tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
-    batch_at: Callable[[int], GraphBatch | Iterable[GraphBatch] | Share],
+    batch_at: Callable[[int], GraphBatch | Iterable[GraphBatch] | RankBatches],
     c: TrainConfig,
     *,
     seed: int,
     start: int = 0,
     prefetch: bool | None = None,
-    spread: Spread | None = None,
-    watch: Watch | None = None,
-    smaller: Callable[[int, Share, str], Share] | None = None,
+    distributed: DistributedModel | None = None,
+    monitor: NonFiniteMonitor | None = None,
+    split: Callable[[int, RankBatches, str], RankBatches] | None = None,
 ) -> Generator[Step, None, None]:
-    """Take ``c.steps`` optimizer steps, from ``start`` on, and hand each to the caller.
+    """Take optimizer steps ``start`` to ``c.steps`` and yield each result.
 
     The caller logs, evaluates, saves, and stops by leaving its ``for``. A step depends on the
-    weights, the optimizer and its own number, on nothing else: so a resumed run is the straight
-    run, bit for bit.
+    weights, the optimizer state and its own number, and on nothing else. So a resumed run equals
+    the uninterrupted run bit for bit.
 
     Args:
-        model: What learns.
-        objective: ``(model, batch)`` to the loss and the loss of each graph; ``(model, batch,
-            totals)`` where a step has several batches, see
+        model: Model to train.
+        objective: Function ``(model, batch)``, or ``(model, batch, totals)`` for a step of several
+            batches, that returns the loss and the loss of each graph; see
             :mod:`graphfm.training.objectives.supervised`.
-        optimizer: Of the model's weights.
-        batch_at: The batch of a step, or its batches, whose gradients are added up, or the share of
-            them that this process does.
-        c: How long and how fast.
-        seed: Of dropout.
-        start: Steps done before.
-        prefetch: Make a step's batches in a thread while the step before runs, with the same
-            result. None = on CUDA: on two CPU cores batches are 2% of a step, and the thread
-            took 5% more processor time than it could have hidden.
-        spread: The model over the processes of a run. None = this process is all of them.
-        watch: Looks at every step for what is not finite. None = one of its own.
-        smaller: A step's share in more batches, where memory was too small. None = an error.
+        optimizer: Optimizer of the model's weights.
+        batch_at: Function of the step's number that returns its batch; or its batches, whose
+            gradients are added up; or the batches of this process.
+        c: Number of steps, schedule, clipping and precision.
+        seed: Seed of dropout.
+        start: Number of steps done before. Default: 0.
+        prefetch: If true, make the batches of a step in a thread during the step before, with the
+            same result. Default: true on CUDA only. On two CPU cores batches take 2% of a step,
+            and the thread took 5% more processor time than it could have saved.
+        distributed: The model spread over the processes of a run. Default: this process alone.
+        monitor: Counter of steps that are not finite. Default: a new one.
+        split: Function ``(step, batches, reason)`` that returns smaller batches after an
+            out-of-memory error. Default: the error is raised.
 
     Raises:
-        DivergedError: GFM601, see :meth:`graphfm.training.faults.Watch.see`.
+        DivergedError: GFM601, see :meth:`graphfm.training.faults.NonFiniteMonitor.check`.
     """
-    spread, watch = spread or Spread(model), watch or Watch()
+    distributed = distributed or DistributedModel(model)
+    monitor = monitor or NonFiniteMonitor()
     names = {id(p): name for name, p in model.named_parameters()}
     params = [p for group in optimizer.param_groups for p in group["params"]]
     device, steps = params[0].device, range(start, c.steps)
 
-    def made(step: int) -> Share:
-        return Share.of(batch_at(step))
+    def make(step: int) -> RankBatches:
+        return RankBatches.of(batch_at(step))
 
     if prefetch is None:
         prefetch = device.type == "cuda"
-    coming = ahead(made, steps, device) if prefetch else (made(step) for step in steps)
+    coming = make_ahead(make, steps, device) if prefetch else (make(step) for step in steps)
     with contextlib.closing(coming):
-        for step, share in zip(steps, coming, strict=False):  # strict would ask for one more
-            model.train()  # an evaluation between two steps may have changed it
+        for step, own in zip(steps, coming, strict=False):  # strict would ask for one batch more
+            model.train()  # an evaluation between two steps may have changed the mode
             lr = lr_at(step, c)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             while True:
                 try:
                     loss, per_graph, flops = _gradient(
-                        model, objective, share, c.precision, seed, step, spread
+                        model, objective, own, c.precision, seed, step, distributed
                     )
                     break
                 except (RuntimeError, MemoryError) as error:
-                    if smaller is None or not is_out_of_memory(error):
+                    if split is None or not is_out_of_memory(error):
                         raise
-                    why = str(error).splitlines()[0] if str(error) else type(error).__name__
-                # Not in the except: there the error still holds the step's tensors.
+                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                # After the except block: inside it the error still holds the step's tensors.
                 optimizer.zero_grad(set_to_none=True)
-                share = smaller(step, share, why)
-            norms, grad_norm = spread.clip(params, c.max_grad_norm)
+                own = split(step, own, reason)
+            norms, grad_norm = distributed.clip(params, c.max_grad_norm)
             finite = loss.isfinite() & grad_norm.isfinite()
             step_if(optimizer, finite)
-            having = tuple(names.get(id(p), "") for p in params if p.grad is not None)
+            with_gradient = tuple(names.get(id(p), "") for p in params if p.grad is not None)
             optimizer.zero_grad(set_to_none=True)
             result = Step(
                 number=step + 1,
-                batches=share.batches,
-                totals=share.totals,
+                batches=own.batches,
+                totals=own.totals,
                 loss=loss,
                 per_graph=per_graph,
                 grad_norm=grad_norm.detach(),
                 lr=lr,
                 finite=finite,
                 norms=norms.detach(),
-                params=having,
+                params=with_gradient,
                 flops=flops,
-                balance=share.balance,
+                balance=own.balance,
             )
-            watch.see(result)
+            monitor.check(result)
             yield result
 
 
 def _gradient(
     model: GraphFM,
     objective: Callable[..., tuple[Tensor, Tensor]],
-    share: Share,
+    own: RankBatches,
     precision: str,
     seed: int,
     step: int,
-    spread: Spread,
+    distributed: DistributedModel,
 ) -> tuple[Tensor, Tensor, int]:
-    """Add up the gradients of a step, of all processes; its loss, that of each graph, and FLOPs."""
-    whole = [] if share.is_whole else [share.totals]
-    place = {name: i for i, name in enumerate(share.totals)}
-    device = spread.device
-    figures = torch.zeros(1 + len(place), device=device)  # the loss, and the loss of each graph
+    """Accumulate the gradient of a step over batches and processes.
+
+    Returns:
+        The loss, a scalar; the loss of each graph, (G,); and the FLOPs.
+    """
+    totals = [] if own.is_whole_step else [own.totals]
+    place = {name: i for i, name in enumerate(own.totals)}
+    device = distributed.device
+    figures = torch.zeros(1 + len(place), device=device)  # the loss, then the loss of each graph
     flops = 0
-    for turn in range(share.rounds):
-        last = turn == share.rounds - 1
-        if turn >= len(share.batches):
-            spread.idle(last)
+    for turn in range(own.rounds):
+        last = turn == own.rounds - 1
+        if turn >= len(own.batches):
+            distributed.take_part(last)
             continue
-        batch = share.batches[turn]
-        with spread.sends(last):
+        batch = own.batches[turn]
+        with distributed.synchronized(last):
             with (
-                own_randomness(seed, step, share.places[turn], device=device),
+                seeded_dropout(seed, step, own.places[turn], device=device),
                 autocast(device, precision),
             ):
-                loss, each = objective(model, batch, *whole)
+                loss, each = objective(model, batch, *totals)
             loss.backward()
-        flops += 3 * forward_flops(model, batch)  # backward costs two forwards
+        flops += 3 * forward_flops(model, batch)  # a backward pass costs two forward passes
         if hasattr(objective, "flops"):
-            flops += objective.flops(model, batch)  # of what it does beside the model
-        parts = [size / share.totals[n] for n, size in zip(batch.names, batch.sizes, strict=True)]
+            flops += objective.flops(model, batch)
+        parts = [size / own.totals[n] for n, size in zip(batch.names, batch.sizes, strict=True)]
         rows = [0, *(1 + place[name] for name in batch.names)]
-        # No two rows alike within a batch: the sum has one order, also on CUDA.
+        # Rows do not repeat within a batch, so the order of the sum is fixed, also on CUDA.
         figures.index_add_(
             0,
             send(torch.tensor(rows), device),
             torch.cat([loss.detach()[None], each.detach() * send(torch.tensor(parts), device)]),
         )
-    flops = spread.add_up(share.totals, figures, flops)
+    flops = distributed.add_up(own.totals, figures, flops)
     return figures[0], figures[1:], flops
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for it."""
+    """Copy a tensor to the device; on CUDA without waiting for the copy."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @contextlib.contextmanager
-def own_randomness(
+def seeded_dropout(
     seed: int, step: int, place: int = 0, *, device: torch.device | None = None
 ) -> Iterator[None]:
-    """Dropout is a function of (seed, step, place in the step); generators are left as they were.
+    """Seed torch from (seed, step, place); restore the generators afterwards.
 
-    Only those of the CPU and of ``device`` are kept and put back: others are not drawn from.
+    Only the generators of the CPU and of ``device`` are restored: the step uses no others.
+
+    Args:
+        seed: Seed of the run.
+        step: Number of steps done before.
+        place: Position of the batch in the step. Default: 0.
+        device: Device of the step. Default: the CPU.
     """
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, environment and receipt."""
+"""The metrics of a run or fit, step by step: ``metrics.jsonl`` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from graphfm.storage import replace_text
 
 
 class MetricsLog:
-    """``metrics.jsonl``, the source of truth, and the same numbers for TensorBoard.
+    """Append-only log in ``metrics.jsonl``; TensorBoard gets the same numbers.
 
     Args:
-        run: The run folder.
-        start: Steps already done; later lines of an interrupted run are dropped, so that a resumed
-            run has no step twice.
+        run: Run folder.
+        start: Number of steps done before. Lines of later steps are dropped, so a resumed run has
+            no step twice. Default: 0.
     """
 
     def __init__(self, run: Path, *, start: int = 0):
@@ -30,7 +30,13 @@ class MetricsLog:
         self.board = SummaryWriter(str(run / "tb"), purge_step=start + 1)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """One line, of kind ``train`` or ``eval``; numbers also go to TensorBoard."""
+        """Append a line and send its numbers to TensorBoard.
+
+        Args:
+            kind: ``train``, ``eval`` or ``skip``.
+            step: Number of steps done.
+            values: Plain data that JSON can hold.
+        """
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         for name, value in values.items():
@@ -38,17 +44,17 @@ class MetricsLog:
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def flush(self) -> None:
-        """Force all lines so far onto the disk."""
+        """Force all lines onto the disk."""
         with self.path.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush and close TensorBoard."""
         self.board.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``; a line cut short by a crash ends the list."""
+    """Return the lines of ``metrics.jsonl``, up to a line that a crash cut short."""
     path = run / "metrics.jsonl"
     records: list[dict[str, Any]] = []
     if path.is_file():

@@ -1,7 +1,7 @@
-"""Optimizers and schedules.
+"""Optimizers and learning-rate schedules.
 
-A parameter without a gradient in a step is left alone by all of them: it neither moves nor decays,
-and its step count stands still. So a dataset that was not visited does not change.
+No optimizer changes a parameter that has no gradient in a step: it keeps its value, its moments and
+its step count. So a step does not change the adapters and heads of graphs that it does not visit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from torch import Tensor, nn
 from graphfm.config.recipe import TrainConfig
 from graphfm.model.graphfm import PREFIX
 
-BETAS = (0.9, 0.98)  # 0.98: a dataset is visited once in many steps, 0.999 would outlive the run
-OF_DATASET = re.compile(rf"(.*\b|^){PREFIX}[^.]+\.")
+BETAS = (0.9, 0.98)  # a graph is visited once in many steps: 0.999 remembers longer than a run
+GRAPH_PARAM = re.compile(rf"(.*\b|^){PREFIX}[^.]+\.")
 
 
 def lr_at(step: int, c: TrainConfig) -> float:
     """Learning rate of a step.
 
-    Linear warm-up, then ``cosine``: down to ``final_lr`` of the peak; or ``wsd``: the peak, and in
-    the last ``decay_share`` of all steps down by 1 - sqrt (Hägele et al. 2024, arXiv 2405.18392,
-    section 3). Up to there a ``wsd`` run does not depend on its length, so one of its checkpoints
-    may be resumed under fewer ``steps``: the straight run of that length, bit for bit.
+    The rate rises linearly over ``warmup_steps``. Then ``cosine`` falls to ``final_lr`` times the
+    peak. ``wsd`` stays at the peak and falls by 1 - sqrt in the last ``decay_share`` of all steps
+    (Hägele et al. 2024, arXiv 2405.18392, section 3). Before the decay a ``wsd`` run does not
+    depend on its length. So a run resumed from there with another number of ``steps`` equals the
+    uninterrupted run of that length, bit for bit.
+
+    Args:
+        step: Number of steps done before.
+        c: Schedule.
 
     >>> c = TrainConfig(steps=100, warmup_steps=10, lr=1.0, final_lr=0.1)
     >>> [round(lr_at(s, c), 3) for s in (0, 9, 10, 55, 99)]
@@ -43,22 +48,26 @@ def lr_at(step: int, c: TrainConfig) -> float:
     if c.schedule == "cosine":
         done = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
         return c.lr * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
-    begin = decay_begin(c)
-    done = max(0.0, (step - begin) / max(1, c.steps - begin))
+    start = decay_start(c)
+    done = max(0.0, (step - start) / max(1, c.steps - start))
     return c.lr * (low + (1 - low) * (1 - math.sqrt(done)))
 
 
-def decay_begin(c: TrainConfig) -> int:
-    """The step at which the decay of a ``wsd`` schedule begins."""
+def decay_start(c: TrainConfig) -> int:
+    """Return the step at which the decay of a ``wsd`` schedule starts."""
     return max(c.warmup_steps, c.steps - math.ceil(c.decay_share * c.steps))
 
 
 def make_optimizer(modules: Sequence[nn.Module], c: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer of a recipe over some modules; weight decay on matrices only.
+    """Make the optimizer of a recipe. Weight decay applies to matrices only.
 
-    ``adamw``; ``lamb``, the paper's; ``muon``: Muon (Jordan et al. 2024), with the step size of
-    arXiv 2502.16982 that takes AdamW's learning rate, on the matrices of the trunk, and AdamW on
-    everything else, what belongs to one dataset among it.
+    ``adamw`` is torch's fused AdamW. ``lamb`` is the paper's choice. ``muon`` is Muon (Jordan et
+    al. 2024) on the matrices of the trunk, with the step size of arXiv 2502.16982, which takes
+    AdamW's learning rate; all other weights, such as those of one graph, have AdamW.
+
+    Args:
+        modules: Modules whose parameters are trained.
+        c: Optimizer, learning rate and weight decay.
     """
     named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
     params = [p for _, p in named]
@@ -71,55 +80,56 @@ def make_optimizer(modules: Sequence[nn.Module], c: TrainConfig) -> torch.optim.
     muon = torch.optim.Muon(
         matrices, lr=c.lr, weight_decay=c.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return Together([muon, _adamw([p for _, p in named if id(p) not in chosen], c)])
+    return CombinedOptimizer([muon, _adamw([p for _, p in named if id(p) not in chosen], c)])
 
 
-class Together(torch.optim.Optimizer):
-    """Several optimizers, each of its own parameters, as one.
+class CombinedOptimizer(torch.optim.Optimizer):
+    """Several optimizers of different parameters, used as one.
 
     Args:
-        parts: They. Their parameter groups are shared, not copied.
+        parts: Optimizers to combine. Their parameter groups are shared, not copied.
     """
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]):
         self.parts = list(parts)
         super().__init__([p for part in parts for p in part.param_groups], {})
-        self._share()
+        self._share_groups()
 
     def step(self, closure: Any = None) -> Any:
-        """One step of each."""
+        """Take a step of each part."""
         for part in self.parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Those of the parts, by their place."""
+        """Return the states of the parts, by their position."""
         return {str(i): part.state_dict() for i, part in enumerate(self.parts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What :meth:`state_dict` gave."""
+        """Load a state that :meth:`state_dict` returned."""
         for i, part in enumerate(self.parts):
             part.load_state_dict(state_dict[str(i)])
-        self._share()
+        self._share_groups()
 
-    def _share(self) -> None:
-        """What the parts have is what this has."""
+    def _share_groups(self) -> None:
+        """Share parameter groups and state with the parts."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
         self.state = ChainMap(*(part.state for part in self.parts))  # type: ignore
 
 
 def _adamw(params: Sequence[Tensor], c: TrainConfig) -> torch.optim.AdamW:
+    """Make a fused AdamW."""
     groups = _by_decay(params, c)
     return torch.optim.AdamW(groups, lr=c.lr, betas=BETAS, fused=True)
 
 
 def _by_decay(params: Sequence[Tensor], c: TrainConfig) -> list[dict[str, Any]]:
-    """Groups of matrices, which decay, and of vectors, which do not; empty ones are left out.
+    """Group parameters: matrices with weight decay, vectors without; no group is empty.
 
-    A group holds whole weights or, of a trunk in parts, parts: one fused step cannot mix them.
+    Sharded weights have groups of their own: a fused step cannot mix them with whole ones.
     """
     groups = []
-    for in_parts in (False, True):
-        some = [p for p in params if hasattr(p, "full_tensor") is in_parts]
+    for is_sharded in (False, True):
+        some = [p for p in params if hasattr(p, "full_tensor") is is_sharded]
         matrices = [p for p in some if p.ndim >= 2]
         vectors = [p for p in some if p.ndim < 2]
         groups += [
@@ -130,23 +140,25 @@ def _by_decay(params: Sequence[Tensor], c: TrainConfig) -> list[dict[str, Any]]:
 
 
 def _is_trunk_matrix(name: str, param: Tensor) -> bool:
-    """Whether it is a map from one space to another (latents and roles are not), for all graphs."""
-    of_all = not OF_DATASET.match(name) and "universal." not in name
-    return param.ndim == 2 and name.endswith(".weight") and of_all
+    """Return true for a linear map of the trunk; latents and role embeddings are none."""
+    shared = not GRAPH_PARAM.match(name) and "universal." not in name
+    return param.ndim == 2 and name.endswith(".weight") and shared
 
 
 class Lamb(torch.optim.Optimizer):
-    """Adam's direction in every tensor, as long as the tensor itself is.
+    """LAMB: Adam's direction, rescaled to the norm of each tensor.
 
-        r = m' / (sqrt(v') + eps) + weight_decay x        m', v' corrected for their start
-        x = x - lr (|x| / |r|) r                          |x| / |r| = 1 where one of them is 0
+        r = m' / (sqrt(v') + eps) + weight_decay x        m', v' are bias-corrected moments
+        x = x - lr (|x| / |r|) r                          |x| / |r| = 1 if one of them is 0
+
+    You et al. 2020, arXiv 1904.00962, algorithm 2, with the identity for its function phi.
 
     Args:
-        params: Parameters or groups of them.
-        lr: Step size, as a share of the length of a tensor.
-        betas: Of the running means of gradients and of their squares.
-        eps: Against division by 0.
-        weight_decay: Added to the direction before its length is measured.
+        params: Parameters, or groups of them.
+        lr: Step size relative to the norm of each tensor. Default: 1e-3.
+        betas: Decay rates of the means of gradients and of squared gradients. Default: 0.9, 0.999.
+        eps: Term that avoids a division by 0. Default: 1e-6.
+        weight_decay: Weight decay, added before the norm of the direction is taken. Default: 0.
     """
 
     def __init__(
@@ -157,12 +169,12 @@ class Lamb(torch.optim.Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
     ):
-        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, given)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore
-        """One step of every parameter that has a gradient."""
+        """Take a step of every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -182,6 +194,7 @@ class Lamb(torch.optim.Optimizer):
         eps: float,
         weight_decay: float,
     ) -> None:
+        """Update the parameters of one group."""
         for param in params:
             state = self.state[param]
             if not state:
@@ -190,17 +203,17 @@ class Lamb(torch.optim.Optimizer):
         states = [self.state[p] for p in params]
         grads = [p.grad for p in params if p.grad is not None]
         means, squares = [s["mean"] for s in states], [s["square"] for s in states]
-        begun = [[1 - beta ** s["step"] for s in states] for beta in betas]
+        corrections = [[1 - beta ** s["step"] for s in states] for beta in betas]
         torch._foreach_lerp_(means, grads, 1 - betas[0])
         torch._foreach_mul_(squares, betas[1])
         torch._foreach_addcmul_(squares, grads, grads, 1 - betas[1])
-        spread = torch._foreach_sqrt(torch._foreach_div(squares, begun[1]))
-        torch._foreach_add_(spread, eps)
-        way = torch._foreach_div(torch._foreach_div(means, begun[0]), spread)
+        scale = torch._foreach_sqrt(torch._foreach_div(squares, corrections[1]))
+        torch._foreach_add_(scale, eps)
+        direction = torch._foreach_div(torch._foreach_div(means, corrections[0]), scale)
         if weight_decay:
-            torch._foreach_add_(way, params, alpha=weight_decay)
-        # All lengths at once, and compared on the device: nothing waits for them.
-        size, length = (torch.stack(torch._foreach_norm(x)) for x in (params, way))
+            torch._foreach_add_(direction, params, alpha=weight_decay)
+        # All norms at once, compared on the device: the host does not wait for them.
+        size, length = (torch.stack(torch._foreach_norm(x)) for x in (params, direction))
         trust = torch.where((size > 0) & (length > 0), size / length, 1.0)
-        torch._foreach_mul_(way, trust.unbind())
-        torch._foreach_add_(params, way, alpha=-lr)
+        torch._foreach_mul_(direction, trust.unbind())
+        torch._foreach_add_(params, direction, alpha=-lr)

@@ -1,4 +1,4 @@
-"""Make the batches of the next step while this one runs."""
+"""Prefetching: make the batches of the next step while this one runs."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-Made = TypeVar("Made")  # what a step needs: dataclasses and tuples of them, with tensors in them
+Made = TypeVar("Made")  # batches of a step: dataclasses and tuples that hold tensors
 
 
-def ahead(
+def make_ahead(
     make: Callable[[int], Made], steps: range, device: torch.device
 ) -> Generator[Made, None, None]:
-    """``make(step)`` for every step, each made in a thread while the one before is used.
+    """Yield ``make(step)`` for every step, each made in a thread during the step before.
 
-    The same batches in the same order, one step ahead and never more. An error of ``make`` comes
-    out at its own step; whoever leaves the loop, by ``break`` or by an error, waits for the step
-    in hand and leaves no thread behind. On CUDA the thread has a stream of its own: what a batch
-    waits for holds up neither the step that runs nor the thread that feeds it.
+    Order and content are those of a plain loop. At most one step is made ahead. An error in
+    ``make`` is raised at its own step. Leaving the loop, by ``break`` or by an error, waits for the
+    step in hand and ends the thread. On CUDA the thread has a stream of its own, so a batch that
+    waits for a copy delays neither the running step nor its launches.
 
     Args:
-        make: Draws nothing from torch's own generators, which belong to the step that runs.
-        steps: In the order wanted.
-        device: Where the batches lie.
+        make: Function of the step's number. It must not use torch's global generators, which belong
+            to the running step.
+        steps: Step numbers in order.
+        device: Device of the batches.
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def made(step: int) -> tuple[Made, torch.cuda.Event | None]:
+    def make_on_stream(step: int) -> tuple[Made, torch.cuda.Event | None]:
         if stream is None:
             return make(step), None
         with torch.cuda.stream(stream):
@@ -39,27 +40,27 @@ def ahead(
             return batches, stream.record_event()
 
     if stream is not None:
-        stream.wait_stream(torch.cuda.current_stream(device))  # the graphs may be on their way
+        stream.wait_stream(torch.cuda.current_stream(device))  # graphs may still be copied
     left = iter(steps)
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
-        coming = [thread.submit(made, step) for step in islice(left, 1)]
+        coming = [thread.submit(make_on_stream, step) for step in islice(left, 1)]
         while coming:
             batches, done = coming.pop().result()
-            coming = [thread.submit(made, step) for step in islice(left, 1)]
+            coming = [thread.submit(make_on_stream, step) for step in islice(left, 1)]
             if done is not None:
-                _take_over(batches, done, torch.cuda.current_stream(device))
+                _hand_over(batches, done, torch.cuda.current_stream(device))
             yield batches
 
 
-def _take_over(made: object, done: torch.cuda.Event, stream: torch.cuda.Stream) -> None:
-    """The step's stream waits for what was made, and its memory lives until the step is through."""
+def _hand_over(made: object, done: torch.cuda.Event, stream: torch.cuda.Stream) -> None:
+    """Let a stream wait for batches, and keep their memory until the stream has used them."""
     stream.wait_event(done)
     for tensor in _tensors(made):
         tensor.record_stream(stream)
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """All tensors in dataclasses and tuples."""
+    """Yield all tensors in dataclasses and tuples."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple):

@@ -1,8 +1,4 @@
-"""Pretrain one trunk on many graphs: ``pretrain(recipe, out=...)``.
-
-A run folder holds ``config.resolved.yaml``, ``env.json``, ``metrics.jsonl``, ``run.json``, ``tb/``,
-``LATEST`` and ``checkpoints/step_000500/``.
-"""
+"""Pretrain one model on many graphs: ``pretrain(recipe, out=...)``."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphfm.checkpoint.folder import Checkpoint
 from graphfm.config.recipe import Recipe
 from graphfm.errors import DataError
 from graphfm.graphs.audit.audit import audit_ids, not_judged_on
@@ -24,9 +21,9 @@ from graphfm.machine import pick_device
 from graphfm.training.corpus import Corpus, fresh_model
 from graphfm.training.estimate import estimate
 from graphfm.training.run import Run
-from graphfm.training.run_folder import hold, newest_good
-from graphfm.training.stops import Stops
-from graphfm.training.world import join_world
+from graphfm.training.run_folder import choose_start, lock_folder, newest_good
+from graphfm.training.stops import StopRequests
+from graphfm.training.world import World, join_world
 
 log = logging.getLogger(__name__)
 
@@ -41,81 +38,117 @@ def pretrain(
     max_time: float | None = None,
     skip_broken: bool = False,
 ) -> dict[str, Any]:
-    """Run a recipe, as one of the processes that ``torchrun`` started, or alone.
+    """Pretrain a model by a recipe, alone or as one of the processes that ``torchrun`` started.
 
-    SIGTERM, SIGUSR1 and SIGINT end the run after the step in hand, saved; a second SIGINT at once.
+    The corpus is audited first: it must not overlap with the catalog's evaluation graphs. The run
+    folder then holds ``config.resolved.yaml``, ``env.json``, ``metrics.jsonl``, ``run.json``,
+    TensorBoard events in ``tb/``, ``LATEST``, and checkpoints such as
+    ``checkpoints/step_000500/``.
+
+    SIGTERM, SIGUSR1 and SIGINT end the run after the current step, with a checkpoint. A second
+    SIGINT ends it at once. The same call resumes a run that was stopped or killed; the result
+    equals that of an uninterrupted run, bit for bit.
 
     Args:
-        recipe: From :func:`graphfm.load_recipe`.
-        out: The run folder; only a dry run does without.
-        resume: ``auto`` goes on from the newest whole checkpoint of ``out`` if there is one,
-            ``never`` refuses a folder that has one. A path begins from that checkpoint, and goes on
-            from those of ``out`` once there are some: so the same call can be made again.
-        device: ``auto``, ``cpu``, ``cuda``.
-        dry_run: Build everything, take a few steps that are thrown away, write nothing, and return
-            what the run will cost.
-        max_time: Seconds from now after which this call saves and returns; the same call later goes
-            on. ``train.max_time`` is the time of the run as a whole.
-        skip_broken: Leave out graphs that cannot be read; the receipt names them.
+        recipe: Recipe, as :func:`graphfm.load_recipe` returns it.
+        out: Run folder. Required unless ``dry_run`` is true.
+        resume: ``auto`` resumes from the newest intact checkpoint in ``out``, if there is one.
+            ``never`` refuses a folder that holds checkpoints. A path starts from that checkpoint;
+            once ``out`` holds checkpoints itself, the run resumes from those, so that the same call
+            can be repeated. Default: ``auto``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1``. ``auto`` is CUDA if available. Default:
+            ``auto``.
+        dry_run: If true, take a few steps, write nothing, and return an estimate of the cost, see
+            :func:`graphfm.training.estimate.estimate`. Default: false.
+        max_time: Time limit for this call, in seconds; the run is saved, and the same call resumes
+            it. The recipe's ``train.max_time`` limits the run as a whole. Default: none.
+        skip_broken: If true, leave out graphs that cannot be read; the receipt names them. Default:
+            false, such a graph is an error.
 
     Returns:
-        The receipt, which is also ``run.json``; ``stopped`` is None, a signal's name, or
-        ``max-time``.
+        The receipt of the run, which is also written to ``run.json``: parameters, targets seen,
+        FLOPs, seconds, loss and accuracy on validation nodes, versions. Its ``stopped`` is None at
+        the end of the run, else the name of the signal or ``max-time``.
 
     Raises:
-        GraphFMError: For a recipe, graph, checkpoint or folder that cannot be used.
+        RecipeError: For a recipe that cannot be run.
+        DataError: For a graph that cannot be read, or a corpus that overlaps with evaluation graphs
+            (GFM147).
+        CheckpointError: For a checkpoint that the run cannot resume from.
+        OutputError: GFM802 if another run writes to ``out``, GFM801 if it cannot be written.
+        DivergedError: GFM601 if the loss stays non-finite; earlier checkpoints are intact.
         Interrupted: For a signal before the first step.
+
+    Example:
+        >>> from graphfm import load_recipe, pretrain
+        >>> receipt = pretrain(load_recipe("demo"), out="runs/demo")  # doctest: +SKIP
     """
     if out is None and not dry_run:
         raise DataError("GFM402", "a run needs a folder to write to", fix="pass out=...")
     with contextlib.ExitStack() as stack:
-        stops = stack.enter_context(Stops(max_time))
+        stops = stack.enter_context(StopRequests(max_time))
         world = join_world(pick_device(device))
         stack.callback(world.close)
         catalog = Catalog.read()
         with world.first_on_its_machine():
-            audited = audit_corpus(chosen(recipe, catalog), catalog)
-        if out is not None and not dry_run and world.is_main:
-            stack.enter_context(hold(Path(out)))
+            facts = audit_corpus(choose_graphs(recipe, catalog), catalog)
+        start = None
+        if out is not None and not dry_run:
+            if world.is_main:
+                stack.enter_context(lock_folder(Path(out)))
+            start = _agree_on_start(Path(out), resume, world)
+        elif out is not None and skip_broken:
+            start = newest_good(Path(out))
+        # A run that began without some graphs stays without them.
+        broken = dict(start.config.get("left_out", {})) if start and skip_broken else {}
         with world.first_on_its_machine():
-            broken = left_out_before(Path(out)) if out is not None and skip_broken else {}
             corpus = load_corpus(
                 recipe, world.device, catalog, broken=broken if skip_broken else None
             )
         if dry_run:
             return estimate(recipe, corpus, fresh_model(recipe, corpus, world.device))
         assert out is not None
-        audited["left_out"] = broken
-        run = Run(recipe, corpus, Path(out), world.device, resume, audited, world=world)
-        return run.go(stops)
+        facts["left_out"] = broken
+        run = Run(recipe, corpus, Path(out), world.device, start, facts, world=world)
+        return run.train(stops)
 
 
-def left_out_before(out: Path) -> dict[str, str]:
-    """Graphs that a run was begun without, and why: it goes on without them."""
-    found = newest_good(out)
-    return dict(found.config.get("left_out", {})) if found else {}
+def choose_graphs(recipe: Recipe, catalog: Catalog) -> dict[str, float]:
+    """Return the ids of the graphs that a recipe trains on, and their weights.
 
-
-def chosen(recipe: Recipe, catalog: Catalog) -> dict[str, float]:
-    """The graphs of a recipe's mixture that teach, and their weights.
+    Args:
+        recipe: Mixture, ``data.exclude``, ``data.graph_share`` and seed.
+        catalog: Catalog that holds the mixture.
 
     Raises:
-        DataError: GFM123 where nothing is left of the mixture.
+        DataError: GFM123 if ``data.exclude`` names other graphs, or all of them.
     """
     weights = catalog.mixture(recipe.data.mixture)
-    unknown = set(recipe.data.exclude) - set(weights)
-    if unknown or not weights.keys() - set(recipe.data.exclude):
+    excluded = set(recipe.data.exclude)
+    if unknown := sorted(excluded - set(weights)):
         raise DataError(
-            "GFM123", f"data.exclude must name graphs of {recipe.data.mixture}: {sorted(unknown)}"
+            "GFM123",
+            f"data.exclude names graphs that are not in the mixture {recipe.data.mixture}: "
+            f"{', '.join(unknown)}",
+            fix=f"list its graphs: graphfm datasets list --mixture {recipe.data.mixture}",
         )
-    left = [id for id in weights if id not in recipe.data.exclude]
+    if not weights.keys() - excluded:
+        raise DataError("GFM123", f"data.exclude leaves no graph of {recipe.data.mixture}")
+    left = [id for id in weights if id not in excluded]
     order = np.random.default_rng(recipe.seed).permutation(len(left))
     kept = {left[i] for i in order[: max(1, round(recipe.data.graph_share * len(left)))]}
     return {id: weight for id, weight in weights.items() if id in kept}
 
 
 def audit_corpus(corpus: Collection[str], catalog: Catalog) -> dict[str, Any]:
-    """Refuse a corpus that overlaps with what models are judged on; what the run keeps of that.
+    """Check that a corpus does not overlap with the catalog's evaluation graphs.
+
+    Args:
+        corpus: Ids of the graphs to train on.
+        catalog: Catalog that holds them.
+
+    Returns:
+        The result of the audit, for checkpoints and the receipt.
 
     Raises:
         DataError: GFM147 for an overlap.
@@ -142,20 +175,20 @@ def load_corpus(
     *,
     broken: dict[str, str] | None = None,
 ) -> Corpus:
-    """Prepare the graphs of a recipe's mixture; see :func:`chosen`.
+    """Prepare the graphs of a recipe, see :func:`choose_graphs`.
 
     Args:
-        recipe: Which mixture.
-        device: Where the graphs shall lie.
-        catalog: Where they are looked up.
-        broken: Graphs to leave out, by id, and why; those that cannot be read are added. None =
-            they are an error.
+        recipe: Recipe of the run.
+        device: Device of the graphs.
+        catalog: Catalog that holds them. Default: the shipped one.
+        broken: Graphs to leave out, by id, with the reason. Graphs that cannot be read are added.
+            Default: a graph that cannot be read is an error.
 
     Raises:
-        DataError: GFM191 for a graph that cannot be read, or where none is left.
+        DataError: GFM191 for a graph that cannot be read, or if no graph remains.
     """
     catalog = catalog or Catalog.read()
-    weights = chosen(recipe, catalog)
+    weights = choose_graphs(recipe, catalog)
     before = set(broken or {})
     wanted = [id for id in weights if id not in before]
     graphs = prepare_many(wanted, catalog, jobs=recipe.data.jobs, broken=broken)
@@ -164,3 +197,10 @@ def load_corpus(
     if not graphs:
         raise DataError("GFM191", f"none of the {len(weights)} graphs can be read")
     return Corpus(graphs, [weights[g.name] for g in graphs], recipe, device=device)
+
+
+def _agree_on_start(out: Path, resume: str, world: World) -> Checkpoint | None:
+    """Let the first process choose and verify the checkpoint; return it on all processes."""
+    found = choose_start(out, resume) if world.is_main else None
+    shared = world.broadcast(None if found is None else [str(found.path), found.config])
+    return None if shared is None else Checkpoint(Path(shared[0]), shared[1])

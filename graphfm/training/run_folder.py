@@ -1,4 +1,4 @@
-"""The folder of a run: who writes to it, which checkpoints it holds, which of them is good."""
+"""The folder of a run: its lock, its checkpoints, and the checkpoint that a run resumes from."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from graphfm.checkpoint.folder import Checkpoint
+from graphfm.checkpoint.folder import Checkpoint, find_checkpoint
 from graphfm.config.parts import validated
 from graphfm.config.recipe import Recipe
 from graphfm.errors import CheckpointError, OutputError, RecipeError
 from graphfm.storage import file_lock
 
-log = logging.getLogger(__name__)
+LOCK = ".graphfm.lock"  # the file .graphfm.json beside it names the process that holds the lock
+STEP_FOLDER = re.compile(r"step_(\d{6,})")
 
-LOCK = ".graphfm.lock"  # beside it, who holds it: .graphfm.json
-_STEP = re.compile(r"step_(\d{6,})")
+# Keys that may change when a run resumes: its length, what is written when, how work is divided.
+MAY_CHANGE = {
+    "about",
+    "data.jobs",
+    *(f"train.{k}" for k in ("steps", "max_time", "log_every", "eval_every", "save_every", "keep")),
+}
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold(out: Path) -> Iterator[None]:
-    """The folder, made if need be, for this process alone; a killed process holds nothing.
+def lock_folder(out: Path) -> Iterator[None]:
+    """Make a run folder if needed and lock it for this process; a killed process frees its lock.
 
     Raises:
-        OutputError: GFM802 where another run writes to it, GFM403 where it cannot be made.
+        OutputError: GFM802 if another run writes to the folder, GFM403 if it cannot be made.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -42,8 +49,8 @@ def hold(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written(out: Path) -> Iterator[None]:
-    """Say of whatever the system refuses that the run folder cannot be written: GFM801."""
+def write_errors(out: Path) -> Iterator[None]:
+    """Turn every OSError into an OutputError GFM801: the run folder cannot be written."""
     try:
         yield
     except OSError as error:
@@ -51,30 +58,32 @@ def written(out: Path) -> Iterator[None]:
             "GFM801",
             f"the run folder cannot be written: {error.strerror or error}",
             where=str(error.filename or out),
-            fix="make room, then the same command goes on; checkpoints so far are intact",
+            fix="free disk space, then run the same command again to resume; earlier checkpoints "
+            "are intact",
         ) from None
 
 
 def checkpoint_path(out: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Return the folder of the checkpoint of a step."""
     return out / "checkpoints" / f"step_{step:06d}"
 
 
 def checkpoints(out: Path) -> dict[int, Path]:
-    """Checkpoint folders of a run by step, ascending; not what is half written or half removed."""
+    """Return the checkpoint folders of a run by step, ascending, without incomplete ones."""
     found = {}
     for path in (out / "checkpoints").glob("step_*"):
-        match = _STEP.fullmatch(path.name)
+        match = STEP_FOLDER.fullmatch(path.name)
         if match and path.is_dir():
             found[int(match[1])] = path
     return dict(sorted(found.items()))
 
 
 def newest_good(out: Path) -> Checkpoint | None:
-    """The newest checkpoint that verifies; those that do not are named in the log.
+    """Return the newest checkpoint that verifies, open; the log names those that do not.
 
     Raises:
-        CheckpointError: GFM309 where there are checkpoints and none verifies; GFM303.
+        CheckpointError: GFM309 if there are checkpoints and none verifies, GFM303 for one of a
+            newer format.
     """
     found = checkpoints(out)
     for path in reversed(found.values()):
@@ -82,25 +91,103 @@ def newest_good(out: Path) -> Checkpoint | None:
             return Checkpoint.open(path)
         except CheckpointError as error:
             if error.code == "GFM303":
-                raise  # it is good, but not for this version
-            log.warning("%s is left out: %s", path, error.what)
+                raise  # the checkpoint is good, but this version cannot read it
+            log.warning("%s skipped: %s", path, error.what)
     if found:
         raise CheckpointError(
             "GFM309",
-            f"none of the {len(found)} checkpoints is whole",
+            f"none of the {len(found)} checkpoints is intact",
             where=str(out / "checkpoints"),
-            fix="put back a copy of one, or begin anew: --overwrite",
+            fix="restore a copy of one, or start again: --overwrite",
         )
     return None
 
 
-def tidy(out: Path) -> None:
-    """Remove what a killed run left half written; only for who holds the folder."""
+def choose_start(out: Path, resume: str) -> Checkpoint | None:
+    """Return the checkpoint that a run starts from, verified; None for a new run.
+
+    Temporary files of a killed run are removed first.
+
+    Args:
+        out: Run folder, locked by this process.
+        resume: See :func:`graphfm.training.pretrain.pretrain`.
+
+    Raises:
+        CheckpointError: GFM308 if ``resume`` is ``never`` and the folder holds checkpoints; see
+            also :func:`newest_good`.
+    """
+    with write_errors(out):
+        remove_temporary(out)
+    if resume == "never":
+        if checkpoints(out):
+            raise CheckpointError(
+                "GFM308",
+                f"{out} already holds a run",
+                fix="choose another --out, or resume that run: --resume auto",
+            )
+        return None
+    found = newest_good(out)
+    if resume == "auto":
+        return found
+    if found is None:
+        return Checkpoint.open(resume)
+    log.warning(
+        "resuming from %s, which is in --out already, not from %s",
+        found.path,
+        find_checkpoint(Path(resume)),
+    )
+    return found
+
+
+def check_same_run(start: Checkpoint, recipe: Recipe, graphs: Sequence[str]) -> None:
+    """Refuse to resume a run with another recipe or other graphs.
+
+    Args:
+        start: Checkpoint that the run starts from.
+        recipe: Recipe of the run.
+        graphs: Names of the graphs of its corpus.
+
+    Raises:
+        CheckpointError: GFM306 if a key outside :data:`MAY_CHANGE` or the graphs differ.
+    """
+    differing = recipe_differences(start.config.get("recipe", {}), recipe)
+    if list(start.config.get("corpus", [])) != list(graphs):
+        differing.append("the graphs of the corpus")
+    if differing:
+        raise CheckpointError(
+            "GFM306",
+            f"{start.path} was made with a different recipe: {', '.join(differing)} differ",
+            fix="choose another --out, or use the recipe of that run",
+        )
+
+
+def recipe_differences(trained: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Return the keys outside :data:`MAY_CHANGE` that differ from the recipe of a checkpoint.
+
+    Args:
+        trained: Recipe of the checkpoint, as plain data. Keys that are newer than the checkpoint
+            have their default.
+        recipe: Recipe to compare with.
+    """
+    try:
+        before = validated(Recipe, dict(trained)).model_dump(mode="json")
+    except RecipeError:
+        before = dict(trained)
+    # The targets of a balanced step do not depend on its bins.
+    is_balanced = recipe.sampling.strategy == "balanced"
+    may_change = MAY_CHANGE | ({"sampling.bins_per_step"} if is_balanced else set())
+    old, new = _flat(before), _flat(recipe.model_dump(mode="json"))
+    keys = sorted(old.keys() | new.keys())
+    return [k for k in keys if k not in may_change and old.get(k) != new.get(k)]
+
+
+def remove_temporary(out: Path) -> None:
+    """Remove the temporary files that a killed run left; the caller must hold the lock."""
     for path in (*out.glob("*.tmp-*"), *(out / "checkpoints").glob("*.tmp-*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def prune(
+def prune_checkpoints(
     out: Path,
     *,
     keep: int,
@@ -108,43 +195,44 @@ def prune(
     reached: int | None = None,
     lasting: Collection[int] = (),
 ) -> None:
-    """Remove all checkpoints but the newest ``keep`` and the one of the least validation loss.
+    """Remove all checkpoints except the newest ones and the one with the lowest validation loss.
 
     Args:
         out: Run folder.
-        keep: At least 1, so that the one just written, which is whole, stays.
+        keep: Number of newest checkpoints to keep; at least 1.
         losses: Validation loss by step.
-        reached: Where the run is. What lies beyond was damaged when it was gone on from: it does
-            not count, and stays until the run comes there. None = at the newest.
-        lasting: Steps whose checkpoint always stays.
+        reached: Step that the run has reached. Later checkpoints are damaged ones that the run did
+            not resume from: they do not count, and stay until the run reaches them. Default: the
+            newest checkpoint.
+        lasting: Steps whose checkpoint is always kept.
     """
     found = {s: path for s, path in checkpoints(out).items() if reached is None or s <= reached}
-    judged = [step for step in found if step in losses]
-    best = {min(judged, key=lambda step: losses[step])} if judged else set()
+    evaluated = [step for step in found if step in losses]
+    best = {min(evaluated, key=lambda step: losses[step])} if evaluated else set()
     for step in list(found)[:-keep]:
         if step not in best and step not in lasting:
-            # Renamed first: a removal that is cut short leaves no half checkpoint to be met.
+            # Renamed first, so that an interrupted removal leaves no half checkpoint.
             doomed = found[step].with_name(f"{found[step].name}.tmp-{os.getpid()}")
             found[step].rename(doomed)
             shutil.rmtree(doomed)
 
 
-def make_sure_of_room(out: Path, params: int) -> None:
-    """Reserve, and give back, what one checkpoint takes: better now than after hours of training.
+def check_disk_space(out: Path, params: int) -> None:
+    """Reserve and release the space of one checkpoint, so that a full disk is noticed at once.
 
     Args:
         out: Run folder.
-        params: Parameters; float32, and two averages for each in the trainer state.
+        params: Number of parameters; each takes 4 bytes of weights and 8 bytes of optimizer state.
 
     Raises:
-        OutputError: GFM801 where it does not fit.
+        OutputError: GFM801 if the checkpoint does not fit.
     """
     if not hasattr(os, "posix_fallocate"):  # Windows, macOS
         return
     sizes = {"weights": 4 * params, "trainer": 8 * params}
     paths = [out / f"{name}.tmp-{os.getpid()}" for name in sizes]
     try:
-        with written(out):
+        with write_errors(out):
             for path, size in zip(paths, sizes.values(), strict=True):
                 with path.open("wb") as file:
                     os.posix_fallocate(file.fileno(), 0, size)
@@ -153,77 +241,8 @@ def make_sure_of_room(out: Path, params: int) -> None:
             path.unlink(missing_ok=True)
 
 
-log = logging.getLogger(__name__)
-
-
-# What may change when a run goes on: how long, what is written when, and how the work is divided.
-FREE = {
-    "about",
-    "data.jobs",
-    *(f"train.{k}" for k in ("steps", "max_time", "log_every", "eval_every", "save_every", "keep")),
-}
-
-
-def start_from(out: Path, resume: str, recipe: Recipe, graphs: Sequence[str]) -> Checkpoint | None:
-    """The checkpoint that a run begins with, None = none; what a killed run left is removed.
-
-    Args:
-        out: Its folder, held by this process.
-        resume: See :func:`graphfm.training.pretrain.pretrain`.
-        recipe: What it is to do.
-        graphs: Of its corpus.
-
-    Raises:
-        CheckpointError: GFM306 for a checkpoint of another recipe, GFM308 for one where none may
-            be; see also :func:`graphfm.training.run_folder.newest_good`.
-    """
-    with written(out):
-        tidy(out)
-    if resume == "never":
-        if checkpoints(out):
-            raise CheckpointError(
-                "GFM308",
-                f"{out} already holds a run",
-                fix="choose another --out, or go on with it: --resume auto",
-            )
-        return None
-    found = newest_good(out)
-    if resume != "auto":
-        given = Checkpoint.open(resume)
-        if found is None:
-            found = given
-        else:
-            log.warning("goes on from %s, which --out holds already, not from %s",
-                        found.path, given.path)  # fmt: skip
-    if found is not None:
-        config = found.config
-        differs = differences(config.get("recipe", {}), recipe)
-        if list(config.get("corpus", [])) != list(graphs):
-            differs.append("the graphs of the corpus")
-        if differs:
-            raise CheckpointError(
-                "GFM306",
-                f"{found.path} is of another recipe: {', '.join(differs)} differ",
-                fix="choose another --out",
-            )
-    return found
-
-
-def differences(trained: Mapping[str, Any], asked: Recipe) -> list[str]:
-    """Keys of a recipe that are not what a run was begun with; see :data:`FREE`."""
-    try:
-        before = validated(Recipe, dict(trained)).model_dump(mode="json")  # new keys: their default
-    except RecipeError:
-        before = dict(trained)
-    balanced = asked.sampling.strategy == "balanced"  # then a step's targets do not depend on bins
-    free = FREE | ({"sampling.bins_per_step"} if balanced else set())
-    flat_before, flat_asked = _flat(before), _flat(asked.model_dump(mode="json"))
-    keys = sorted(flat_before.keys() | flat_asked.keys())
-    return [k for k in keys if k not in free and flat_before.get(k) != flat_asked.get(k)]
-
-
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys with dots between them."""
+    """Flatten nested keys, joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= (

@@ -1,7 +1,7 @@
-"""Where a run stands: everything, beside weights and optimizer, that going on depends on.
+"""Progress of a run: all that resuming depends on beside weights and optimizer state.
 
-There is no state of a random generator: what is drawn in a step is a function of the seed and the
-step's number (:func:`graphfm.training.loop.own_randomness`, :mod:`graphfm.sampling.plan`).
+It holds no state of a random generator. Random numbers of a step are a function of the seed and of
+the step's number (:func:`graphfm.training.loop.seeded_dropout`, :mod:`graphfm.sampling.plan`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from graphfm.training.step import Step
 
 @dataclass
 class Window:
-    """Sums over the steps since the last line of the log; steps that were left out do not count.
+    """Sums over the steps since the last line of the log. Skipped steps do not count.
 
     Args:
-        steps: How many.
-        loss: Sum over them.
-        grad_norm: Likewise.
-        lr: Of the last.
-        balance: Sum of the dearest process's cost over that of the mean one.
-        graphs: Sum of losses and number of steps, by graph.
+        steps: Number of steps.
+        loss: Sum of losses.
+        grad_norm: Sum of gradient norms.
+        lr: Learning rate of the last step.
+        balance: Sum of :attr:`graphfm.training.step.Step.balance`.
+        graphs: Sum of losses and number of steps of each graph, by name.
     """
 
     steps: int = 0
@@ -33,7 +33,7 @@ class Window:
     graphs: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, step: Step) -> None:
-        """Read a step; waits for the device."""
+        """Add a step; this waits for the device."""
         if not bool(step.finite):
             return
         self.steps += 1
@@ -49,18 +49,18 @@ class Window:
 
 @dataclass
 class RunState:
-    """See the module. Counts are of all ranks.
+    """Progress of a run. Counts are over all ranks.
 
     Args:
-        step: Steps done.
-        seconds: Spent on them.
-        targets_seen: By graph.
-        flops: Of all steps.
-        curve: Validation so far.
-        window: Since the last line of the log.
-        skipped: Steps that were left out, because they were not finite.
-        in_a_row: Of these the last, without a good one after them.
-        halvings: Times that batches were cut in half for want of memory.
+        step: Number of steps done.
+        seconds: Time spent on them.
+        targets_seen: Number of targets of each graph, by name.
+        flops: FLOPs of all steps.
+        curve: Step, loss and accuracy of every evaluation.
+        window: Sums over the steps since the last line of the log.
+        skipped: Number of skipped steps.
+        in_a_row: Number of skipped steps since the last good one.
+        halvings: Number of times that batches were cut in half for lack of memory.
     """
 
     step: int = 0
@@ -68,17 +68,27 @@ class RunState:
     targets_seen: dict[str, int] = field(default_factory=dict)
     flops: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
-    window: dict[str, Any] = field(default_factory=dict)
+    window: Window = field(default_factory=Window)
     skipped: int = 0
     in_a_row: int = 0
     halvings: int = 0
 
+    @property
+    def num_targets(self) -> int:
+        """Number of targets of all graphs."""
+        return sum(self.targets_seen.values())
+
+    def val_losses(self) -> dict[int, float]:
+        """Return the validation loss by step."""
+        return {int(point["step"]): point["loss"] for point in self.curve}
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> RunState:
-        """From plain data; what an older version did not save is as at the start."""
+        """Read plain data; values that an older version did not save have their default."""
         known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in saved.items() if name in known})
+        values = {name: value for name, value in saved.items() if name in known}
+        return cls(**{**values, "window": Window(**values.get("window", {}))})

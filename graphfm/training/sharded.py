@@ -1,10 +1,10 @@
-"""A trunk too large for every process to hold: FSDP2, and its state by torch's own checkpoints.
+"""FSDP2 for a trunk that is too large for one process, and its state as torch's own checkpoints.
 
 Every rank keeps a part of each weight, of its gradient and of its optimizer state. A layer of the
-encoder is gathered when it runs, and dropped again; all else of the trunk is one more unit.
+encoder is gathered when it runs and released afterwards. The rest of the trunk is one more unit.
 
 Shapes:
-    P  weights that have a gradient
+    P  parameters that have a gradient
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SEPARATOR = "/"  # between the name of a weight, which has dots, and a field of 
 
 
 def shard(trunk: Trunk, device: torch.device) -> nn.Module:
-    """The same module, of whose weights this rank keeps its part; gradients are added up.
+    """Shard a trunk in place: this rank keeps its part of the weights; gradients are added up.
 
-    Its weights are new objects: make the optimizer afterwards.
+    The weights become new objects, so make the optimizer afterwards.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -40,35 +40,39 @@ def shard(trunk: Trunk, device: torch.device) -> nn.Module:
     fully_shard(trunk, mesh=mesh)
     for module in trunk.modules():
         if isinstance(module, FSDPModule):
-            # Shares of a loss are added, not averaged; gloo knows no other way to add than a sum.
+            # The losses of the ranks are terms of one sum, and gloo can only add, not average.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
     return trunk
 
 
-def whole(value: Tensor) -> Tensor:
-    """All of a weight; a call that every rank has to make."""
+def full_tensor(value: Tensor) -> Tensor:
+    """Return a weight whole. Every rank has to make this call."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def whole_weights(model: GraphFM) -> dict[str, Tensor]:
-    """All weights by name, on the host, to be written as safetensors; every rank has to call it."""
-    return {name: whole(value.detach()).cpu() for name, value in model.state_dict().items()}
+def gather_weights(model: GraphFM) -> dict[str, Tensor]:
+    """Return all weights by name, whole, on the CPU. Every rank has to make this call."""
+    return {name: full_tensor(value.detach()).cpu() for name, value in model.state_dict().items()}
 
 
 def clip_sharded(params: Iterable[Tensor], max_norm: float) -> tuple[Tensor, Tensor]:
-    """Clip the gradient of weights of which some are in parts, by the norm of all.
+    """Clip the norm of the whole gradient where some weights are sharded.
+
+    Args:
+        params: Parameters, of which P have a gradient.
+        max_norm: Largest norm that remains.
 
     Returns:
-        Before that, the norm of each weight's gradient, (P,), and of all together.
+        The norm of each gradient, (P,), and of all together, both before clipping.
     """
     grads = [p.grad for p in params if p.grad is not None]
     local = [grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads]
     norms = torch.stack(torch._foreach_norm(local))
-    in_parts = torch.tensor([hasattr(grad, "to_local") for grad in grads], device=norms.device)
-    squares = torch.where(in_parts, norms**2, 0.0)
+    is_sharded = torch.tensor([hasattr(grad, "to_local") for grad in grads], device=norms.device)
+    squares = torch.where(is_sharded, norms**2, 0.0)
     torch.distributed.all_reduce(squares)
-    norms = torch.where(in_parts, squares.sqrt(), norms)
+    norms = torch.where(is_sharded, squares.sqrt(), norms)
     total = torch.linalg.vector_norm(norms)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for grad in local:
@@ -77,16 +81,16 @@ def clip_sharded(params: Iterable[Tensor], max_norm: float) -> tuple[Tensor, Ten
 
 
 def save_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer) -> None:
-    """Weights and optimizer state, each rank its part, in torch's distributed checkpoint format.
+    """Write weights and optimizer state in torch's distributed checkpoint format.
 
-    The folder can be read with another number of ranks. Its index is not plain data: read
-    only what a run of one's own has written.
+    Each rank writes its part. Any number of ranks can read the folder. Its index is not plain data:
+    read only a folder that a run of your own has written.
     """
     from torch.distributed.checkpoint.state_dict_saver import save
 
     state = {
         f"{name}{SEPARATOR}{field}": value
-        for part, names in _named(model, optimizer)
+        for part, names in _with_names(model, optimizer)
         for place, own in part.state_dict()["state"].items()
         for name in [names[place]]
         for field, value in own.items()
@@ -95,7 +99,7 @@ def save_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer)
 
 
 def load_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer) -> None:
-    """What :func:`save_sharded` wrote, into a model and its optimizer, of any number of ranks."""
+    """Load a folder of :func:`save_sharded` into a model and its optimizer, on any rank count."""
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -103,12 +107,12 @@ def load_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer)
     state: dict[str, Tensor] = {}
     for key in FileSystemReader(folder).read_metadata().state_dict_metadata:
         kind, _, rest = key.partition(".")
-        if kind == "optimizer":  # a weight that was never visited has no state at all
+        if kind == "optimizer":  # a weight that never had a gradient has no state
             name, _, field = rest.partition(SEPARATOR)
             state[rest] = torch.tensor(0.0) if field == "step" else torch.zeros_like(params[name])
     weights = model.state_dict()
     with warnings.catch_warnings():
-        # A single process may read what many wrote, and need not be told that it is alone.
+        # A single process may read the parts of many; the warning that it is alone is no news.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         load({"weights": weights, "optimizer": state}, checkpoint_id=folder)
     model.load_state_dict(weights)
@@ -116,17 +120,17 @@ def load_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer)
     for key, value in state.items():
         name, _, field = key.partition(SEPARATOR)
         by_name.setdefault(name, {})[field] = value
-    for part, names in _named(model, optimizer):
+    for part, names in _with_names(model, optimizer):
         own = {i: by_name[name] for i, name in enumerate(names) if name in by_name}
         part.load_state_dict({"state": own, "param_groups": part.state_dict()["param_groups"]})
 
 
-def _named(
+def _with_names(
     model: GraphFM, optimizer: torch.optim.Optimizer
 ) -> list[tuple[torch.optim.Optimizer, list[str]]]:
-    """Each optimizer that this one is made of, and the names of its weights, by their place.
+    """Return each part of an optimizer with the names of its weights, by their position.
 
-    By name, because the order of places depends on which weights are in parts.
+    State is stored by name because positions depend on which weights are sharded.
     """
     names = {id(p): name for name, p in model.named_parameters()}
     parts = getattr(optimizer, "parts", [optimizer])

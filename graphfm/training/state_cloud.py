@@ -1,4 +1,4 @@
-"""How unlike what it has learned from: of a node among nodes, of a graph among graphs.
+"""Distance of node states from the states of a reference set, as a conformal novelty score.
 
 Shapes:
     R  reference nodes   Q  nodes   D  width   n  held-out nodes
@@ -15,24 +15,26 @@ from graphfm.model.graphfm import GraphFM
 from graphfm.training.corpus import Corpus
 
 SHRINKAGE = 0.1  # share of the mean variance added to each: states fill few of their D dimensions
-MAX_CLOUD = 4096  # nodes, over all graphs, that a pretraining corpus is described by
-BEYOND = 0.95
-SLACK = 1e-5  # share by which the distance of one node differs between batches and machines
+MAX_NODES = 4096  # nodes of a corpus, over all graphs, that describe it
+FAR = 0.95  # novelty above which a node counts as far
+TOLERANCE = 1e-5  # relative difference of a node's distance between batches and machines
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateCloud:
-    """Where the states of a fit lie, and how far off its held-out nodes are.
+    """Mean and covariance of reference states, with the distances of held-out nodes.
 
-    The distance is Mahalanobis' from the reference nodes. Its place among the distances of nodes
-    that fitted nothing is one minus a conformal p-value (Bates et al. 2023, Annals of Statistics,
-    "Testing for outliers with conformal p-values"): a node of the same kind exceeds 0.99 with
-    probability 0.01 at most.
+        distance(s) = |(s - mean) W|                                 W W^T = covariance^-1
+        novelty(s)  = #{held-out nodes nearer than s} / (n + 1)
+
+    The distance is Mahalanobis'. The novelty is one minus a conformal p-value (Bates et al. 2023,
+    Annals of Statistics, "Testing for outliers with conformal p-values"): a node of the same kind
+    as the held-out nodes exceeds 0.99 with a probability of at most 0.01.
 
     Args:
-        mean: (D,).
-        whiten: (D, D), takes a centred state to one whose length is the distance.
-        held_out: (n,) distances of held-out nodes, ascending.
+        mean: Mean of the reference states, (D,).
+        whiten: Whitening matrix W, (D, D).
+        held_out: Distances of held-out nodes, ascending, (n,).
     """
 
     mean: Tensor
@@ -41,7 +43,12 @@ class StateCloud:
 
     @classmethod
     def of(cls, reference: Tensor, held_out: Tensor) -> StateCloud:
-        """From states of reference nodes (R, D) and of held-out nodes (n, D)."""
+        """Fit a cloud.
+
+        Args:
+            reference: States of reference nodes, (R, D).
+            held_out: States of held-out nodes, (n, D).
+        """
         x = reference.double().cpu()
         mean = x.mean(dim=0)
         x = x - mean
@@ -55,42 +62,45 @@ class StateCloud:
         return cls(mean=mean, whiten=whiten, held_out=distances)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps; ``StateCloud(**tensors)`` is the same cloud."""
+        """Return the tensors that a checkpoint keeps; ``StateCloud(**tensors)`` restores them."""
         return {"mean": self.mean, "whiten": self.whiten, "held_out": self.held_out}
 
     def share_beyond(self, states: Tensor) -> float:
-        """Share of states (Q, D) farther out than 95% of the held-out nodes; 0.05 = of the kind."""
-        return float((self.novelty(states) > BEYOND).double().mean())
+        """Return the share of states (Q, D) that are farther than 95% of the held-out nodes.
+
+        It is 0.05 for nodes of the same kind.
+        """
+        return float((self.novelty(states) > FAR).double().mean())
 
     def distance(self, states: Tensor) -> Tensor:
-        """(Q, D) -> (Q,) float64."""
+        """Return the Mahalanobis distance of states: (Q, D) -> (Q,), float64."""
         distances: Tensor = ((states.double().cpu() - self.mean) @ self.whiten).norm(dim=1)
         return distances
 
     def novelty(self, states: Tensor) -> Tensor:
-        """Share of held-out nodes that lie nearer, of n + 1: (Q, D) -> (Q,) in [0, 1); NaN if none.
+        """Return the novelty of states: (Q, D) -> (Q,), in [0, 1); NaN without held-out nodes.
 
-        1 - (1 + number at least as far) / (n + 1). A held-out node that is asked for is as far as
-        itself, whatever its distance is rounded to.
+        It is 1 - (1 + number of held-out nodes at least as far) / (n + 1). The tolerance makes a
+        held-out node as far as itself, whatever the rounding of its distance.
         """
         n = len(self.held_out)
         distance = self.distance(states)
         if n == 0:
             return torch.full_like(distance, torch.nan)
-        return torch.searchsorted(self.held_out, distance * (1 - SLACK)) / (n + 1)
+        return torch.searchsorted(self.held_out, distance * (1 - TOLERANCE)) / (n + 1)
 
 
 @torch.no_grad()
 def corpus_cloud(model: GraphFM, corpus: Corpus) -> StateCloud:
-    """Where the states of a pretraining corpus lie.
+    """Fit the cloud of a corpus: at most 2048 training nodes and as many validation nodes.
 
-    Of at most 2048 nodes that taught, over all graphs alike, and as many that did not.
+    Every graph gives equally many nodes.
     """
     model.eval()
-    each = max(1, MAX_CLOUD // 2 // max(1, len(corpus.bank)))
+    each = max(1, MAX_NODES // 2 // max(1, len(corpus.bank)))
     states: dict[bool, list[Tensor]] = {True: [], False: []}
-    for taught, kept in states.items():
+    for training, found in states.items():
         for group in corpus.val_groups():
-            batch = corpus.val_batch(group, each, taught=taught)
-            kept.append(model.embed(batch).cpu())
+            batch = corpus.val_batch(group, each, training=training)
+            found.append(model.embed(batch).cpu())
     return StateCloud.of(torch.cat(states[True]), torch.cat(states[False]))

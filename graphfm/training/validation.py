@@ -1,4 +1,8 @@
-"""How good a model is on the nodes of its corpus that never teach."""
+"""Evaluation on the validation nodes of a corpus.
+
+Shapes:
+    Q  nodes of one graph   C  its classes
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,21 @@ from graphfm.training.corpus import Corpus
 
 @torch.no_grad()
 def evaluate(model: GraphFM, corpus: Corpus, num_targets: int) -> dict[str, dict[str, float]]:
-    """Loss / log C and accuracy of each graph, on at most so many of its validation nodes.
+    """Return loss over log C and accuracy of each graph, by name.
 
-    By the heads that have learned, or, of an objective without any, by closed-form ones on as many
-    of the nodes that teach.
+    Predictions come from the trained heads. An objective without heads solves closed-form ones on
+    training nodes, as many as there are validation nodes.
+
+    Args:
+        model: Model to evaluate; left in evaluation mode.
+        corpus: Graphs.
+        num_targets: Largest number of validation nodes of each graph.
     """
     model.eval()
     result = {}
     for group in corpus.val_groups():
-        for name, (y, loss, probabilities) in judged(model, corpus, group, num_targets).items():
+        predicted = predict_validation(model, corpus, group, num_targets)
+        for name, (y, loss, probabilities) in predicted.items():
             result[name] = {
                 "loss": float(loss),
                 "accuracy": accuracy(y.cpu().numpy(), probabilities.cpu().numpy()),
@@ -31,12 +41,24 @@ def evaluate(model: GraphFM, corpus: Corpus, num_targets: int) -> dict[str, dict
 
 
 @torch.no_grad()
-def judged(
+def predict_validation(
     model: GraphFM, corpus: Corpus, group: Sequence[int], num_targets: int
 ) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Labels, loss and probabilities of the validation nodes of some graphs, by name."""
+    """Return labels (Q,), loss (scalar) and probabilities (Q, C) of validation nodes, by graph.
+
+    Args:
+        model: Model in evaluation mode.
+        corpus: Graphs.
+        group: Positions of the graphs in the bank.
+        num_targets: Largest number of validation nodes of each graph.
+    """
     objective = corpus.recipe.objective.build()
     batch = corpus.val_batch(group, num_targets)
-    taught = corpus.val_batch(group, num_targets, taught=True) if objective.reads_taught else None
-    said = objective.judge(model, batch, taught)
-    return {name: (y, *one) for name, y, one in zip(batch.names, batch.y, said, strict=True)}
+    training = None
+    if objective.needs_training_nodes:
+        training = corpus.val_batch(group, num_targets, training=True)
+    results = objective.evaluate(model, batch, training)
+    return {
+        name: (y, loss, probabilities)
+        for name, y, (loss, probabilities) in zip(batch.names, batch.y, results, strict=True)
+    }

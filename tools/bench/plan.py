@@ -172,19 +172,18 @@ def recipe_figures(name: str, ranks: Sequence[int]) -> dict[str, dict[str, float
     import torch
 
     from graphfm.config.load import load_recipe
-    from graphfm.model.graphfm import GraphFM
+    from graphfm.training.corpus import make_plan
     from graphfm.training.pretrain import load_corpus
 
     recipe = load_recipe(name)
     corpus = load_corpus(recipe, torch.device("cpu"))
-    model = GraphFM(recipe.model, seed=recipe.seed)
     found = {}
     for bins in (1, *ranks):
         for strategy in STRATEGIES:
             budget = bins * recipe.sampling.targets_per_step
             changed = {"bins_per_step": bins, "strategy": strategy, "targets_per_step": budget}
-            corpus.sampling = recipe.sampling.model_copy(update=changed)
-            plan = corpus.make_plan(model)
+            sampling = recipe.sampling.model_copy(update=changed)
+            plan = make_plan(corpus.sizes, recipe.model_copy(update={"sampling": sampling}))
             costs = bin_costs(plan)
             found[f"{strategy} {bins}"] = {
                 "steps": plan.steps_per_epoch,

@@ -26,7 +26,7 @@ import torch
 
 from graphfm.config.load import load_recipe
 from graphfm.model.graphfm import GraphFM
-from graphfm.training.distributed import Spread
+from graphfm.training.distributed import DistributedModel
 from graphfm.training.loop import train
 from graphfm.training.optim import make_optimizer
 from graphfm.training.pretrain import load_corpus
@@ -43,16 +43,15 @@ def work(out: Path, name: str, steps: int, bins: int) -> None:
     model = GraphFM(recipe.model, seed=recipe.seed)
     for spec in corpus.specs:
         model.add_graph(spec)
-    corpus.make_plan(model)
-    spread = Spread(model, world)
+    distributed = DistributedModel(model, world)
     taken = train(
         model,
         recipe.objective.build(),
         make_optimizer([model], recipe.train),
-        lambda step: corpus.share_at(step, rank=world.rank, size=world.size),
+        lambda step: corpus.rank_batches(step, rank=world.rank, size=world.size),
         recipe.train,
         seed=recipe.seed,
-        spread=spread,
+        distributed=distributed,
     )
     found: dict[str, Any] = {"loss": [], "seconds": [], "balance": []}
     began = time.perf_counter()
@@ -63,7 +62,7 @@ def work(out: Path, name: str, steps: int, bins: int) -> None:
         began = time.perf_counter()
     if world.is_main:
         params = model.num_params()
-        found |= {"bytes": spread.bytes_sent / steps, "all": 4 * params["total"]}
+        found |= {"bytes": distributed.bytes_sent / steps, "all": 4 * params["total"]}
         out.write_text(json.dumps({**found, "trunk": 4 * params["trunk"]}))
     world.close()
 

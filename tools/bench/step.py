@@ -57,7 +57,6 @@ class Steps:
         for spec in self.corpus.specs:
             self.model.add_graph(spec)
         self.model.to(self.device)
-        self.corpus.make_plan(self.model)
         self.optimizer = make_optimizer([self.model], self.recipe.train)
 
 
@@ -132,7 +131,7 @@ def measure(args: argparse.Namespace, recipe: str) -> tuple[timing.Seconds, dict
 def one_step(steps: Steps, step: int, taken: dict[str, float]) -> None:
     """Take a step as ``graphfm.training.loop`` does, with a clock between its parts."""
     from graphfm.machine import autocast
-    from graphfm.training.loop import own_randomness
+    from graphfm.training.loop import seeded_dropout
 
     c, device, model = steps.recipe.train, steps.device, steps.model
     objective = steps.recipe.objective.build()
@@ -141,7 +140,7 @@ def one_step(steps: Steps, step: int, taken: dict[str, float]) -> None:
     with clocks(device, taken) as lap:
         batch = steps.corpus.batch_at(step)
         lap("plan")
-        with own_randomness(0, step, device=device), autocast(device, c.precision):
+        with seeded_dropout(0, step, device=device), autocast(device, c.precision):
             loss, _ = objective(model, batch)
         lap("forward")
         loss.backward()

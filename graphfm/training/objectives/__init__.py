@@ -1,1 +1,1 @@
-"""Objectives: what a step learns from. A file is a kind."""
+"""Objectives: the loss of a training step. A file name is a ``kind`` in recipes."""
