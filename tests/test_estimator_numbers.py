@@ -192,7 +192,8 @@ def test_the_command_line_fits_a_number(saved: tuple[Path, Result]) -> None:
     assert first == ["graphfm", "mean", "features-only ridge regression"]
     assert "a continuous target" in said.stderr and "(requested: 90%)" in said.stderr
     kept = json.loads((out / "split.json").read_text())
-    assert kept["input"]["task"] == "regress"
+    own = json.loads((out / "config.json").read_text())["estimator"]
+    assert own["input"]["task"] == "regress"
     assert kept["test"]["graphfm"]["rmse"] < kept["test"]["mean"]["rmse"] / 1.5
 
 

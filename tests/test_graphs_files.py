@@ -11,12 +11,12 @@ import pytest
 import torch
 from scipy import sparse
 
+from graphfm.cli.inputs import read_input
 from graphfm.errors import DataError, RecipeError
 from graphfm.estimator import GraphFMClassifier
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.convert import to_pyg
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.inputs import read_input
 from graphfm.graphs.readers.export import target_of, write_tables
 from graphfm.graphs.readers.files import read_file
 from graphfm.graphs.readers.options import ReadOptions

@@ -28,9 +28,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("GRAPHFM_HOME", str(folder.parent / "home"))
         from graphfm.checkpoint.split_json import save_split
         from graphfm.cli.comparison import split_graph
-        from graphfm.graphs.inputs import read_graph
+        from graphfm.graphs.inputs import as_graph
 
-        graph = split_graph(read_graph("karate-club"), "0.5/0.2/0.3", seed=0)
+        graph = split_graph(as_graph("karate-club"), "0.5/0.2/0.3", seed=0)
         model = GraphFMClassifier(tune="probe", device="cpu").fit(graph)
         model.save(folder)
         row = {"accuracy": 0.9, "interval": [0.6, 1.0], "macro_f1": 0.9, "num_nodes": 10}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphfm.errors import CheckpointError
 from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
@@ -35,9 +36,16 @@ def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
 
 
 def read_split(folder: Path) -> dict[str, Any]:
-    """Read what :func:`save_split` wrote; empty for a model that was fitted in Python."""
+    """Read what :func:`save_split` wrote; empty for a model that was fitted in Python.
+
+    Raises:
+        CheckpointError: GFM302 for a damaged file.
+    """
     path = folder / SPLIT_JSON
     if not path.is_file():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError("GFM302", f"not readable as JSON: {error}", where=str(path)) from None
     return content

@@ -112,12 +112,11 @@ def _named(text: str, catalog: Catalog) -> tuple[list[str], dict[str, Graph]]:
     Raises:
         DataError: GFM148 for a name that means none.
     """
-    from graphfm.graphs.inputs import read_graph
-    from graphfm.graphs.readers.files import is_graph_file
+    from graphfm.graphs.inputs import as_graph, is_file
 
     path = Path(text)
-    if not path.is_dir() and is_graph_file(text):
-        graph = read_graph(text, need_target=False)
+    if not path.is_dir() and is_file(text):
+        graph = as_graph(text)
         return [], {graph.name: graph}
     if path.is_dir():
         from graphfm.checkpoint.folder import Checkpoint

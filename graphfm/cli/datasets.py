@@ -21,6 +21,7 @@ from graphfm.cli.inputs import (
     TargetOption,
     Unknown,
     UnknownOption,
+    read_input,
 )
 from graphfm.cli.landscape import landscape
 from graphfm.cli.terminal import brief, next_step, note, pairs, show, show_json, table
@@ -139,7 +140,6 @@ def stats(
 ) -> None:
     """Describe one graph: size, degrees, labels, homophily."""
     from graphfm.cli.description import graph_lines
-    from graphfm.graphs.inputs import read_input
     from graphfm.graphs.statistics import describe
 
     given = read_input(

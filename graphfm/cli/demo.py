@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def demo(
     from graphfm.cli.predict import write_predictions
     from graphfm.config.load import load_recipe
     from graphfm.graphs.catalog.catalog import Catalog
-    from graphfm.graphs.inputs import read_graph, read_input
+    from graphfm.graphs.inputs import as_graph, read_graph
     from graphfm.graphs.readers.export import write_tables
     from graphfm.report.curves import draw_curves
     from graphfm.storage import whole_file
@@ -54,19 +55,18 @@ def demo(
         raise typer.Exit(exit_code(stopped))
 
     note(f"2/3  fitting {HELD_OUT}, a graph that was not used for pretraining")
-    write_tables(read_graph(HELD_OUT), out)  # as a person has them: edges.csv and nodes.csv
-    given = read_input(str(out), target="label")
-    whole = split_graph(given.graph, SPLIT, seed=seed)
+    write_tables(as_graph(HELD_OUT), out)  # as a person has them: edges.csv and nodes.csv
+    read = read_graph(out, target="label")
+    whole = split_graph(read.graph, SPLIT, seed=seed)
     asked = {
         "graph": str(out),
         "target": "label",
-        "input": given.to_json(),
         "from": str(run),
         "tune": "decoder",
         "max_steps": None,
         "seed": seed,
     }
-    result = fit(whole, out=out / HELD_OUT, asked=asked, device="auto")
+    result = fit(replace(read, graph=whole), out=out / HELD_OUT, asked=asked, device="auto")
 
     note(f"3/3  predicting {whole.num_nodes:,} nodes")
     model, preds, picture = result["model"], out / "preds.csv", out / "learning-curves.png"
@@ -74,6 +74,7 @@ def demo(
     draw_curves(run, picture)
     facts = {
         **asked,
+        "input": read.reading.to_json() if read.reading else None,
         **result["json"],
         "seconds": time.perf_counter() - began,
         "files": [str(run), str(out / HELD_OUT), str(preds), str(picture)],

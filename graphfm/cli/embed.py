@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, Unknown, UnknownOption
+from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, UnknownLikeFitOption
 from graphfm.cli.terminal import next_step, note, show_json
 from graphfm.errors import OutputError
 
@@ -28,7 +28,7 @@ def embed(
     ] = None,
     nodes: NodesOption = None,
     directed: DirectedOption = None,
-    unknown_nodes: UnknownOption = Unknown.ERROR,
+    unknown_nodes: UnknownLikeFitOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,

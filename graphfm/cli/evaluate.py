@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, Unknown, UnknownOption
+from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, UnknownLikeFitOption
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
 from graphfm.errors import DataError
 
@@ -38,7 +38,7 @@ def evaluate(
     ] = None,
     nodes: NodesOption = None,
     directed: DirectedOption = None,
-    unknown_nodes: UnknownOption = Unknown.ERROR,
+    unknown_nodes: UnknownLikeFitOption = None,
     on: Annotated[
         Part,
         typer.Option(help="Nodes to score: a part of the split of the fit, or all labelled nodes."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,7 @@ from graphfm.cli.inputs import (
     TaskOption,
     Unknown,
     UnknownOption,
+    read_input,
 )
 from graphfm.cli.terminal import next_step, note, pairs, show, show_json
 
@@ -143,9 +145,8 @@ def finetune(
     from graphfm.cli.numbers import interval_line, number_table
     from graphfm.cli.output import folder_for_one, new_folder
     from graphfm.config.recipe import duration
-    from graphfm.graphs.inputs import read_input
 
-    given = read_input(
+    read = read_input(
         graph,
         nodes=nodes,
         target=target,
@@ -160,7 +161,7 @@ def finetune(
         strip_ids=strip_ids,
         obsp=obsp,
     )
-    whole = split_graph(given.graph, split, seed=seed)
+    whole = split_graph(read.graph, split, seed=seed)
     seconds = duration(max_time)
     out = out or Path("runs") / whole.name
     new_folder(out, overwrite=overwrite, dry_run=dry_run)
@@ -187,10 +188,10 @@ def finetune(
         note("Nothing was fitted or written (--dry-run).")
         next_step("graphfm", *(word for word in sys.argv[1:] if word != "--dry-run"))
         return
-    kept = {**asked, "input": given.to_json(), "command": shlex.join(["graphfm", *sys.argv[1:]])}
+    kept = {**asked, "command": shlex.join(["graphfm", *sys.argv[1:]])}
     with folder_for_one(out):
         new_folder(out, overwrite=overwrite)  # again: another process may have written to it
-        result = fit(whole, out=out, asked=kept, device=device)
+        result = fit(replace(read, graph=whole), out=out, asked=kept, device=device)
     if as_json:
         show_json({**asked, **result["json"], "out": str(out)})
     elif "intervals" in result["json"]:

@@ -10,6 +10,7 @@ from graphfm.cli.terminal import note, pairs
 
 if TYPE_CHECKING:
     from graphfm.benchmark.scores import Scores
+    from graphfm.graphs.readers.options import ReadGraph
 
 
 COVERAGE = 0.9  # coverage of the prediction sets and intervals that are reported
@@ -17,11 +18,11 @@ MANY_FAR = 0.5  # share of far nodes from which on a graph is called unlike the 
 FAR = 3.0  # standard deviations from the corpus mean from which on a property is reported
 
 
-def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[str, Any]:
+def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> dict[str, Any]:
     """Fit a model, save it, and compare it with the baselines.
 
     Args:
-        whole: The graph, with its split.
+        read: The graph with its split, and how its file was read.
         out: Folder to save the model to.
         asked: Options of the fit: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble``
             and ``seed``; saved in ``split.json`` with everything else that the dictionary has.
@@ -42,10 +43,12 @@ def fit(whole: Any, *, out: Path, asked: dict[str, Any], device: str) -> dict[st
 
     given = ("tune", "max_steps", "max_time", "ensemble", "seed")
     chosen = {name: asked[name] for name in given if asked.get(name) is not None}
+    whole = read.graph
+    assert whole.y is not None and whole.test_mask is not None
     kind = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
     model = kind(asked["from"], device=device, verbose=True, **chosen)
     began = time.perf_counter()
-    model.fit(whole)
+    model.fit(read)
     seconds = time.perf_counter() - began
     model.save(out)
     log = MetricsLog(out)

@@ -1,4 +1,4 @@
-"""A fitted model and the graph it is asked about, for predict, embed and evaluate."""
+"""A fitted model and the graph to apply it to, for predict, embed, evaluate and report."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
 
 def open_fitted(
-    folder: Path, graph: str, target: str | None, **options: Any
+    folder: Path, graph: str, target: str | None, **flags: Any
 ) -> tuple[GraphFMClassifier | GraphFMRegressor, Graph, dict[str, Any]]:
-    """The model, the graph, and what ``split.json`` keeps of the fit.
+    """Return a fitted model, a graph read as the one of the fit, and the content of split.json.
 
-    The attribute that the model learned to predict is not a feature of a new graph either; it need
-    not be there.
+    The attribute that the model learned to predict is not a feature of the new graph either. The
+    new graph need not have it.
 
     Args:
-        folder: Of the fitted model.
-        graph: File, folder or id.
-        target: Column to compare with; None = the one of the fit.
-        **options: Of :func:`graphfm.graphs.inputs.read_input`; what is not given is as in the fit.
+        folder: Folder of the fitted model.
+        graph: File, folder or catalog id.
+        target: Column of the labels to compare with. Default: the one of the fit, if it is there.
+        **flags: Further flags of :func:`graphfm.cli.inputs.read_input`. Default: as in the fit.
 
     Raises:
-        CheckpointError: GFM301 for a folder that holds no fitted model.
+        CheckpointError: GFM301 to GFM307 for a folder that holds no fitted model.
+        DataError: See :func:`graphfm.graphs.inputs.read_graph`.
     """
     if not folder.is_dir():
         raise CheckpointError(
@@ -37,17 +38,11 @@ def open_fitted(
             fix="graphfm finetune ... --out writes one",
         )
     from graphfm.checkpoint.split_json import read_split
+    from graphfm.cli.inputs import read_input
     from graphfm.estimator import load_fitted
-    from graphfm.graphs.inputs import read_input
-    from graphfm.graphs.readers.files import is_graph_file
+    from graphfm.graphs.readers.options import Reading, ReadOptions
 
-    fit = read_split(folder)
-    is_file = is_graph_file(graph)
-    read = read_input(
-        graph,
-        like=fit.get("input"),
-        target=target or (fit.get("target") if is_file else None),
-        need_target=target is not None,
-        **options,
-    ).graph
-    return load_fitted(folder), read, fit
+    fitted = load_fitted(folder)
+    like = fitted.reading_ or Reading(options=ReadOptions(task=fitted.TASK))
+    read = read_input(graph, like=like, target=target, **flags)
+    return fitted, read.graph, read_split(folder)

@@ -1,15 +1,18 @@
-"""What ``--graph`` may name, the options that go with it, and how it is read."""
+"""Options of the command line that name a graph, and the way from them to the graph."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graphfm.errors import RecipeError
+
 if TYPE_CHECKING:
-    pass
+    from graphfm.graphs.readers.options import ReadGraph, Reading
 
 PANEL = "Input"
 GRAPH_HELP = (
@@ -105,6 +108,16 @@ UnknownOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+UnknownLikeFitOption = Annotated[
+    Unknown | None,
+    typer.Option(
+        "--unknown-nodes",
+        metavar="RULE",
+        help="Edges whose ends the node table does not have: error, drop, or add the nodes. "
+        "Default: as in the fit.",
+        rich_help_panel=PANEL,
+    ),
+]
 DuplicateOption = Annotated[
     Duplicates,
     typer.Option(
@@ -129,3 +142,42 @@ ObspOption = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Which graph of an .h5ad.", rich_help_panel=PANEL),
 ]
+
+
+def read_input(text: str, *, like: Reading | None = None, **flags: Any) -> ReadGraph:
+    """Read the graph that ``--graph`` names, with the options beside it.
+
+    Args:
+        text: A file, a folder, or a catalog id.
+        like: How the graph of a fit was read; its options count where no flag is given.
+        **flags: Fields of :class:`graphfm.graphs.readers.options.ReadOptions`; None, and False for
+            ``strip_ids``, means that the flag is not given.
+
+    Raises:
+        DataError: See :func:`graphfm.graphs.inputs.read_graph`.
+        RecipeError: GFM210 for an option of files beside a catalog id.
+    """
+    from graphfm.graphs.inputs import is_file, read_graph
+    from graphfm.graphs.readers.options import ReadOptions
+
+    default = ReadOptions()
+    flags["strip_ids"] = flags.get("strip_ids") or None
+    given: dict[str, Any] = {
+        name: value.value if isinstance(value, StrEnum) else value
+        for name, value in flags.items()
+        if value is not None
+    }
+    if is_file(text):
+        target = given.pop("target", None)
+        options = replace(like.options if like else default, **{"nodes": None, **given})
+        return read_graph(text, target=target, options=options, like=like)
+    changed = {name for name, value in given.items() if value != getattr(default, name)}
+    if changed:
+        first = {"source", "destination", "directed"} & changed or changed
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(first))
+        raise RecipeError(
+            "GFM210",
+            f"{named} is about a file, but {text!r} is not a file",
+            fix=f"check the path, or leave {named} out for a graph of the catalog",
+        )
+    return read_graph(text)

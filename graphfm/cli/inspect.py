@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from graphfm.cli.inputs import read_input
 from graphfm.cli.terminal import brief, next_step, pairs, show, show_json
 from graphfm.errors import CheckpointError
 
@@ -34,10 +35,9 @@ def inspect(
             next_step("graphfm finetune --graph digits --out runs/digits --from", thing)
         return
     from graphfm.cli.description import graph_lines
-    from graphfm.graphs.inputs import read_graph
     from graphfm.graphs.statistics import describe
 
-    facts = describe(read_graph(thing, target=target))
+    facts = describe(read_input(thing, target=target).graph)
     if as_json:
         show_json(facts)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, Unknown, UnknownOption
+from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, UnknownLikeFitOption
 from graphfm.cli.terminal import next_step, note, show_json
 from graphfm.errors import RecipeError
 
@@ -38,7 +38,7 @@ def predict(
     ] = None,
     nodes: NodesOption = None,
     directed: DirectedOption = None,
-    unknown_nodes: UnknownOption = Unknown.ERROR,
+    unknown_nodes: UnknownLikeFitOption = None,
     proba: Annotated[
         bool, typer.Option("--proba", help="Add one column per class: p_CLASS.")
     ] = False,

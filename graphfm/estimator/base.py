@@ -35,8 +35,8 @@ from graphfm.graphs.features.multihop import Scaling
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.features.transform import FeatureTransform
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.inputs import Reading, is_matrix, read_known, read_like, rows_graph
-from graphfm.graphs.readers.options import ReadOptions
+from graphfm.graphs.inputs import is_matrix, is_rows, read_graph, rows_graph
+from graphfm.graphs.readers.options import Reading, ReadOptions
 from graphfm.graphs.spec import Task, TaskSpec
 from graphfm.graphs.splits import stratified_split
 from graphfm.machine import pick_device
@@ -200,7 +200,7 @@ class GraphEstimator(BaseEstimator):
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit to rows
             if hasattr(self, name):
                 delattr(self, name)
-        if is_matrix(graph) and (y is not None or not _is_square(graph)):
+        if is_rows(graph, y):
             x, y = validate_data(
                 self,
                 graph,
@@ -212,10 +212,8 @@ class GraphEstimator(BaseEstimator):
             )
             labels, class_names = self._labels_of_rows(y)
             return rows_graph(x, labels, class_names), None
-        known, reading = read_known(
-            graph, target=target, nodes=nodes, options=options, task=self.TASK
-        )
-        return self._labelled(known, y), reading
+        read = read_graph(graph, target=target, nodes=nodes, options=options, task=self.TASK)
+        return self._labelled(read.graph, y), read.reading
 
     def _pretrained(self) -> GraphFM:
         if isinstance(self.checkpoint, GraphFM):
@@ -259,7 +257,7 @@ class GraphEstimator(BaseEstimator):
             x = validate_data(self, graph, reset=False, accept_sparse="csr", dtype=np.float32)
             return rows_graph(x)
         if graph is not None:
-            return read_like(graph, self.reading_, nodes=nodes, task=self.TASK)
+            return read_graph(graph, like=self.reading_, nodes=nodes, task=self.TASK).graph
         if self.graph_ is None:
             raise DataError(
                 "GFM124",
@@ -285,11 +283,6 @@ class GraphEstimator(BaseEstimator):
         device = next(self.model_.parameters()).device
         bank = bank_of(prepared, device, like=self.scaling_, experts=self.experts_)
         return bank, places, how
-
-
-def _is_square(thing: Any) -> bool:
-    shape = np.shape(thing) if not hasattr(thing, "shape") else thing.shape
-    return len(shape) == 2 and shape[0] == shape[1]
 
 
 def _beside(rows: Tensor, prepared: PreparedGraph) -> PreparedGraph:

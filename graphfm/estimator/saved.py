@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphfm.checkpoint.folder import Checkpoint, save_checkpoint
+from graphfm.checkpoint.split_json import read_split
 from graphfm.errors import CheckpointError
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.ensemble import parted, with_members
 from graphfm.fitting.experts.pool import Experts
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.features.transform import FeatureTransform
-from graphfm.graphs.inputs import Reading
+from graphfm.graphs.readers.options import Reading
 from graphfm.machine import environment, pick_device
 from graphfm.model.graphfm import GraphFM
 
@@ -114,6 +115,22 @@ def open_folder(folder: str | Path | Checkpoint, kind: Sequence[str] = ()) -> Ch
     return checkpoint
 
 
+def saved_reading(checkpoint: Checkpoint) -> Reading | None:
+    """Return how the graph of a fit was read; None if it came from no file.
+
+    Raises:
+        CheckpointError: GFM302 for a split.json that is damaged.
+    """
+    saved = checkpoint.config["estimator"].get("input")
+    if saved is not None:
+        return Reading.from_json(saved)
+    # In version 0.1.0 the command line gave the estimator a graph, and kept its reading here.
+    split = read_split(checkpoint.path)
+    if split.get("input") is None:
+        return None
+    return Reading.from_json({"target": split.get("target"), **split["input"]})
+
+
 def fill(estimator: GraphEstimator, checkpoint: Checkpoint) -> None:
     """Give an estimator what :func:`save_fitted` kept of it."""
     saved = checkpoint.config["estimator"]
@@ -129,8 +146,7 @@ def fill(estimator: GraphEstimator, checkpoint: Checkpoint) -> None:
     if "calibration" in saved:
         tensors = _needed(checkpoint, "calibration")
         estimator.calibration_ = Calibration.from_parts(saved["calibration"], tensors)
-    reading = saved.get("input")
-    estimator.reading_ = None if reading is None else Reading.from_json(reading)
+    estimator.reading_ = saved_reading(checkpoint)
     estimator.scaling_ = checkpoint.tensors("scaling")
     estimator.rows_ = (checkpoint.tensors("rows") or {}).get("x")
     estimator.experts_ = None

@@ -1,4 +1,6 @@
-"""What is passed to ``fit`` and ``predict``: a graph in any form, or rows of features alone.
+"""The one door for graphs: what may be given as a graph, and how it is read.
+
+Command line, estimators and library read graphs through :func:`read_graph`.
 
 Shapes:
     N  nodes   n  rows   F  feature columns
@@ -6,126 +8,102 @@ Shapes:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphfm.errors import DataError, RecipeError
+from graphfm.errors import DataError
+from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.convert import features, from_adjacency, from_networkx, from_pyg, is_networkx
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.readers.columns import Column, plan_from_json, plan_to_json
 from graphfm.graphs.readers.files import is_graph_file, read_file
-from graphfm.graphs.readers.options import ReadOptions
+from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions
 from graphfm.graphs.spec import Task
 
-log = logging.getLogger(__name__)
-
 ROWS = "rows"  # name of the graph that rows without edges become
-KEPT = tuple(f.name for f in fields(ReadOptions) if f.name not in ("nodes", "need_target"))
+PYG = ("edge_index", "adj_t", "edge_types")  # a PyG graph has one of these attributes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How the file of a fit was read, so that the next one is read alike.
-
-    Args:
-        options: What the file did not say.
-        plan: How the columns of its table became features; None without a table.
-    """
-
-    options: ReadOptions
-    plan: tuple[Column, ...] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for a checkpoint; a node table is named anew with every graph."""
-        columns = None if self.plan is None else plan_to_json(self.plan)
-        return {**{name: getattr(self.options, name) for name in KEPT}, "columns": columns}
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Reading:
-        """What :meth:`to_json` gave."""
-        given = dict(saved)
-        columns = given.pop("columns")
-        plan = None if columns is None else plan_from_json(columns)
-        return cls(options=ReadOptions(**given), plan=plan)
-
-
-def is_file(thing: Any) -> bool:
-    """Whether this names a file or folder: a path, or text that is one and no catalog id."""
-    return isinstance(thing, Path) or (isinstance(thing, str) and is_graph_file(thing))
-
-
-def is_matrix(thing: Any) -> bool:
-    """Whether this is rows of numbers and not a graph, a path or an id."""
-    if isinstance(thing, Graph | str | Path) or is_networkx(thing):
-        return False
-    return not any(hasattr(thing, name) for name in ("edge_index", "adj_t", "edge_types"))
-
-
-def read_known(
-    thing: Any, *, target: str | None, nodes: Any, options: ReadOptions | None, task: Task
-) -> tuple[Graph, Reading | None]:
-    """A graph to learn from, and how it was read if it is a file.
+def read_graph(
+    thing: Any,
+    *,
+    target: str | None = None,
+    nodes: str | Path | None = None,
+    options: ReadOptions | None = None,
+    task: Task | None = None,
+    like: Reading | None = None,
+) -> ReadGraph:
+    """Read anything that may be given as a graph.
 
     Args:
-        thing: What :func:`graphfm.graphs.inputs.as_graph` takes.
-        target: Column or node attribute to predict.
-        nodes: The node table beside an edge list.
-        options: Whatever else a file does not say.
-        task: What labels are.
+        thing: A file or folder, a catalog id, a :class:`Graph`, a PyG ``Data``, a NetworkX graph,
+            an adjacency matrix of NumPy or SciPy, or a :class:`ReadGraph`.
+        target: Column of a table, or node attribute of a NetworkX graph, that holds the label.
+            Default: the one of ``options``.
+        nodes: Path of the node table beside an edge list. Default: the one of ``options``.
+        options: Further options for reading a file. Default: those of ``like``.
+        task: Kind of the labels. Default: the one of ``options``.
+        like: How an earlier file was read; this one is read the same way, but for the node table
+            and for the options that are given. Its labels may be missing.
 
     Raises:
-        DataError: As the reader; GFM105 for a node table or options without a file.
+        DataError: GFM102 for something else, GFM105 for a node table or options without a file,
+            GFM118 for labels that do not fit ``task``, GFM120 for an unknown id, and the errors
+            of :func:`graphfm.graphs.readers.files.read_file`.
     """
-    if not is_file(thing):
-        _no_table(nodes, options)
-        return as_graph(thing, target=target, task=task), None
-    options = options or ReadOptions()
-    asked = replace(
-        options,
-        target=target if target is not None else options.target,
-        nodes=Path(nodes) if nodes is not None else options.nodes,
-        task=task,
-    )
-    read = read_file(Path(thing), asked)
-    return read.graph, Reading(options=asked, plan=read.plan)
+    if is_file(thing):
+        given = options or (replace(like.options, nodes=None) if like else ReadOptions())
+        asked = replace(
+            given,
+            target=given.target if target is None else target,
+            nodes=given.nodes if nodes is None else Path(nodes),
+            need_target=given.need_target and (like is None or target is not None),
+            task=task or given.task,
+        )
+        return read_file(Path(thing), asked, plan=like.plan if like else None)
+    if nodes is not None or options is not None:
+        raise DataError(
+            "GFM105",
+            "a node table and reading options belong to a file",
+            fix="leave nodes= and options= out, or pass the path of an edge list",
+        )
+    if isinstance(thing, ReadGraph):
+        if thing.reading is None or task is None:
+            return thing
+        known = replace(thing.reading.options, task=task)
+        return replace(thing, reading=replace(thing.reading, options=known))
+    return ReadGraph(graph=_without_file(thing, target, task or "auto"))
 
 
-def read_like(thing: Any, reading: Reading | None, *, nodes: Any, task: Task) -> Graph:
-    """A further graph, read as that of the fit was; labels need not be there.
+def as_graph(thing: Any, *, target: str | None = None, task: Task = "auto") -> Graph:
+    """Return anything that may be given as a graph as a :class:`Graph`.
 
     Args:
-        thing: What :func:`graphfm.graphs.inputs.as_graph` takes.
-        reading: Of the fit; None if that was no file.
-        nodes: The node table beside an edge list.
-        task: What labels are.
+        thing: See :func:`read_graph`.
+        target: Column of a table, or node attribute of a NetworkX graph, that holds the label.
+            Default: no labels.
+        task: Kind of the labels: ``regress`` = numbers, ``classify`` = classes, ``auto`` = numbers
+            if they have fractions.
 
     Raises:
-        DataError: As the reader.
+        DataError: See :func:`read_graph`.
     """
-    if not is_file(thing):
-        _no_table(nodes, None)
-        return as_graph(thing, task=task)
-    like = reading or Reading(options=ReadOptions(task=task))
-    table = Path(nodes) if nodes is not None else None
-    asked = replace(like.options, nodes=table, need_target=False)
-    return read_file(Path(thing), asked, plan=like.plan).graph
+    return read_graph(thing, target=target, task=task).graph
 
 
 def rows_graph(x: Any, y: Tensor | None = None, class_names: Sequence[str] = ()) -> Graph:
-    """Rows of features as a graph without edges.
+    """Make a graph without edges from rows of features.
 
     Args:
-        x: (n, F), dense or sparse.
-        y: Labels as :class:`Graph` takes them.
-        class_names: Their names.
+        x: Features, (n, F), dense or sparse.
+        y: Labels, in the form that :class:`Graph` takes. Default: none.
+        class_names: Names of the classes. Default: none.
     """
     matrix = sparse.csr_array(x) if sparse.issparse(x) else torch.from_numpy(np.array(x))
     return Graph.from_edges(
@@ -138,42 +116,38 @@ def rows_graph(x: Any, y: Tensor | None = None, class_names: Sequence[str] = ())
     )
 
 
-def _no_table(nodes: Any, options: ReadOptions | None) -> None:
-    if nodes is not None or options is not None:
-        raise DataError(
-            "GFM105",
-            "a node table and reading options belong to a file",
-            fix="leave nodes= and options= out, or pass the path of an edge list",
-        )
+def is_file(thing: Any) -> bool:
+    """Return True for a path, and for text that names a file rather than a catalog id."""
+    return isinstance(thing, Path) or (isinstance(thing, str) and is_graph_file(thing))
 
 
-def as_graph(thing: Any, *, target: str | None = None, task: Task = "auto") -> Graph:
-    """Read whatever a user has as a graph.
+def is_matrix(thing: Any) -> bool:
+    """Return True for rows of numbers: neither a graph, nor a path, nor a catalog id."""
+    if isinstance(thing, Graph | ReadGraph | str | Path) or is_networkx(thing):
+        return False
+    return not any(hasattr(thing, name) for name in PYG)
+
+
+def is_rows(thing: Any, y: Any) -> bool:
+    """Return True for a matrix of features rather than of adjacency.
 
     Args:
-        thing: A :class:`Graph`, a PyG ``Data``, a NetworkX graph, an adjacency matrix of SciPy or
-            NumPy, a file or folder, or an id of the catalog.
-        target: The node attribute to predict, for a NetworkX graph, or the column, for a file;
-            ``graphs.files.read_file`` takes more of what a file does not say.
-        task: ``regress`` = labels are numbers, ``classify`` = classes, ``auto`` = numbers where
-            they have fractions.
-
-    Raises:
-        DataError: GFM102 for anything else, GFM118 for labels that are not what ``task`` says.
+        thing: See :func:`read_graph`.
+        y: Labels that were given beside it; a square matrix without them is an adjacency matrix.
     """
+    if not is_matrix(thing):
+        return False
+    shape = thing.shape if hasattr(thing, "shape") else np.shape(thing)
+    return y is not None or len(shape) != 2 or shape[0] != shape[1]
+
+
+def _without_file(thing: Any, target: str | None, task: Task) -> Graph:
+    """Return a graph that lies in memory or in the catalog."""
     if isinstance(thing, Graph):
         return thing
-    if isinstance(thing, str | Path):
-        from graphfm.graphs.readers.files import is_graph_file, read_file
-        from graphfm.graphs.readers.options import ReadOptions
-
-        if isinstance(thing, Path) or is_graph_file(thing):
-            options = ReadOptions(target=target, task=task, need_target=target is not None)
-            return read_file(Path(thing), options).graph
-        from graphfm.graphs.catalog.catalog import Catalog
-
+    if isinstance(thing, str):
         return Catalog.read().load(thing)
-    if any(hasattr(thing, name) for name in ("edge_index", "adj_t", "edge_types")):
+    if any(hasattr(thing, name) for name in PYG):
         return from_pyg(thing, task=task)
     if is_networkx(thing):
         return from_networkx(thing, target=target, task=task)
@@ -185,99 +159,3 @@ def as_graph(thing: Any, *, target: str | None = None, task: Task = "auto") -> G
         f"{type(thing)}",
         fix="Graph.from_edges(edge_index, num_nodes=...) makes one from arrays",
     )
-
-
-if TYPE_CHECKING:
-    from graphfm.graphs.graph import Graph
-    from graphfm.graphs.readers.columns import Column
-    from graphfm.graphs.readers.options import ReadOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphInput:
-    """A graph as it was asked for; :meth:`to_json` is kept beside a fitted model.
-
-    Args:
-        graph: It.
-        options: How it was read.
-        plan: How the columns of its table became features; None without a table.
-    """
-
-    graph: Graph
-    options: ReadOptions
-    plan: tuple[Column, ...] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """What reading a further graph in the same way needs."""
-        from graphfm.graphs.readers.columns import plan_to_json
-
-        kept = ("source", "destination", "id", "directed", "duplicate_weights", "strip_ids",
-                "features", "obsp")  # fmt: skip
-        return {
-            **{name: getattr(self.options, name) for name in kept},
-            "task": "regress" if self.graph.task.kind == "regress" else "classify",
-            "columns": None if self.plan is None else plan_to_json(self.plan),
-        }
-
-
-def read_graph(text: str, *, target: str | None = None, need_target: bool = True) -> Graph:
-    """Read a graph from a file, or from the catalog by its id.
-
-    Args:
-        text: The file, folder or id.
-        target: Column to predict, for a file; the catalog knows its own labels.
-        need_target: Whether a file without that column is an error.
-
-    Raises:
-        DataError: As :func:`read_input`.
-    """
-    return read_input(text, target=target, need_target=need_target).graph
-
-
-def read_input(text: str, *, like: dict[str, Any] | None = None, **options: Any) -> GraphInput:
-    """Read a graph as the command line asks for it.
-
-    Args:
-        text: A file, a folder, or an id of the catalog.
-        like: What :meth:`GraphInput.to_json` gave for the graph that a model was fitted to: its
-            options count where none are given, and its columns become the same features.
-        **options: The fields of :class:`ReadOptions`; None = not given.
-
-    Raises:
-        DataError: For whatever is wrong with the file, GFM120 for an id that is not there.
-        RecipeError: GFM210 for an option of files beside a catalog id.
-    """
-    from graphfm.graphs.readers.columns import plan_from_json
-    from graphfm.graphs.readers.files import is_graph_file, read_file
-    from graphfm.graphs.readers.options import ReadOptions
-
-    like = dict(like or {})
-    columns = like.pop("columns", None)
-    given = {name: value for name, value in options.items() if value not in (None, False)}
-    if options.get("directed") is False:
-        given["directed"] = False
-    for choice in ("unknown_nodes", "duplicate_weights", "task"):
-        if choice in given:
-            given[choice] = str(given[choice])
-    need_target = bool(options.get("need_target", True))
-    if is_graph_file(text):
-        asked = ReadOptions(**{**like, **given, "need_target": need_target})
-        plan = None if columns is None else plan_from_json(columns)
-        read = read_file(Path(text), asked, plan=plan)
-        return GraphInput(graph=read.graph, options=asked, plan=read.plan)
-    usual = {"unknown_nodes": "error", "duplicate_weights": "sum", "task": "auto"}
-    for choice in usual:
-        if given.get(choice) == usual[choice]:
-            del given[choice]
-    given.pop("need_target", None)
-    if given:
-        flags = {"source", "destination", "directed"} & given.keys() or given.keys()
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(flags))
-        raise RecipeError(
-            "GFM210",
-            f"{named} is about a file, but {text!r} is not a file",
-            fix=f"check the path, or leave {named} out for a graph of the catalog",
-        )
-    from graphfm.graphs.catalog.catalog import Catalog
-
-    return GraphInput(graph=Catalog.read().load(text), options=ReadOptions())

@@ -29,7 +29,7 @@ from graphfm.graphs.readers.edges import (
 )
 from graphfm.graphs.readers.node_table import FEW, node_fields, read_node_table, without_repeats
 from graphfm.graphs.readers.open_table import open_table
-from graphfm.graphs.readers.options import ReadGraph, ReadOptions
+from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +66,14 @@ def read_file(
         options = replace(options, nodes=options.nodes or nodes)
     name = re.sub(r"[^a-z0-9]+", "-", _stem(path).lower()).strip("-") or "graph"
     if path.name.removesuffix(".gz").endswith(containers.SUFFIXES):
-        graph, made = containers.read(path, name, options, plan)
-        if made is not None:
-            _say_what_leaks(graph, made)
-        _say_what_is_odd(graph)
-        return ReadGraph(graph=graph, plan=made or None)
-    read = _read_tables(path, name, options, plan)
-    _say_what_is_odd(read.graph)
-    return read
+        graph, own = containers.read(path, name, options, plan)
+        own = own or None
+    else:
+        graph, own = _read_tables(path, name, options, plan)
+    if own is not None:
+        _say_what_leaks(graph, own)
+    _say_what_is_odd(graph)
+    return ReadGraph(graph=graph, reading=Reading(options=options, plan=own))
 
 
 def _stem(path: Path) -> str:
@@ -107,7 +107,7 @@ def _in_folder(folder: Path) -> tuple[Path, Path | None]:
 
 def _read_tables(
     path: Path, name: str, options: ReadOptions, plan: Sequence[Column] | None
-) -> ReadGraph:
+) -> tuple[Graph, tuple[Column, ...] | None]:
     listed = read_edges(
         open_table(path), options.source, options.destination, strip=options.strip_ids
     )
@@ -153,9 +153,7 @@ def _read_tables(
         node_ids=_names(ids),
         **fields,
     )
-    if plan is not None:
-        _say_what_leaks(graph, plan)
-    return ReadGraph(graph=graph, plan=None if plan is None else tuple(plan))
+    return graph, None if plan is None else tuple(plan)
 
 
 def _names(ids: Any) -> tuple[str, ...] | None:

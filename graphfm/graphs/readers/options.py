@@ -1,13 +1,14 @@
-"""TODO: graphfm/graphs/readers/options.py, from graphfm/graphs/readers/containers.py."""
+"""Options for reading a graph file, and the record of how one was read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.readers.columns import Column
+from graphfm.graphs.readers.columns import Column, plan_from_json, plan_to_json
 from graphfm.graphs.readers.edges import DuplicateWeights, UnknownNodes
 from graphfm.graphs.spec import Task
 
@@ -62,9 +63,48 @@ class ReadOptions:
     task: Task = "auto"
 
 
+KEPT = tuple(f.name for f in fields(ReadOptions) if f.name not in ("nodes", "need_target"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The record of how a file was read, so that later files are read the same way.
+
+    Args:
+        options: Options that the file was read with.
+        plan: Rules by which the columns of its table became features. Default: none, for a file
+            without named columns.
+    """
+
+    options: ReadOptions
+    plan: tuple[Column, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for a checkpoint, without the path of the node table."""
+        columns = None if self.plan is None else plan_to_json(self.plan)
+        return {**{name: getattr(self.options, name) for name in KEPT}, "columns": columns}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Reading:
+        """Make a record from what :meth:`to_json` returned."""
+        columns = saved.get("columns")
+        options = ReadOptions(**{k: v for k, v in saved.items() if k != "columns"})
+        return cls(options=options, plan=None if columns is None else plan_from_json(columns))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReadGraph:
-    """A graph, and how its table became features: a model keeps the plan for the next table."""
+    """A graph together with the record of how it was read.
+
+    Args:
+        graph: The graph that was read.
+        reading: How its file was read. Default: none, for a graph that came from no file.
+    """
 
     graph: Graph
-    plan: tuple[Column, ...] | None = None
+    reading: Reading | None = None
+
+    @property
+    def plan(self) -> tuple[Column, ...] | None:
+        """Rules by which the columns of the table became features; None without a table."""
+        return None if self.reading is None else self.reading.plan
