@@ -104,8 +104,8 @@ def test_a_gcn_stands_beside_the_result_where_time_allows(
     short = run(*args(tables, trunk, tmp_path / "m"), "--max-time", "1s")
     assert short.exit_code == 0, short.stderr
     assert "GCN" not in short.stdout
-    assert "not compared with a GCN: it would take about" in short.stderr
-    assert "--max-time leaves" in short.stderr
+    assert "skipped the GCN: it would take about" in short.stderr
+    assert "the time limit leaves" in short.stderr
 
 
 def test_a_dry_run_says_what_would_be_done(tables: Path, trunk: Path, tmp_path: Path) -> None:

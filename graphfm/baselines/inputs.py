@@ -16,6 +16,7 @@ from torch import Tensor
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
+from graphfm.metrics import accuracy
 
 Features: TypeAlias = np.ndarray | sparse.csr_array
 
@@ -79,8 +80,7 @@ class KnownLabels:
     def score(self, of_val: np.ndarray) -> tuple[float, float]:
         """As :meth:`val_score`, from the validation nodes' rows alone, (V, C)."""
         of_truth = of_val[np.arange(len(self.val)), self.y_val]
-        accuracy = float((of_val.argmax(axis=1) == self.y_val).mean())
-        return accuracy, float(np.log(np.maximum(of_truth, 1e-12)).mean())
+        return accuracy(self.y_val, of_val), float(np.log(np.maximum(of_truth, 1e-12)).mean())
 
 
 def known_labels(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> KnownLabels:

@@ -3,67 +3,96 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from graphfm.baselines.gcn import gcn, gcn_seconds
+from graphfm.baselines.label_propagation import label_propagation
+from graphfm.baselines.logistic import logistic
+from graphfm.baselines.majority import majority
+from graphfm.baselines.numbers import features_only, mean
+from graphfm.benchmark.number_scores import NumberScores, number_scores
 from graphfm.benchmark.scores import Scores, scores
 from graphfm.errors import DataError
-
-if TYPE_CHECKING:
-    from graphfm.fitting.answers import Answers
-    from graphfm.graphs.graph import Graph
-
+from graphfm.fitting.answers import Answers
+from graphfm.graphs.graph import Graph
 
 log = logging.getLogger(__name__)
 
-GCN_SECONDS = 30  # a GCN that takes longer is left out, unless --max-time allows it
+GCN_SECONDS = 30.0  # the GCN is skipped if it would take longer, unless the caller allows it
+BASELINES = {
+    "majority": majority,
+    "features-only logistic regression": logistic,
+    "label propagation": label_propagation,
+}
 
 
 def compare(
-    answers: Answers, graph: Graph, *, seed: int, seconds: float | None = None
+    predictions: Answers, graph: Graph, *, seed: int = 0, max_gcn_seconds: float | None = None
 ) -> dict[str, Scores]:
-    """Scores on the test nodes: the fitted model's answers for all nodes, then the baselines.
+    """Score predicted classes and simple baselines on the test nodes of a graph.
 
-    A baseline that does not know the task, and a GCN for which there is no time, are left out, and
-    a message says so.
+    A warning names each baseline that is skipped: all but majority need one class per node, and the
+    GCN needs time.
 
     Args:
-        answers: For all nodes.
-        graph: With its split.
-        seed: Of the baselines.
-        seconds: What is left of ``--max-time``; None = the GCN may take :data:`GCN_SECONDS`.
-    """
-    from graphfm.baselines.gcn import gcn, gcn_seconds
-    from graphfm.baselines.label_propagation import label_propagation
-    from graphfm.baselines.logistic import logistic
-    from graphfm.baselines.majority import majority
+        predictions: Predictions for all nodes.
+        graph: Graph with labels, training nodes and test nodes.
+        seed: Seed of the baselines.
+        max_gcn_seconds: Time that the GCN may take, in seconds. Default: :data:`GCN_SECONDS`.
 
-    assert graph.y is not None and graph.train_mask is not None and graph.test_mask is not None
-    baselines = {
-        "majority": majority,
-        "features-only logistic regression": logistic,
-        "label propagation": label_propagation,
-    }
-    own = scores(answers.proba, graph.y, graph.test_mask, uncalibrated=answers.uncalibrated)
+    Returns:
+        Scores by method, ``graphfm`` first.
+
+    Raises:
+        DataError: GFM131 if no test node is labelled.
+    """
+    y, train, val, test = graph.y, graph.train_mask, graph.val_mask, graph.test_mask
+    assert y is not None and train is not None and test is not None
+    own = scores(predictions.proba, y, test, uncalibrated=predictions.uncalibrated)
     result = {"graphfm": own}
-    left_out = []
-    for name, baseline in baselines.items():
+    skipped = []
+    for name, baseline in BASELINES.items():
         try:
-            proba = baseline(graph, graph.train_mask, graph.val_mask, seed=seed)
+            proba = baseline(graph, train, val, seed=seed)
         except DataError as error:
             if error.code != "GFM134":
                 raise
-            left_out.append(name)
+            skipped.append(name)
         else:
-            result[name] = scores(proba, graph.y, graph.test_mask)
-    if left_out:
-        log.warning(f"not compared with {', '.join(left_out)}, GCN: each needs one class per node")
+            result[name] = scores(proba, y, test)
+    if skipped:
+        log.warning(
+            f"skipped {', '.join(skipped)} and the GCN: these baselines need one class per node"
+        )
         return result
-    needed = gcn_seconds(graph, graph.train_mask, graph.val_mask)
-    left = GCN_SECONDS if seconds is None else seconds
-    if needed > left:
-        why = f"--max-time leaves {max(left, 0):.0f} s" if seconds is not None else f"over {left} s"
-        log.warning(f"not compared with a GCN: it would take about {needed:.0f} s, {why}")
+    needed = gcn_seconds(graph, train, val)
+    limit = GCN_SECONDS if max_gcn_seconds is None else max_gcn_seconds
+    if needed > limit:
+        reason = f"more than the default limit of {GCN_SECONDS:.0f} s"
+        if max_gcn_seconds is not None:
+            reason = f"the time limit leaves {max(limit, 0):.0f} s"
+        log.warning(f"skipped the GCN: it would take about {needed:.0f} s, {reason}")
     else:
-        proba = gcn(graph, graph.train_mask, graph.val_mask, seed=seed)
-        result["GCN"] = scores(proba, graph.y, graph.test_mask)
+        result["GCN"] = scores(gcn(graph, train, val, seed=seed), y, test)
     return result
+
+
+def compare_numbers(values: np.ndarray, graph: Graph) -> dict[str, NumberScores]:
+    """Score predicted numbers and simple baselines on the test nodes of a graph.
+
+    Args:
+        values: Predictions for all nodes, (N,).
+        graph: Graph with a continuous target, training nodes and test nodes.
+
+    Returns:
+        Scores by method, ``graphfm`` first.
+    """
+    y, train, test = graph.y, graph.train_mask, graph.test_mask
+    assert y is not None and train is not None and test is not None
+    predictions = {
+        "graphfm": values,
+        "mean": mean(graph, train),
+        "features-only ridge regression": features_only(graph, train),
+    }
+    return {name: number_scores(v, y, test) for name, v in predictions.items()}

@@ -1,27 +1,43 @@
-"""How good predictions are, with an interval."""
+"""Scores of predicted classes and of prediction sets, with confidence intervals.
+
+Shapes:
+    N  nodes   n  evaluated nodes   C  classes or labels   B  bootstrap resamples
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
+import numpy as np
+from torch import Tensor
 
-NUM_RESAMPLES = 1000  # of nodes, for the interval of a score that is no plain share
+from graphfm.errors import DataError
+from graphfm.metrics import brier, calibration_error, roc_auc, top_confidence, wilson_interval
+
+NUM_RESAMPLES = 1000  # bootstrap resamples of nodes, for scores without a formula of the interval
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of predictions for some nodes.
+    """Scores of predicted classes.
 
-    ``main`` is the accuracy, with Wilson's interval, which holds near 0 and 1 and for few nodes;
-    for several labels per node it is micro F1, with a bootstrap interval over nodes. ``bootstrap``
-    has such an interval of every score of the guess. ``ece`` has 15 bins of equal mass;
-    ``ece_uncalibrated`` is that before temperature scaling, None where there was none.
+    Args:
+        metric: Name of the main score: ``accuracy``, or ``micro_f1`` with several labels per node.
+        main: Value of the main score.
+        low: Lower end of its 95% confidence interval: Wilson's for accuracy, which is valid near 0
+            and 1 and for few nodes; a bootstrap over nodes for micro F1.
+        high: Upper end of that interval.
+        macro_f1: Mean F1 of the classes that occur.
+        balanced_accuracy: Mean recall of the classes that occur; None with several labels per node.
+        roc_auc: Mean area under the ROC curve, each class against the rest; None if undefined.
+        brier: Brier score.
+        ece: Expected calibration error over 15 bins of equal mass.
+        ece_uncalibrated: Calibration error before temperature scaling; None if unknown.
+        bootstrap: 95% bootstrap interval over nodes of each score of the predicted classes.
+        num_nodes: Number of evaluated nodes, n.
     """
 
     metric: str
@@ -38,7 +54,7 @@ class Scores:
     num_nodes: int
 
     def to_json(self) -> dict[str, Any]:
-        """As a receipt keeps it; ``interval`` and ``bootstrap`` are at 95%."""
+        """Return the scores as plain data; ``interval`` and ``bootstrap`` are at 95%."""
         return {
             self.metric: self.main,
             "interval": [self.low, self.high],
@@ -59,21 +75,21 @@ def scores(
     """Score class probabilities on the labelled nodes under a mask.
 
     Args:
-        proba: (N, C).
-        y: (N,) classes or (N, C) labels; -1 = unlabelled.
-        mask: Nodes to be judged on, (N,) bool.
-        uncalibrated: (N, C) probabilities before temperature scaling, where they differ.
+        proba: Probabilities, (N, C).
+        y: Classes, (N,), or labels, (N, C); -1 = unlabelled.
+        mask: Nodes to evaluate, (N,) bool.
+        uncalibrated: Probabilities before temperature scaling, (N, C). Default: unknown.
 
     Raises:
-        DataError: GFM131 if none of them is labelled.
+        DataError: GFM131 if none of the nodes is labelled.
     """
-    from graphfm.metrics import brier, calibration_error, roc_auc, top_confidence, wilson_interval
-
-    known = judged(y, mask)
+    known = labelled_under(mask, y)
     truth, given = y.numpy()[known], proba[known]
-    of_guess = _of_labels(truth, given >= 0.5) if truth.ndim == 2 else _of_classes(truth, given)
-    values, bootstrap = of_guess
-    metric = "micro_f1" if truth.ndim == 2 else "accuracy"
+    multilabel = truth.ndim == 2
+    values, bootstrap = (
+        _label_scores(truth, given >= 0.5) if multilabel else _class_scores(truth, given)
+    )
+    metric = "micro_f1" if multilabel else "accuracy"
     low, high = bootstrap[metric]
     if metric == "accuracy":
         low, high = wilson_interval(values[metric], len(truth))
@@ -97,101 +113,101 @@ def scores(
 
 
 def set_scores(sets: np.ndarray, y: Tensor, mask: Tensor, *, coverage: float) -> dict[str, Any]:
-    """How prediction sets keep their promise, on the labelled nodes under a mask.
+    """Score prediction sets on the labelled nodes under a mask.
 
     Args:
-        sets: (N, C) bool.
-        y: (N,) classes or (N, C) labels; -1 = unlabelled.
-        mask: Nodes to be judged on, (N,) bool.
-        coverage: What was asked for.
+        sets: Prediction sets, (N, C) bool.
+        y: Classes, (N,), or labels, (N, C); -1 = unlabelled.
+        mask: Nodes to evaluate, (N,) bool.
+        coverage: Requested share of sets that contain the true class, between 0 and 1.
 
     Returns:
-        ``asked``; ``coverage``, the share of sets that hold the class, or all labels, of their
-        node, and its 95% ``interval`` by Wilson; ``mean_size``; ``one_class``, the share of sets of
-        just one.
+        ``asked``, the requested coverage; ``coverage``, the share of sets that contain the true
+        class, or all true labels, with its 95% ``interval`` by Wilson; ``mean_size``, classes per
+        set; ``one_class``, the share of sets with one class.
     """
-    import numpy as np
-
-    from graphfm.metrics import wilson_interval
-
-    known = judged(y, mask)
+    known = labelled_under(mask, y)
     truth, given = y.numpy()[known], sets[known]
     if truth.ndim == 2:
-        right = (given | (truth != 1)).all(axis=1)
+        covered = (given | (truth != 1)).all(axis=1)
     else:
-        right = given[np.arange(len(truth)), truth]
+        covered = given[np.arange(len(truth)), truth]
     sizes = given.sum(axis=1)
     return {
         "asked": coverage,
-        "coverage": float(right.mean()),
-        "interval": list(wilson_interval(float(right.mean()), len(truth))),
+        "coverage": float(covered.mean()),
+        "interval": list(wilson_interval(float(covered.mean()), len(truth))),
         "mean_size": float(sizes.mean()),
         "one_class": float((sizes == 1).mean()),
     }
 
 
-def judged(y: Tensor, mask: Tensor) -> np.ndarray:
-    """The nodes under a mask whose label is known, (N,) bool.
+def labelled_under(mask: Tensor, y: Tensor) -> np.ndarray:
+    """Return the labelled nodes under a mask, (N,) bool; with several labels, all must be known.
 
     Raises:
         DataError: GFM131 if there is none.
     """
-    from graphfm.errors import DataError
-
     labels = y.numpy()
     known: np.ndarray = mask.numpy() & (
         labels >= 0 if labels.ndim == 1 else (labels >= 0).all(axis=1)
     )
     if not known.any():
-        raise DataError("GFM131", "there is no labelled node to score on")
+        raise DataError("GFM131", "none of the nodes to evaluate has a label")
     return known
 
 
-def _of_classes(
+def _class_scores(
     truth: np.ndarray, proba: np.ndarray
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Scores of the likeliest class, of the classes that are there, and their intervals.
+    """Score the most probable class; mean scores cover the classes that occur.
 
-    A bootstrap over nodes is a multinomial draw of the cells of the confusion matrix: 1,000 of them
-    take as long for a million nodes as for a thousand.
+    A bootstrap over nodes is a multinomial sample of the cells of the confusion matrix: 1,000
+    resamples take as long for a million nodes as for a thousand.
+
+    Args:
+        truth: Classes, (n,).
+        proba: Probabilities, (n, C).
     """
-    import numpy as np
-
     num_classes = proba.shape[1]
     cells, counts = np.unique(truth * num_classes + proba.argmax(axis=1), return_counts=True)
     row, column = cells // num_classes, cells % num_classes
-    hit = row == column
+    correct = row == column
     present = np.unique(truth)
 
-    def per_class(draws: np.ndarray, classes: np.ndarray) -> np.ndarray:  # (B, cells) -> (B, C)
+    def per_class(resamples: np.ndarray, classes: np.ndarray) -> np.ndarray:  # (B, cells) -> (B, C)
         table = np.zeros((len(cells), num_classes))
         table[np.arange(len(cells)), classes] = 1
-        found: np.ndarray = (draws @ table)[:, present]
+        found: np.ndarray = (resamples @ table)[:, present]
         return found
 
-    def all_scores(draws: np.ndarray) -> dict[str, np.ndarray]:
-        right = per_class(draws * hit, row)
-        of_class, named = per_class(draws, row), per_class(draws, column)
-        drawn = of_class > 0  # a class that a resample lost is not counted there
-        recall = right / np.maximum(of_class, 1)
-        f1 = 2 * right / np.maximum(of_class + named, 1)
+    def all_scores(resamples: np.ndarray) -> dict[str, np.ndarray]:
+        hits = per_class(resamples * correct, row)
+        num_true, num_predicted = per_class(resamples, row), per_class(resamples, column)
+        drawn = num_true > 0  # a class without a node in the resample does not enter the means
+        recall = hits / np.maximum(num_true, 1)
+        f1 = 2 * hits / np.maximum(num_true + num_predicted, 1)
         return {
-            "accuracy": (draws * hit).sum(axis=1) / draws.sum(axis=1),
+            "accuracy": (resamples * correct).sum(axis=1) / resamples.sum(axis=1),
             "balanced_accuracy": (recall * drawn).sum(axis=1) / drawn.sum(axis=1),
             "macro_f1": (f1 * drawn).sum(axis=1) / drawn.sum(axis=1),
         }
 
     rng = np.random.default_rng(0)
-    draws = rng.multinomial(len(truth), counts / len(truth), size=NUM_RESAMPLES)
+    resamples = rng.multinomial(len(truth), counts / len(truth), size=NUM_RESAMPLES)
     values = {name: float(v[0]) for name, v in all_scores(counts[None, :]).items()}
-    return values, _percentiles(all_scores(draws))
+    return values, _percentiles(all_scores(resamples))
 
 
-def _of_labels(
-    truth: np.ndarray, guess: np.ndarray
+def _label_scores(
+    truth: np.ndarray, predicted: np.ndarray
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """F1 over all labels and mean F1 of a label, and the interval of the first."""
-    import numpy as np
+    """Score several labels per node: micro F1 with its interval, and macro F1.
+
+    Args:
+        truth: Labels of 0 and 1, (n, C).
+        predicted: Predicted labels, (n, C) bool.
+    """
     from scipy.stats import bootstrap
     from sklearn.metrics import f1_score
 
@@ -199,8 +215,8 @@ def _of_labels(
         hits, errors = hits.sum(axis=axis), errors.sum(axis=axis)
         return 2 * hits / np.maximum(2 * hits + errors, 1)
 
-    hits = ((truth == 1) & guess).sum(axis=1)
-    errors = ((truth == 1) != guess).sum(axis=1)
+    hits = ((truth == 1) & predicted).sum(axis=1)
+    errors = ((truth == 1) != predicted).sum(axis=1)
     main = float(micro_f1(hits, errors))
     interval = (main, main)
     if len(truth) > 1:
@@ -214,12 +230,11 @@ def _of_labels(
             rng=np.random.default_rng(0),
         ).confidence_interval
         interval = (float(low), float(high))
-    macro = float(f1_score(truth, guess.astype(np.int8), average="macro", zero_division=0))
+    macro = float(f1_score(truth, predicted.astype(np.int8), average="macro", zero_division=0))
     return {"micro_f1": main, "macro_f1": macro}, {"micro_f1": interval}
 
 
-def _percentiles(draws: dict[str, np.ndarray]) -> dict[str, Interval]:
-    import numpy as np
-
-    found = {name: np.quantile(values, [0.025, 0.975]) for name, values in draws.items()}
+def _percentiles(resampled: dict[str, np.ndarray]) -> dict[str, Interval]:
+    """95% percentile interval of each score."""
+    found = {name: np.quantile(values, [0.025, 0.975]) for name, values in resampled.items()}
     return {name: (float(low), float(high)) for name, (low, high) in found.items()}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphfm.benchmark.scores import Scores
 from graphfm.cli.terminal import table
 from graphfm.errors import DataError
 
 if TYPE_CHECKING:
+    from graphfm.benchmark.scores import Scores
     from graphfm.graphs.graph import Graph
 
 HEAD = ["method", "score", "95% interval", "macro F1"]

@@ -58,8 +58,12 @@ def evaluate(
 
     For an OGB graph, the score of OGB's own Evaluator is added if the package ogb is installed.
     """
+    from graphfm.benchmark.class_order import (
+        add_unknown_columns,
+        count_unknown,
+        match_classes,
+    )
     from graphfm.benchmark.scores import scores, set_scores
-    from graphfm.benchmark.unseen import count_unseen, in_order_of, widened
     from graphfm.cli.fitted import open_fitted
     from graphfm.cli.numbers import number_lines
     from graphfm.estimator import GraphFMRegressor
@@ -91,15 +95,15 @@ def evaluate(
         _done(fitted, read, fit, on, model=model, graph=graph, nodes=nodes)
         return
     classes = [str(c) for c in fitted.classes_]
-    y, unseen = in_order_of(read, classes)
+    y, unknown = match_classes(read, classes)
     answers = fitted.answer(read, coverage=coverage)
     assert answers.sets is not None
     proba, before, sets_of = (
-        widened(v, unseen) for v in (answers.proba, answers.uncalibrated, answers.sets)
+        add_unknown_columns(v, unknown) for v in (answers.proba, answers.uncalibrated, answers.sets)
     )
     result = scores(proba, y, mask, uncalibrated=before)
     sets = set_scores(sets_of, y, mask, coverage=coverage)
-    not_known = count_unseen(y, mask, classes, unseen)
+    not_known = count_unknown(y, mask, classes, unknown)
     official = official_metric(read.name, y[mask].numpy(), proba[mask.numpy()])
     if as_json:
         beside = {} if official is None else {"official": dict([official])}

@@ -32,8 +32,8 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
         ``model``, the fitted estimator; ``scores``, the test scores by method; ``json``, the facts
         of the fit as plain data.
     """
-    from graphfm.benchmark.compare import compare
-    from graphfm.benchmark.number_scores import compare_numbers, interval_scores
+    from graphfm.benchmark.compare import compare, compare_numbers
+    from graphfm.benchmark.number_scores import interval_scores
     from graphfm.benchmark.scores import set_scores
     from graphfm.checkpoint.split_json import save_split
     from graphfm.cli.audit import warn_if_seen
@@ -65,7 +65,7 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
         assert answers.sets is not None
         limit = asked.get("max_time")
         left = None if limit is None else limit - seconds
-        results = compare(answers, whole, seed=asked["seed"], seconds=left)
+        results = compare(answers, whole, seed=asked["seed"], max_gcn_seconds=left)
         coverage = {
             "temperature": model.calibration_.temperature,
             "sets": set_scores(answers.sets, *test, coverage=COVERAGE),

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphfm.benchmark.number_scores import NumberScores
 from graphfm.cli.terminal import note, pairs, table
 
 if TYPE_CHECKING:
+    from graphfm.benchmark.number_scores import NumberScores
     from graphfm.fitting.intervals import Values
     from graphfm.graphs.graph import Graph
 

@@ -107,7 +107,11 @@ def _judged(logits: Any, y: Any) -> dict[str, float]:
     """Loss / log C and accuracy: (Q, C), (Q,)."""
     import torch
 
+    from graphfm.metrics import accuracy
+
     logits = logits.cpu().double()
     loss = float(torch.nn.functional.cross_entropy(logits, y))
-    hits = logits.argmax(dim=1) == y
-    return {"loss": loss / math.log(logits.shape[1]), "accuracy": float(hits.double().mean())}
+    return {
+        "loss": loss / math.log(logits.shape[1]),
+        "accuracy": accuracy(y.numpy(), logits.numpy()),
+    }
