@@ -60,7 +60,8 @@ def test_lines_count_line_breaks_in_cells(tmp_path: Path) -> None:
 
 def test_a_type_that_later_rows_do_not_keep(tmp_path: Path, monkeypatch) -> None:
     """Numbers at first, text in the end. Seen to fail without a second look: GFM103."""
-    monkeypatch.setattr("graphfm.graphs.readers.open_table.SAMPLE_BYTES", 200)
+    for file in ("open_table", "tables"):
+        monkeypatch.setattr(f"graphfm.graphs.readers.{file}.SAMPLE_BYTES", 200)
     monkeypatch.setattr(textfiles, "SAMPLE_BYTES", 200)
     rows = [f"n{i},{i},{i % 2}" for i in range(200)]
     frame = read_frame(table_of(tmp_path, "\n".join(["id,a,b", *rows, "m,x,1"])), ["a", "b"])
