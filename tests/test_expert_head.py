@@ -8,16 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.fitting.experts.pool import SILENT
 from graphfm.fitting.inference import node_logits
 from graphfm.fitting.probe import (
     SAMPLING,
     TARGET,
+    add_experts,
     adopt,
-    ask_experts,
     bank_of,
+    fit_pool_weights,
     solve_head,
-    weigh_experts,
 )
 from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.splits import with_split
@@ -42,28 +41,29 @@ def head() -> ExpertHead:
 def columns(seed: int = 0) -> Tensor:
     """States, then log-probabilities of three experts: (Q, DIM + 3 C)."""
     rng = torch.Generator().manual_seed(seed)
-    said = torch.randn(Q, E - 1, C, generator=rng).mul(2).log_softmax(dim=2)
-    return torch.cat([torch.randn(Q, DIM, generator=rng), said.flatten(1)], dim=1)
+    log_probs = torch.randn(Q, E - 1, C, generator=rng).mul(2).log_softmax(dim=2)
+    states = torch.randn(Q, DIM, generator=rng)
+    return torch.cat([states, log_probs.flatten(1)], dim=1)
 
 
-def with_silence(given: Tensor, expert: int, rows: Tensor) -> Tensor:
-    """The same, but one of the three (from 1) says nothing of some rows."""
+def without_answer(given: Tensor, expert: int, rows: Tensor) -> Tensor:
+    """The same columns, but one of the three experts (from 1) does not answer for some rows."""
     turned = given.clone()
-    turned[rows, DIM + C * (expert - 1) : DIM + C * expert] = SILENT
+    turned[rows, DIM + C * (expert - 1) : DIM + C * expert] = torch.nan
     return turned
 
 
 @torch.no_grad()
-def test_it_is_the_mean_of_what_experts_say(head: ExpertHead) -> None:
+def test_it_is_the_weighted_mean_of_the_experts(head: ExpertHead) -> None:
     """Probabilities, not logarithms; their weights fall with the held-out loss.
 
     Seen to fail with the mean of logarithms, and with weights of the loss without TRUST.
     """
     given = columns()
     own = head.score(given[:, :DIM]).softmax(dim=1)
-    said = torch.cat([own[:, None], given[:, DIM:].unflatten(1, (E - 1, C)).exp()], dim=1)
+    proba = torch.cat([own[:, None], given[:, DIM:].unflatten(1, (E - 1, C)).exp()], dim=1)
     weight = (-TRUST * head.held_out).exp()
-    expected = (weight[:, None] / weight.sum() * said).sum(dim=1)
+    expected = (weight[:, None] / weight.sum() * proba).sum(dim=1)
     torch.testing.assert_close(Head.probabilities(head(given)), expected)
     assert weight.argmax() == head.held_out.argmin()
 
@@ -80,14 +80,14 @@ def test_offsets_move_weights_and_sharpness_the_whole(head: ExpertHead) -> None:
 
 
 @torch.no_grad()
-def test_an_expert_that_says_nothing_has_no_weight(head: ExpertHead) -> None:
-    """Where one is silent, the others answer as if it were not there; row by row.
+def test_an_expert_that_does_not_answer_has_no_weight(head: ExpertHead) -> None:
+    """Where one does not answer, the others are pooled as if it were not there; row by row.
 
-    Seen to fail without the mask: silence is then read as a probability of e.
+    Seen to fail without the mask: all logits are then NaN.
     """
     given = columns()
     rows = torch.arange(0, Q, 3)
-    found = head(with_silence(given, 2, rows))
+    found = head(without_answer(given, 2, rows))
     rest = [0, 1, 3]
     smaller = ExpertHead(DIM, C, 3)
     smaller.score.load_state_dict(head.score.state_dict())
@@ -101,18 +101,18 @@ def test_an_expert_that_says_nothing_has_no_weight(head: ExpertHead) -> None:
 
 
 @torch.no_grad()
-def test_alone_it_says_what_it_says_itself(head: ExpertHead) -> None:
-    """With all others silent; and a head without experts is a linear one."""
+def test_without_other_answers_it_is_its_own_linear_map(head: ExpertHead) -> None:
+    """No other expert answers; and a head without experts is a linear one."""
     given = columns()
     for expert in (1, 2, 3):
-        given = with_silence(given, expert, torch.arange(Q))
+        given = without_answer(given, expert, torch.arange(Q))
     torch.testing.assert_close(head(given), head.score(given[:, :DIM]).log_softmax(dim=1))
     plain = Config().build(dim=DIM, num_classes=C)
     assert type(plain) is Head and not list(plain.buffers())
 
 
 @torch.no_grad()
-def test_a_sure_and_wrong_expert_cannot_rule_a_class_out(head: ExpertHead) -> None:
+def test_a_confident_and_wrong_expert_cannot_exclude_a_class(head: ExpertHead) -> None:
     """What is left of a class is at least the weight of the others times what they give it."""
     given = columns()
     given[:, DIM + C : DIM + 2 * C] = torch.tensor([0.0, -90.0, -90.0])
@@ -129,8 +129,8 @@ def test_classes_may_be_renumbered(head: ExpertHead) -> None:
     turned.held_out.copy_(head.held_out)
     turned.score.weight.copy_(head.score.weight[order])
     turned.score.bias.copy_(head.score.bias[order])
-    said = given[:, DIM:].unflatten(1, (E - 1, C))[..., order].flatten(1)
-    both = torch.cat([given[:, :DIM], said], dim=1)
+    log_probs = given[:, DIM:].unflatten(1, (E - 1, C))[..., order].flatten(1)
+    both = torch.cat([given[:, :DIM], log_probs], dim=1)
     torch.testing.assert_close(turned(both), head(given)[:, order])
 
 
@@ -152,7 +152,7 @@ class Pool:
         assert graph.train_mask is not None and graph.val_mask is not None
         self.train, self.val = (m.nonzero().flatten() for m in (graph.train_mask, graph.val_mask))
         self.bank: GraphBank = bank_of(prepared, torch.device("cpu"))
-        experts = ask_experts(self.bank, prepared, self.train, seed=0)
+        experts = add_experts(self.bank, prepared, self.train, seed=0)
         assert experts is not None
         self.model = adopt(model, prepared, self.bank, experts)
         solve_head(self.model, self.bank, self.train, seed=0)
@@ -162,7 +162,7 @@ class Pool:
         model = copy.deepcopy(self.model)
         for name, values in buffers.items():
             getattr(model.head(TARGET), name).copy_(values)
-        weigh_experts(model, self.bank, nodes, seed=0)
+        fit_pool_weights(model, self.bank, nodes, seed=0)
         return model
 
     def loss(self, model: GraphFM, nodes: Tensor) -> float:
@@ -244,6 +244,6 @@ def test_a_linear_head_is_left_as_it_is() -> None:
     bank = bank_of(prepared, torch.device("cpu"))
     own = adopt(model, prepared, bank)
     before = {k: v.clone() for k, v in own.state_dict().items()}
-    weigh_experts(own, bank, torch.arange(30), seed=0)
+    fit_pool_weights(own, bank, torch.arange(30), seed=0)
     assert type(own.head(TARGET)) is Head
     assert all(torch.equal(v, before[k]) for k, v in own.state_dict().items())

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphfm.fitting.experts import pool as experts_module
-from graphfm.fitting.experts.columns import NARROW, NEIGHBORS, TELLING, TREES
-from graphfm.fitting.experts.pool import MOST, SILENT, Experts, fit_experts, log_probabilities
-from graphfm.fitting.experts.scaled_ridge import axes_of, fit_emphasised
+from graphfm.fitting.experts.columns import NARROW, NEIGHBORS, SHARE_EXPERTS, TREES
+from graphfm.fitting.experts.pool import MAX_EXPERTS, Experts, fit_experts, log_probabilities
+from graphfm.fitting.experts.scaled_ridge import axes_of, fit_scaled_ridge
 from graphfm.graphs.features.multihop import multihop, scaled_multihop
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
@@ -37,7 +37,7 @@ def known_nodes(num: int, num_nodes: int = 240, seed: int = 0) -> Tensor:
 
 
 def fitted(graph: PreparedGraph, nodes: Tensor, **own: int) -> tuple[Experts, Tensor]:
-    """The experts, and what each says: (N, E, C)."""
+    """The experts, and their log-probabilities, (N, E, C)."""
     given = {"num_classes": C, "seed": 0, **own}
     found = fit_experts(graph, multihop(graph), nodes, **given)
     assert found is not None
@@ -45,7 +45,7 @@ def fitted(graph: PreparedGraph, nodes: Tensor, **own: int) -> tuple[Experts, Te
 
 
 def used(experts: Experts, graph: PreparedGraph, like: PreparedGraph | None = None) -> Tensor:
-    """What they say of a graph after the fit, (N, E, C)."""
+    """Log-probabilities for a graph after the fit, (N, E, C); NaN where an expert has no answer."""
     _, scaling = scaled_multihop(like or graph)
     raw = scaled_multihop(graph, scaling)[0]
     return experts.columns(graph, raw).unflatten(1, (-1, experts.num_classes))
@@ -70,7 +70,7 @@ def test_held_out_answers_are_those_of_a_refit_without_the_node(
     targets = F.one_hot(graph.y[nodes], C).double()
     blocks = 2 if name == "diffused" else 1
     powers = None if name in NARROW else (experts.power,)
-    found = fit_emphasised(x[nodes], targets, axes_of(graph.x), blocks=blocks, powers=powers)
+    found = fit_scaled_ridge(x[nodes], targets, axes_of(graph.x), blocks=blocks, powers=powers)
     x, lam = x * found.gain, found.fit.lam
     kept = x[nodes] - x[nodes].mean(dim=0)
     penalty = lam * kept.square().sum() / x.shape[1]
@@ -157,8 +157,10 @@ def test_a_strange_graph_has_no_known_label(
     with caplog.at_level(logging.WARNING):
         said = used(experts, other, like=graph)
     assert "no training label is used as context" in caplog.text
-    silent = {name for i, name in enumerate(experts.names) if (said[:, i] == SILENT).all()}
-    assert silent == {n for n in experts.names if n in (*TELLING, NEIGHBORS, "context", TREES)}
+    silent = {name for i, name in enumerate(experts.names) if said[:, i].isnan().all()}
+    assert silent == {
+        n for n in experts.names if n in (*SHARE_EXPERTS, NEIGHBORS, "context", TREES)
+    }
     speaking = [i for i, name in enumerate(experts.names) if name not in silent]
     assert bool((said[:, speaking] <= 0).all())
 
@@ -180,7 +182,7 @@ def test_names_that_are_not_there_are_no_known_labels(whole: Graph) -> None:
     other = prepare(whole.replace(node_ids=[f"b{i}" for i in range(240)]))
     said = used(experts, other)
     place = experts.names.index("two-hops")
-    assert bool((said[:, place] == SILENT).all())
+    assert bool(said[:, place].isnan().all())
 
 
 def test_a_grown_graph_keeps_its_labels(whole: Graph) -> None:
@@ -223,7 +225,7 @@ def test_without_edges_there_is_nothing_to_say_of_neighbors() -> None:
     """Rows of features: no expert reads labels in reach, none is silent."""
     bare = prepare(synthetic("bare", num_nodes=90, mean_degree=0.0, feature_signal=2.0))
     experts, said = fitted(bare, known_nodes(60, 90))
-    assert not {*TELLING, NEIGHBORS, "context"} & set(experts.names)
+    assert not {*SHARE_EXPERTS, NEIGHBORS, "context"} & set(experts.names)
     assert bool((said <= 0).all() and said.isfinite().all())
     assert float(experts.held_out.min()) < 0.8
     assert bool((used(experts, bare) <= 0).all())
@@ -281,11 +283,11 @@ def test_two_classes(whole: Graph) -> None:
 def test_too_large_a_graph_has_none_and_it_is_said(
     graph: PreparedGraph, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(experts_module, "MAX_SAID", 240 * MOST * C - 1)
+    monkeypatch.setattr(experts_module, "MAX_LOG_PROBS", 240 * MAX_EXPERTS * C - 1)
     with caplog.at_level(logging.WARNING):
         assert fit_experts(graph, multihop(graph), known_nodes(80), num_classes=C, seed=0) is None
     assert "mine: 240 nodes of 3 classes are too many for experts" in caplog.text
-    monkeypatch.setattr(experts_module, "MAX_SAID", 240 * MOST * C)
+    monkeypatch.setattr(experts_module, "MAX_LOG_PROBS", 240 * MAX_EXPERTS * C)
     assert fit_experts(graph, multihop(graph), known_nodes(80), num_classes=C, seed=0) is not None
 
 
@@ -301,7 +303,7 @@ def test_a_node_of_the_fit_is_not_told_its_own_label(graph: PreparedGraph) -> No
     y = graph.y.clone()
     y[node] = (y[node] + 1) % C
     (first, said), (second, also) = fitted(graph, nodes), fitted(with_labels(graph, y), nodes)
-    for name in TELLING:
+    for name in SHARE_EXPERTS:
         place = first.names.index(name)
         one, two = (
             s[node, place] / e.temperature[place] for s, e in ((said, first), (also, second))

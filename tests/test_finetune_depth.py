@@ -1,14 +1,14 @@
 """``tune="auto"``: which depth is chosen, by what, and that the reason is said."""
 
 import re
-from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
-from graphfm.fitting.depth import MIN_TRAIN, MIN_VAL, Try, chosen, depths_to_try
-from graphfm.fitting.descent import Judgement
+from graphfm.fitting import members
+from graphfm.fitting.depth import MIN_TRAIN, MIN_VAL, Trial, choose_depth, depths_to_try
+from graphfm.fitting.descent import ValidationScore
 from graphfm.fitting.finetune import finetune
 from graphfm.fitting.members import Fitted
 from graphfm.graphs.features.prepare import prepare
@@ -34,8 +34,8 @@ def auto(model: GraphFM, graph: Graph, **options: object) -> Fitted:
     return finetune(prepare(graph), model, **given)
 
 
-def judged(right: list[float]) -> Judgement:
-    return Judgement(score=float(np.mean(right)), loss=1.0, right=np.array(right))
+def scored(right: list[float]) -> ValidationScore:
+    return ValidationScore(score=float(np.mean(right)), loss=1.0, right=np.array(right))
 
 
 def test_auto_is_the_default_and_gives_what_that_depth_would_have_given(
@@ -62,8 +62,7 @@ def test_beside_experts_the_next_depth_is_tried_where_the_one_before_was_better(
     own = auto(model, graph)
     assert [t.depth for t in own.tried] == ["probe", "adapter"] and own.tune == "probe"
     assert own.tune_reason.endswith("so decoder was not tried")
-    module = import_module("graphfm.fitting.members")
-    monkeypatch.setattr(module, "chosen", lambda tries: (tries[-1], "better"))
+    monkeypatch.setattr(members, "choose_depth", lambda tries: (tries[-1], "better"))
     deeper = auto(model, graph)
     assert [t.depth for t in deeper.tried] == ["probe", "adapter", "decoder"]
 
@@ -88,16 +87,16 @@ def test_no_test_label_is_read_by_the_choice(model: GraphFM, graph: Graph) -> No
 
 def test_a_deeper_fit_has_to_be_better_by_more_than_chance() -> None:
     """One node of 100 more is chance, ten are not. Seen to fail with `gain > 0`."""
-    probe = Try(depth="probe", judged=judged([1.0] * 60 + [0.0] * 40))
-    lucky = Try(depth="adapter", judged=judged([1.0] * 61 + [0.0] * 39))
-    better = Try(depth="decoder", judged=judged([1.0] * 70 + [0.0] * 30))
-    assert chosen([probe, lucky])[0] is probe
-    assert chosen([probe, lucky, better])[0] is better
-    worse = Try(depth="decoder", judged=judged([1.0] * 50 + [0.0] * 50))
-    assert chosen([probe, better, worse])[0] is better
+    probe = Trial(depth="probe", validation=scored([1.0] * 60 + [0.0] * 40))
+    lucky = Trial(depth="adapter", validation=scored([1.0] * 61 + [0.0] * 39))
+    better = Trial(depth="decoder", validation=scored([1.0] * 70 + [0.0] * 30))
+    assert choose_depth([probe, lucky])[0] is probe
+    assert choose_depth([probe, lucky, better])[0] is better
+    worse = Trial(depth="decoder", validation=scored([1.0] * 50 + [0.0] * 50))
+    assert choose_depth([probe, better, worse])[0] is better
     # Ten nodes gained and nine lost is chance too, though ten differ.
-    swapped = Try(depth="adapter", judged=judged([0.0] * 9 + [1.0] * 61 + [0.0] * 30))
-    assert chosen([probe, swapped])[0] is probe
+    swapped = Trial(depth="adapter", validation=scored([0.0] * 9 + [1.0] * 61 + [0.0] * 30))
+    assert choose_depth([probe, swapped])[0] is probe
 
 
 def test_a_depth_that_helps_is_taken(model: GraphFM) -> None:
@@ -153,7 +152,7 @@ def test_several_labels_a_node(model: GraphFM, graph: Graph) -> None:
     own = auto(model, many)
     assert [t.depth for t in own.tried] == ["probe", "adapter", "decoder"]
     for each in own.tried:
-        assert each.judged.right.mean() == pytest.approx(each.score)
+        assert each.validation.right.mean() == pytest.approx(each.score)
 
 
 def test_an_explicit_depth_is_not_second_guessed(model: GraphFM, graph: Graph) -> None:

@@ -13,7 +13,7 @@ import torch
 from graphfm.fitting.cost import flops_of, memory_of, seconds_of
 from graphfm.fitting.descent import DEPTHS
 from graphfm.fitting.experts.cost import has_experts, memory_of_experts, num_experts
-from graphfm.fitting.experts.pool import MAX_SAID, MOST, fit_experts
+from graphfm.fitting.experts.pool import MAX_EXPERTS, MAX_LOG_PROBS, fit_experts
 from graphfm.fitting.sizes import Sizes, sizes_of
 from graphfm.graphs.features.multihop import multihop
 from graphfm.graphs.features.prepare import prepare
@@ -47,7 +47,7 @@ def test_as_many_as_there_will_be(
     )  # fmt: skip
     assert found is not None
     sizes = sizes_of(graph, model, num_train=num_train, with_trees=with_trees)
-    assert num_experts(sizes) == len(found[0].names) < MOST
+    assert num_experts(sizes) == len(found[0].names) < MAX_EXPERTS
     assert memory_of_experts(sizes)[0] == found[1].numel() * 4
 
 
@@ -59,7 +59,7 @@ def base(model: GraphFM) -> Sizes:
 def test_what_has_none_costs_nothing(base: Sizes, model: GraphFM) -> None:
     """Numbers, several labels, a fit without a pool, and a graph that is too large."""
     assert not has_experts(sizes_of(synthetic("one"), model, num_train=60, pool=False))
-    most = MAX_SAID // (MOST * base.num_classes)
+    most = MAX_LOG_PROBS // (MAX_EXPERTS * base.num_classes)
     assert has_experts(replace(base, num_nodes=most))
     number = replace(base, pool=False)
     for sizes in (number, replace(base, num_nodes=most + 1)):

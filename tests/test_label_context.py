@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.fitting.experts.label_shares import FEW, PRIOR_NODES, REACHES, WALKS, label_context
+from graphfm.fitting.experts.label_shares import FEW, PRIOR_NODES, REACHES, WALKS, label_shares
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from tests.graphs import synthetic
 
@@ -39,7 +39,7 @@ def labels(graph: PreparedGraph, num: int, seed: int = 0) -> Tensor:
 
 
 def shares(graph: PreparedGraph, known: Tensor, seed: int = 0) -> Tensor:
-    return label_context(graph.rowptr, graph.col, known, C, seed=seed).shares
+    return label_shares(graph.rowptr, graph.col, known, C, seed=seed).shares
 
 
 def dense(graph: PreparedGraph, known: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def test_a_label_enters_its_own_row_through_the_frequencies_only(graph: Prepared
     node = int((known >= 0).nonzero().flatten()[5])
     turned = known.clone()
     turned[node] = (known[node] + 1) % C
-    first, second = (label_context(graph.rowptr, graph.col, k, C, seed=0) for k in (known, turned))
+    first, second = (label_shares(graph.rowptr, graph.col, k, C, seed=0) for k in (known, turned))
     moved = second.prior - first.prior
     assert moved.abs().max() == pytest.approx(1 / 40)
     change = (second.shares - first.shares)[node]  # (H, C)
@@ -124,7 +124,7 @@ def test_a_label_enters_its_own_row_through_the_frequencies_only(graph: Prepared
 def test_shares_are_shares(graph: PreparedGraph) -> None:
     """Rows sum to 1, none is negative, and where no label is in reach they are the frequencies."""
     known = labels(graph, 9)
-    context = label_context(graph.rowptr, graph.col, known, C, seed=0)
+    context = label_shares(graph.rowptr, graph.col, known, C, seed=0)
     found = context.shares
     torch.testing.assert_close(found.sum(dim=2), torch.ones(60, len(REACHES)))
     assert float(found.min()) > 0
@@ -140,7 +140,7 @@ def test_shares_are_shares(graph: PreparedGraph) -> None:
 def test_a_path_of_three_nodes() -> None:
     """Three nodes in a row, both ends known: shares by hand."""
     rowptr, col = torch.tensor([0, 1, 3, 4]), torch.tensor([1, 0, 2, 1])
-    found = label_context(rowptr, col, torch.tensor([0, -1, 1]), 2, seed=0).shares
+    found = label_shares(rowptr, col, torch.tensor([0, -1, 1]), 2, seed=0).shares
     one, two = REACHES.index("one-hop"), REACHES.index("two-hops")
     assert torch.equal(found[0, one], torch.tensor([0.5, 0.5]))  # its neighbor is not known
     # Two steps from an end: half of the walks come back, the other half finds the other end.
@@ -162,7 +162,7 @@ def test_nodes_may_be_renumbered(graph: PreparedGraph) -> None:
     rowptr = torch.cat([torch.zeros(1, dtype=torch.int64), _count(row, 60).cumsum(0)])
     for num in (9, 40):
         known = labels(graph, num)
-        turned = label_context(rowptr, col[by], known[order], C, seed=0).shares[place]
+        turned = label_shares(rowptr, col[by], known[order], C, seed=0).shares[place]
         same = shares(graph, known)
         torch.testing.assert_close(turned[:, :2], same[:, :2])
         free = known < 0 if num == 40 else known > -2

@@ -9,7 +9,7 @@ from graphfm.fitting.experts.scaled_ridge import (
     MAX_ROWS,
     POWERS,
     axes_of,
-    fit_emphasised,
+    fit_scaled_ridge,
     gain_of,
     powers_for,
 )
@@ -35,9 +35,9 @@ def test_the_power_is_that_of_where_the_signal_is(speaks: slice, most: float) ->
     for seed in range(8):
         x, y = table(1120, speaks, seed)
         axes = axes_of(x)
-        found = fit_emphasised(x[:120], y[:120], axes)
+        found = fit_scaled_ridge(x[:120], y[:120], axes)
         taken.append(found.power)
-        even = fit_emphasised(x[:120], y[:120], axes, powers=(0.0,))
+        even = fit_scaled_ridge(x[:120], y[:120], axes, powers=(0.0,))
         right = [
             float(((x[120:] @ f.weight + f.bias).argmax(1) == y[120:].argmax(1)).double().mean())
             for f in (found.fit, even.fit)
@@ -52,10 +52,12 @@ def test_a_weight_is_for_columns_as_they_are() -> None:
     x, y = table(50, slice(0, 4), 0)
     columns = torch.cat([torch.ones(50, 1), x, x.roll(1, 0)], dim=1)
     axes = axes_of(x)
-    found = fit_emphasised(columns, y, axes, begin=1, blocks=2)
+    found = fit_scaled_ridge(columns, y, axes, begin=1, blocks=2)
     assert found.power > 0 and not torch.equal(found.gain, torch.ones_like(found.gain))
     seen = []
-    again = fit_emphasised(columns, y, axes, begin=1, blocks=2, see=lambda c: seen.append(c) or c)
+    again = fit_scaled_ridge(
+        columns, y, axes, begin=1, blocks=2, feature_map=lambda c: seen.append(c) or c
+    )
     gained = next(c for c in seen if torch.equal(c, columns * found.gain))
     said, again_said = columns @ found.fit.weight, gained @ again.fit.weight
     torch.testing.assert_close(said, again_said, atol=1e-4, rtol=1e-4)

@@ -5,15 +5,15 @@ import torch
 
 from graphfm.fitting.experts.trees import (
     BINS,
-    DOUBT,
+    L2_PENALTY,
     LEAVES,
+    MIN_PROBABILITY,
     NUM_FOLDS,
     RATE,
-    STRENGTH,
     TURNS,
-    answer,
     can_grow,
     grow,
+    predict,
 )
 
 
@@ -35,11 +35,11 @@ def test_they_answer_as_scikit_learn_does(num_classes: int) -> None:
         learning_rate=RATE,
         max_leaf_nodes=LEAVES,
         max_bins=BINS,
-        l2_regularization=STRENGTH,
+        l2_regularization=L2_PENALTY,
         early_stopping=False,
         random_state=0,
     ).fit(x.numpy(), y.numpy())
-    ours = answer(grow(x, y, num_classes, seed=0)[0], x, num_classes).exp() - DOUBT
+    ours = predict(grow(x, y, num_classes, seed=0)[0], x, num_classes).exp() - MIN_PROBABILITY
     torch.testing.assert_close(
         ours.double(), torch.from_numpy(theirs.predict_proba(x.numpy())), atol=1e-6, rtol=0
     )
@@ -53,7 +53,7 @@ def test_what_is_held_out_does_not_know_its_own_label() -> None:
     rng = torch.Generator().manual_seed(1)
     x, y = torch.randn(300, 4, generator=rng), torch.randint(0, 2, (300,), generator=rng)
     grown, held_out = grow(x, y, 2, seed=0)
-    seen = (answer(grown, x, 2).argmax(dim=1) == y).double().mean()
+    seen = (predict(grown, x, 2).argmax(dim=1) == y).double().mean()
     unseen = (held_out.argmax(dim=1) == y).double().mean()
     assert seen > 0.85 and 0.4 < unseen < 0.6
     turned = y.clone()
@@ -66,7 +66,9 @@ def test_a_class_that_a_fold_lacks_is_unlikely_there() -> None:
     x, y = table(2)
     y[0] = 2
     grown, held_out = grow(x, y, 3, seed=0)
-    assert held_out.isfinite().all() and float(held_out[0, 2].exp()) == pytest.approx(DOUBT)
+    assert held_out.isfinite().all() and float(held_out[0, 2].exp()) == pytest.approx(
+        MIN_PROBABILITY
+    )
     only = torch.zeros(NUM_FOLDS * 20, dtype=torch.int64)
     only[0] = 1
     assert grow(x[: len(only)], only, 2, seed=0)[1].isfinite().all()

@@ -27,6 +27,6 @@ class Budget:
         """Set so many aside, for what has to be done at the end."""
         self.kept = seconds
 
-    def lacks(self, seconds: float) -> bool:
-        """Whether so many seconds more are too many."""
+    def would_exceed(self, seconds: float) -> bool:
+        """True if this many more seconds would exceed the budget."""
         return self.spent + seconds + self.kept > self.seconds

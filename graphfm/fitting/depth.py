@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphfm.fitting.descent import Depth, Descent, Judgement
+from graphfm.fitting.descent import Depth, FineTuneResult, ValidationScore
 
 Tune = Literal["auto", "probe", "adapter", "decoder", "full"]
 AUTO: Literal["auto"] = "auto"
@@ -28,12 +28,12 @@ MIN_TRAIN: dict[Depth, int] = {"adapter": 20, "decoder": 100}  # labelled traini
 
 
 @dataclass(frozen=True, kw_only=True)
-class Try:
+class Trial:
     """One depth that was tried.
 
     Args:
         depth: Which.
-        judged: On the validation nodes; None without any.
+        validation: On the validation nodes; None without any.
         best_step: Gradient steps that were kept.
         steps: Gradient steps taken.
         stopped: Why before the last one; empty = all were taken.
@@ -41,22 +41,22 @@ class Try:
     """
 
     depth: Depth
-    judged: Judgement | None
+    validation: ValidationScore | None
     best_step: int = 0
     steps: int = 0
     stopped: str = ""
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, depth: Depth, done: Descent) -> Try:
+    def of(cls, depth: Depth, done: FineTuneResult) -> Trial:
         """What gradient steps gave."""
         plain = {name: getattr(done, name) for name in ("best_step", "steps", "stopped", "seconds")}
-        return cls(depth=depth, judged=done.best, **plain)
+        return cls(depth=depth, validation=done.best, **plain)
 
     @property
     def score(self) -> float | None:
         """On the validation nodes."""
-        return None if self.judged is None else self.judged.score
+        return None if self.validation is None else self.validation.score
 
     def to_json(self) -> dict[str, Any]:
         """As a receipt keeps it."""
@@ -92,30 +92,30 @@ def depths_to_try(num_train: int, num_val: int) -> tuple[tuple[Depth, ...], str]
     return depths, f"{num_train} training nodes: {', '.join(lacks)}" if lacks else ""
 
 
-def chosen(tries: Sequence[Try]) -> tuple[Try, str]:
+def choose_depth(tries: Sequence[Trial]) -> tuple[Trial, str]:
     """The shallowest try that no deeper one beats by more than chance, and why it is.
 
     Deeper is better if it is so by more than one standard error of the difference on the same
     validation nodes (the rule of one standard error, Breiman et al. 1984, section 3.4.3).
 
     Args:
-        tries: The probe first, all of them judged.
+        tries: The probe first, all of them scored.
     """
     best, lines = tries[0], []
     if len(tries) == 1:
         return best, ""
     for deeper in tries[1:]:
-        assert best.judged is not None and deeper.judged is not None
-        difference = deeper.judged.right - best.judged.right
+        assert best.validation is not None and deeper.validation is not None
+        difference = deeper.validation.right - best.validation.right
         gain, error = float(difference.mean()), standard_error(difference)
-        beside = f"{best.depth} {best.judged.score:.3f}"
+        beside = f"{best.depth} {best.validation.score:.3f}"
         if gain > error * (1 + 1e-9):  # one node more is a tie, whatever it rounds to
-            lines.append(f"{deeper.depth} {deeper.judged.score:.3f} beats {beside}")
+            lines.append(f"{deeper.depth} {deeper.validation.score:.3f} beats {beside}")
             best = deeper
         else:
             short = f", within a standard error of {error:.3f}" if gain > 0 else ""
             lines.append(
-                f"{deeper.depth} {deeper.judged.score:.3f} is no better than {beside}{short}"
+                f"{deeper.depth} {deeper.validation.score:.3f} is no better than {beside}{short}"
             )
     return best, "on validation nodes " + "; ".join(lines)
 

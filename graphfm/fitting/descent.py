@@ -46,7 +46,7 @@ PATIENCE = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judgement:
+class ValidationScore:
     """How a model does on the validation nodes.
 
     Args:
@@ -72,7 +72,7 @@ class Judgement:
 
 
 @dataclass(kw_only=True)
-class Descent:
+class FineTuneResult:
     """What gradient steps did to a model, whose weights are those of the best evaluation.
 
     Args:
@@ -86,7 +86,7 @@ class Descent:
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
-    best: Judgement | None = None
+    best: ValidationScore | None = None
     steps: int = 0
     stopped: str = ""
     seconds: float = 0.0
@@ -97,7 +97,9 @@ class Descent:
         return self.stopped == OUT_OF_TIME
 
 
-def judge(model: GraphFM | Ensemble, bank: GraphBank, nodes: Tensor, seed: int) -> Judgement:
+def validate(
+    model: GraphFM | Ensemble, bank: GraphBank, nodes: Tensor, seed: int
+) -> ValidationScore:
     """Score and loss on labelled nodes."""
     logits = node_logits(model, bank, 0, nodes, seed=seed, **SAMPLING)
     head, y = model.head(TARGET), bank.y[TARGET][nodes.to(bank.device)]
@@ -106,18 +108,18 @@ def judge(model: GraphFM | Ensemble, bank: GraphBank, nodes: Tensor, seed: int) 
         loss = float(losses.mean())
         if y.is_floating_point():
             right = 1 - losses.double().cpu().numpy()
-            return Judgement(score=float(right.mean()), loss=loss, right=right, metric="r2")
+            return ValidationScore(score=float(right.mean()), loss=loss, right=right, metric="r2")
         numbers = model.specs[TARGET].task.kind == "regress"
         given = (head.values if numbers else head.probabilities)(logits).cpu().numpy()
     truth = y.cpu().numpy()
     if numbers:  # R2 is a mean over nodes too
         right = 1 - (truth - given) ** 2 / max(float(truth.var()), 1e-300)
-        return Judgement(score=float(right.mean()), loss=loss, right=right)
+        return ValidationScore(score=float(right.mean()), loss=loss, right=right)
     if truth.ndim == 2:
         right = _share_of_right(truth, given)
-        return Judgement(score=accuracy(truth, given), loss=loss, right=right)
+        return ValidationScore(score=accuracy(truth, given), loss=loss, right=right)
     right = (given.argmax(axis=1) == truth).astype(np.float64)
-    return Judgement(score=accuracy(truth, given), loss=loss, right=right)
+    return ValidationScore(score=accuracy(truth, given), loss=loss, right=right)
 
 
 def descend(
@@ -129,10 +131,10 @@ def descend(
     *,
     max_steps: int,
     seed: int,
-    begin: Judgement | None = None,
+    begin: ValidationScore | None = None,
     out_of_time: Callable[[float], bool] = lambda _: False,
     progress: bool = False,
-) -> Descent:
+) -> FineTuneResult:
     """Take gradient steps; the weights of the best validation score stay.
 
     Args:
@@ -143,12 +145,12 @@ def descend(
         depth: Which of its parts learn.
         max_steps: At most; stops after :data:`PATIENCE` evaluations without a better one.
         seed: Of order, neighbors and dropout.
-        begin: What :func:`judge` says of the model now.
+        begin: What :func:`validate` says of the model now.
         out_of_time: Whether so many seconds more are too many; asked before every step.
         progress: Show a bar.
     """
     began = time.monotonic()
-    done = Descent()
+    done = FineTuneResult()
     c = TrainConfig(
         steps=max_steps, lr=LR, warmup_steps=min(WARMUP_STEPS, max_steps - 1), final_lr=0.1
     )
@@ -170,7 +172,7 @@ def descend(
         if val_nodes is None:
             return
         before = time.monotonic()
-        found = begin if step == 0 and begin is not None else judge(model, bank, val_nodes, seed)
+        found = begin if step == 0 and begin is not None else validate(model, bank, val_nodes, seed)
         seconds = time.monotonic() - before
         longest, judging = max(longest, seconds), judging + seconds
         done.history.append({"step": step, "val_loss": found.loss, found.metric: found.score})

@@ -31,15 +31,15 @@ from graphfm.fitting.budget import Budget
 from graphfm.fitting.calibration import calibrate, split_validation
 from graphfm.fitting.cost import check_memory
 from graphfm.fitting.depth import AUTO, Tune
-from graphfm.fitting.descent import DEPTHS, Depth, judge
+from graphfm.fitting.descent import DEPTHS, Depth, validate
 from graphfm.fitting.ensemble import joined, members_of
 from graphfm.fitting.intervals import calibrate_values
 from graphfm.fitting.members import Fitted, _Fit
 from graphfm.fitting.probe import (
     SAMPLING,
     TARGET,
+    add_experts,
     adopt,
-    ask_experts,
     bank_of,
 )
 from graphfm.fitting.sizes import sizes_of
@@ -123,7 +123,7 @@ def finetune(
     bank = bank_of(prepared, device)
     experts = None
     if pool:
-        experts = ask_experts(bank, prepared, nodes, seed=seed, with_trees=tune != "probe")
+        experts = add_experts(bank, prepared, nodes, seed=seed, with_trees=tune != "probe")
     fit = _Fit(
         prepared=prepared,
         trunk=model,
@@ -143,7 +143,7 @@ def finetune(
     members = [*members_of(fitted.model), *fit.others(fitted)]
     fitted.model, fitted.members = joined(members), len(members)
     if len(members) > 1 and fit.val_nodes is not None:
-        fitted.val_score = judge(fitted.model, fit.bank, fit.val_nodes, seed).score
+        fitted.val_score = validate(fitted.model, fit.bank, fit.val_nodes, seed).score
     for line in fitted.cut_short:
         log.warning("out of time: %s", line)
     learn = calibrate_values if prepared.task.kind == "regress" else calibrate

@@ -12,12 +12,12 @@ from torch import Tensor
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.cost import calibration_share
-from graphfm.fitting.depth import AUTO, Try, Tune, chosen, depths_to_try
-from graphfm.fitting.descent import Depth, Descent, Judgement, descend, judge
+from graphfm.fitting.depth import AUTO, Trial, Tune, choose_depth, depths_to_try
+from graphfm.fitting.descent import Depth, FineTuneResult, ValidationScore, descend, validate
 from graphfm.fitting.ensemble import Ensemble, member_seed
 from graphfm.fitting.experts.pool import Experts
 from graphfm.fitting.inference import node_states
-from graphfm.fitting.probe import SAMPLING, TARGET, adopt, solve_head, weigh_experts
+from graphfm.fitting.probe import SAMPLING, TARGET, adopt, fit_pool_weights, solve_head
 from graphfm.fitting.sizes import Sizes
 from graphfm.graphs.features.multihop import Scaling
 from graphfm.graphs.features.prepare import PreparedGraph
@@ -60,7 +60,7 @@ class Fitted:
     model: GraphFM | Ensemble
     tune: Depth = "probe"
     tune_reason: str = ""
-    tried: list[Try] = field(default_factory=list)
+    tried: list[Trial] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
     val_score: float | None = None
@@ -118,43 +118,47 @@ class _Fit:
         began = self.budget.spent
         own, weight = self._probe(0)
         before = self.budget.spent
-        judged = self._judge(own)
+        validation = self._judge(own)
         self._keep_time(self.budget.spent - before, members=1)
-        tries = [Try(depth="probe", judged=judged, seconds=self.budget.spent - began)]
+        tries = [Trial(depth="probe", validation=validation, seconds=self.budget.spent - began)]
         fitted = Fitted(model=own, state_weight=weight, tried=tries)
         if self.corpus is not None:
             some = subsample(torch.arange(self.prepared.num_nodes), MAX_FAR_NODES, seed=self.seed)
             states = node_states(own, self.bank, 0, some, seed=self.seed, **SAMPLING)
             fitted.far_states = self.corpus.share_beyond(states)
-        results: dict[Depth, tuple[GraphFM, Descent]] = {}
+        results: dict[Depth, tuple[GraphFM, FineTuneResult]] = {}
         depths, why_not = self._depths(tune)
         a_step = 0.0
         for depth in depths:
             # Beside a pool a decoder alone was better on 1 of 28 pretraining splits, by one node.
-            if self.experts is not None and len(tries) > 1 and chosen(tries)[0] is not tries[-1]:
+            if (
+                self.experts is not None
+                and len(tries) > 1
+                and choose_depth(tries)[0] is not tries[-1]
+            ):
                 why_not = f"so {depth} was not tried"
                 break
-            if self.budget.lacks(a_step):
+            if self.budget.would_exceed(a_step):
                 fitted.cut_short.append(f"{depth} was not tried")
                 continue
             model = copy.deepcopy(own)
-            done = self._descend(model, depth, self.seed, judged)
+            done = self._descend(model, depth, self.seed, validation)
             a_step = max(a_step, done.seconds / done.steps)
             if done.late:
                 fitted.cut_short.append(f"{depth} took {done.steps} of {self.max_steps} steps")
             results[depth] = model, done
-            tries.append(Try.of(depth, done))
+            tries.append(Trial.of(depth, done))
         best, reasons = tries[-1], [why_not]
         if tune == AUTO:
-            best, why = chosen(tries)
+            best, why = choose_depth(tries)
             reasons = [why, why_not, *fitted.cut_short]
         fitted.tune, fitted.val_score, fitted.best_step = best.depth, best.score, best.best_step
         fitted.tune_reason = "; ".join(reason for reason in reasons if reason)
         if best.depth in results:
             fitted.model, done = results[best.depth]
             fitted.history = done.history
-        elif judged is not None:
-            fitted.history = [judged.record(0)]
+        elif validation is not None:
+            fitted.history = [validation.record(0)]
         self.member_seconds = tries[0].seconds + best.seconds * (best is not tries[0])
         return fitted
 
@@ -170,7 +174,7 @@ class _Fit:
             return members
         for member in range(1, self.ensemble):
             self._keep_time(self.judge_seconds, members=member + 1)
-            if self.budget.lacks(self.member_seconds):
+            if self.budget.would_exceed(self.member_seconds):
                 fitted.cut_short.append(f"{member} of {self.ensemble} members were fitted")
                 break
             own, _ = self._probe(member)
@@ -194,12 +198,12 @@ class _Fit:
 
     def _weigh(self, model: GraphFM, seed: int) -> None:
         if self.val_nodes is not None:
-            weigh_experts(model, self.bank, self.val_nodes, seed=seed)
+            fit_pool_weights(model, self.bank, self.val_nodes, seed=seed)
 
-    def _judge(self, model: GraphFM) -> Judgement | None:
+    def _judge(self, model: GraphFM) -> ValidationScore | None:
         if self.val_nodes is None:
             return None
-        return judge(model, self.bank, self.val_nodes, self.seed)
+        return validate(model, self.bank, self.val_nodes, self.seed)
 
     def _depths(self, tune: Tune) -> tuple[tuple[Depth, ...], str]:
         """What to try beyond the probe, and why not more."""
@@ -212,8 +216,8 @@ class _Fit:
         return depths_to_try(len(self.nodes), num_val)
 
     def _descend(
-        self, model: GraphFM, depth: Depth, seed: int, judged: Judgement | None
-    ) -> Descent:
+        self, model: GraphFM, depth: Depth, seed: int, validation: ValidationScore | None
+    ) -> FineTuneResult:
         return descend(
             model,
             self.bank,
@@ -222,8 +226,8 @@ class _Fit:
             depth,
             max_steps=self.max_steps,
             seed=seed,
-            begin=judged,
-            out_of_time=self.budget.lacks,
+            begin=validation,
+            out_of_time=self.budget.would_exceed,
             progress=self.progress,
         )
 

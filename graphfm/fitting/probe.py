@@ -19,8 +19,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from graphfm.fitting.experts.pool import Experts, fit_experts, judge_expert, log_probabilities
-from graphfm.fitting.experts.scaled_ridge import axes_of, fit_emphasised
+from graphfm.fitting.experts.pool import Experts, choose_temperature, fit_experts, log_probabilities
+from graphfm.fitting.experts.scaled_ridge import axes_of, fit_scaled_ridge
 from graphfm.fitting.inference import node_states
 from graphfm.graphs.features.multihop import NUM_HOPS, Scaling, num_multihop, scaled_multihop
 from graphfm.graphs.features.prepare import PreparedGraph
@@ -62,7 +62,7 @@ def bank_of(
     return GraphBank([renamed], raw={TARGET: raw}, scaling=scaling, device=device)
 
 
-def ask_experts(
+def add_experts(
     bank: GraphBank, prepared: PreparedGraph, nodes: Tensor, *, seed: int, with_trees: bool = True
 ) -> Experts | None:
     """Fit experts to the labels of some nodes; the bank gets their columns behind the raw ones.
@@ -142,7 +142,7 @@ def solve_head(
     axes, blocks = axes_of(bank.x[TARGET]), NUM_HOPS + 1
     begin = columns.shape[1] - blocks * len(axes)
     powers = None if power is None else (power,)
-    found = fit_emphasised(columns, targets, axes, begin=begin, blocks=blocks, powers=powers)
+    found = fit_scaled_ridge(columns, targets, axes, begin=begin, blocks=blocks, powers=powers)
 
     def weighed(weight: float) -> RidgeFit:
         if weight == 1.0:
@@ -192,67 +192,82 @@ def answer_by_states(
     y = bank.y[TARGET][nodes.to(bank.device)]
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     fit = fit_ridge(states, model.head(TARGET).targets(y, model.specs[TARGET].task.num_classes))
-    by, _ = judge_expert(fit.held_out, y)
+    by, _ = choose_temperature(fit.held_out, y)
     states = node_states(model, bank, 0, asked, seed=seed, **SAMPLING)
     return log_probabilities(states @ fit.weight + fit.bias, by)
 
 
-def weigh_experts(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> None:
-    """Correct the weights of a pool of experts, and how sure it is, by labels it has not read.
+def fit_pool_weights(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> None:
+    """Correct the weights of the experts, and the sharpness of their pool, on validation nodes.
 
     A head without experts is left as it is.
 
     Args:
-        model: Its head solved.
-        bank: Holds the graph.
-        nodes: Validation places that may fit something.
-        seed: Of neighbors.
+        model: Model whose head is solved; its buffers are set.
+        bank: Bank that holds the graph.
+        nodes: Indices of validation nodes.
+        seed: Seed of neighbors.
     """
     if model.specs[TARGET].num_experts == 1 or not len(nodes):
         return
     head = model.head(TARGET)
-    said = heard(model, bank, nodes, seed=seed)
-    offset, sharpness = correction(head, said, bank.y[TARGET][nodes.to(bank.device)])
+    log_probs, answers = expert_log_probs(model, bank, nodes, seed=seed)
+    y = bank.y[TARGET][nodes.to(bank.device)]
+    offset, sharpness = pool_correction(head, log_probs, answers, y)
     with torch.no_grad():
         head.offset.copy_(offset)
         head.sharpness.copy_(sharpness)
 
 
 @torch.no_grad()
-def heard(model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int) -> Tensor:
-    """What each expert of a pool says of some nodes: log-probabilities (Q, E, C)."""
+def expert_log_probs(
+    model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return each expert's log-probabilities (Q, E, C), and the mask of those that answer (Q, E).
+
+    Args:
+        model: Fitted model with an ``ExpertHead``.
+        bank: Bank that holds the graph and the experts' columns.
+        nodes: Indices of the nodes, (Q,).
+        seed: Seed of neighbors.
+    """
     states = node_states(model, bank, 0, nodes, seed=seed, **SAMPLING)
     columns = torch.cat([states, bank.raw[TARGET][nodes.to(bank.device)]], dim=1)
-    said: Tensor = model.head(TARGET).expert_log_probs(columns)
-    return said
+    found: tuple[Tensor, Tensor] = model.head(TARGET).expert_log_probs(columns)
+    return found
 
 
-def correction(head: Any, said: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """What to add to log weights of experts, and to the log of how sharp their pool is.
+def pool_correction(
+    head: Any, log_probs: Tensor, answers: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fit the offsets of the experts' log weights, and the log sharpness of their pool.
 
     ``min_o sum_v nll(pool_v(o), y_v) + |o|^2 / (2 s^2)``, s = :data:`OFFSET_WIDTH`, half of it for
-    the sharpness: few nodes leave both near 0. In float64 and to the end, for the answer must not
-    depend on the order of classes or nodes.
+    the sharpness: few nodes leave both near 0. The search runs in float64 until it converges, so
+    that the result does not depend on the order of classes or nodes.
 
     Args:
         head: An ``ExpertHead``.
-        said: (Q, E, C) of nodes that no expert was fitted on.
-        y: (Q,) their classes.
+        log_probs: Log-probabilities of nodes that no expert was fitted on, (Q, E, C).
+        answers: Mask of the experts that answer, (Q, E) bool.
+        y: Class of each node, (Q,).
 
     Returns:
-        (E,) and a scalar.
+        Offsets (E,), and the sharpness, a scalar.
     """
-    said = said.double()
-    num_experts = said.shape[1]
-    nats = math.log(said.shape[2])
-    free = torch.zeros(num_experts + 1, dtype=said.dtype, device=said.device, requires_grad=True)
+    log_probs = log_probs.double()
+    num_experts, num_classes = log_probs.shape[1:]
+    nats = math.log(num_classes)
+    free = torch.zeros(
+        num_experts + 1, dtype=log_probs.dtype, device=log_probs.device, requires_grad=True
+    )
     width = torch.full_like(free, OFFSET_WIDTH)
     width[num_experts] = OFFSET_WIDTH / 2
     search = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 
     def objective() -> float:
         search.zero_grad()
-        logits = head.pool_experts(said, free[:num_experts], free[num_experts])
+        logits = head.pool_experts(log_probs, answers, free[:num_experts], free[num_experts])
         loss = nats * head.loss(logits, y).sum() + (free / width).square().sum() / 2
         loss.backward()
         return float(loss.detach())

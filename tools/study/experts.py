@@ -89,7 +89,7 @@ def _scores(graph: Graph, model: Any, split: str, seed: int) -> dict[str, list[f
 
     from graphfm.errors import GraphFMError
     from graphfm.fitting.finetune import finetune
-    from graphfm.fitting.probe import TARGET, bank_of, correction, heard
+    from graphfm.fitting.probe import TARGET, bank_of, expert_log_probs, pool_correction
     from graphfm.graphs.features.prepare import prepare
     from graphfm.graphs.splits import stratified_split
 
@@ -109,25 +109,27 @@ def _scores(graph: Graph, model: Any, split: str, seed: int) -> dict[str, list[f
     names = ("state", *fitted.experts.names)
     halves = (val & graph.labelled).nonzero().flatten()[::2]
     tests = (test & graph.labelled).nonzero().flatten()
-    said = {
-        k: heard(fitted.model, bank, v, seed=seed) for k, v in (("val", halves), ("test", tests))
+    found = {
+        k: expert_log_probs(fitted.model, bank, v, seed=seed)
+        for k, v in (("val", halves), ("test", tests))
     }
     none = torch.zeros(len(names)), torch.zeros(())
 
     def judged(kept: Sequence[int], correct: bool = True, trust: bool = True) -> list[float]:
         own = head.held_out.clone()
         head.held_out = own[list(kept)] if trust else torch.zeros(len(kept))
-        parts = {where: values[:, list(kept)] for where, values in said.items()}
+        parts = {k: (p[:, list(kept)], mask[:, list(kept)]) for k, (p, mask) in found.items()}
         free = none[0][: len(kept)], none[1]
         if correct and len(halves):
-            free = correction(head, parts["val"], graph.y[halves])
-        logits = head.pool_experts(parts["test"].double(), *free)
+            free = pool_correction(head, *parts["val"], graph.y[halves])
+        log_probs, answers = parts["test"]
+        logits = head.pool_experts(log_probs.double(), answers, *free)
         loss = float(head.loss(logits, graph.y[tests]).mean())
         head.held_out = own
         return [float((logits.argmax(dim=1) == graph.y[tests]).double().mean()), loss]
 
     every = range(len(names))
-    found = {
+    scores = {
         POOL: judged(every),
         "no correction": judged(every, correct=False),
         "equal trust": judged(every, trust=False),
@@ -135,9 +137,9 @@ def _scores(graph: Graph, model: Any, split: str, seed: int) -> dict[str, list[f
         "best expert alone": judged([int(head.held_out.argmin())], correct=False),
     }
     for place, name in enumerate(names):
-        found[f"without {name}"] = judged([e for e in every if e != place])
-        found[f"{name} alone"] = judged([place], correct=False)
-    return found
+        scores[f"without {name}"] = judged([e for e in every if e != place])
+        scores[f"{name} alone"] = judged([place], correct=False)
+    return scores
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:

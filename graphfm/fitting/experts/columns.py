@@ -1,8 +1,8 @@
-"""What experts read of a graph: columns for the fitted ones, shares of known labels for others.
+"""Inputs of the experts: columns of a graph for the fitted ones, label shares for the others.
 
 Shapes:
-    N  nodes   Q  nodes asked for   C  classes   F  features   B  columns told of neighbors
-    R  raw columns   H  reaches   P  columns of one expert
+    N  nodes   Q  nodes asked for   C  classes   F  features   B  columns of a neighbor block
+    R  raw columns   H  reaches   P  columns of one expert   W  random frequencies
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ from torch import Tensor
 
 from graphfm.fitting.experts.label_shares import (
     REACHES,
-    LabelContext,
-    beyond,
-    chance_back,
-    label_context,
+    LabelShares,
+    label_shares,
+    return_probability,
+    two_hop_mean,
 )
 from graphfm.fitting.experts.scaled_ridge import axes_of
 from graphfm.graphs.features.multihop import NUM_HOPS
 from graphfm.graphs.features.neighbor_mean import averaging
 from graphfm.graphs.features.prepare import PreparedGraph
 
-HOPS = NUM_HOPS + 1  # blocks of features in raw columns
+HOPS = NUM_HOPS + 1  # feature blocks in the raw columns
 TREES, KERNEL = "trees", "kernel"
-NARROW = ("features", "smoothed")  # of one block: they choose how much its leading axes count
-READ_LABELS = ("context", TREES)  # where labels are known at all
-# Reaches whose shares are experts by themselves. Without one hop and near the pool gains 0.28
-# +- 0.23 and 0.23 +- 0.20 points on 35 groups of graphs; they stay among the columns of `context`.
-TELLING = ("two-hops", "far")
-# What the best fitted expert says of them; the same of neighbors costs 0.62 +- 0.58 points.
+NARROW = ("features", "smoothed")  # of one block each: they choose the power of the axes
+READ_LABELS = ("context", TREES)  # where any label is known
+# Reaches whose label shares are experts by themselves. Leaving out one hop gained the pool 0.28
+# +- 0.23 points, leaving out near 0.23 +- 0.20, on 35 groups of graphs; both stay among the columns
+# of `context`.
+SHARE_EXPERTS = ("two-hops", "far")
+# Expert that averages the best fitted expert's predictions over two-hop neighbors. A one-hop
+# version lost 0.62 +- 0.58 points.
 NEIGHBORS = "their-neighbors"
-LABEL_WEIGHT = 0.3  # of shares of labels beside raw columns; 1 was worse with few labels
+LABEL_WEIGHT = 0.3  # of label shares beside raw columns; 1 was worse with few labels
 NUM_WAVES = 500  # random frequencies of the kernel expert, a cosine and a sine each
 BANDWIDTH = 1.0  # of rows scaled to length 1; 0.5 and 2 were no better on 23 families of graphs
-RESTART = 0.15  # of the diffusion of features
+RESTART = 0.15  # restart probability of the feature diffusion
 DIFFUSION_STEPS = 10
-TREE_COLUMNS = (40, 40, 20, 20)  # leading ones: own, neighbors' mean and spread, mean of means
-LONELY = 0.02  # chance below which a walk of two steps only comes back
-DOUBT = 0.02  # of what neighbors are said to be
-ROWS = 1 << 15  # whose columns are in memory at once
+TREE_COLUMNS = (40, 40, 20, 20)  # leading columns of each neighbor block
+MIN_OUTWARD = 0.02  # least probability that two steps end elsewhere; below, the prior is used
+PRIOR_SHARE = 0.02  # of the class frequencies in the predictions of NEIGHBORS
+ROWS = 1 << 15  # rows whose columns are in memory at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,26 +54,28 @@ class View:
     """A graph as experts read it.
 
     Args:
-        blocks: ``features``, ``smoothed`` and ``diffused`` of all nodes, (N, F), if any.
-        told: Own columns, the mean and the spread of the neighbors', the mean of their means, each
-            (N, B): of features, or of positions where there are none.
-        raw: (N, R).
-        context: Labels in reach; None = none is known, or there are no edges.
-        classes: C, in the order in which labels come: what is said of a class must not depend on
-            its number.
-        mean: The mean over neighbors, (N, P) -> (N, P).
-        known: (N,), -1 = not known.
-        degree: (N,).
+        blocks: ``features``, ``smoothed`` and ``diffused`` of all nodes, (N, F) each; empty for a
+            graph without features.
+        neighbor_columns: Own columns, mean and spread of the neighbors' columns, and mean of their
+            means, (N, B) each. The columns are features, or positions where there are none.
+        raw: Raw multi-hop features, (N, R).
+        label_shares: Shares of the labels in reach. None where no label is known or the graph has
+            no edges.
+        classes: Classes in the order in which labels come, (C,). Trees and label columns use this
+            order, so that predictions do not depend on how classes are numbered.
+        mean: Mean over neighbors, (N, P) -> (N, P).
+        known: Label of each node, (N,), -1 = not known.
+        degree: Degree of each node, (N,).
         axes: Root mean square of each feature column, (F,).
-        scale: What blocks are divided by, gain, centre and length of the kernel's rows, the power
-            of the axes, and whether there were labels to read: filled by a fit, given at use.
-        seed: Of folds and frequencies.
+        scale: Numbers that a fit fills and a later view reuses: divisor of each block; gain, centre
+            and length of the kernel's rows; power of the axes; whether labels were read.
+        seed: Seed of folds and frequencies.
     """
 
     blocks: Mapping[str, Tensor]
-    told: tuple[Tensor, ...]
+    neighbor_columns: tuple[Tensor, ...]
     raw: Tensor
-    context: LabelContext | None
+    label_shares: LabelShares | None
     classes: Tensor
     mean: Callable[[Tensor], Tensor]
     known: Tensor
@@ -90,14 +94,14 @@ class View:
         seed: int,
         scale: Mapping[str, Tensor],
     ) -> View:
-        """Read a graph; with an empty ``scale`` its own is taken."""
+        """Read a graph; an empty ``scale`` is filled from the graph itself."""
         raw = raw.cpu()
         mean = averaging(graph.rowptr, graph.col)
         degree = graph.rowptr.diff().float()
-        context = None
+        shares = None
         if len(graph.col) and bool((known >= 0).any()):
-            context = label_context(graph.rowptr, graph.col, known, len(classes), seed=seed)
-        kept = dict(scale) or {"labels": torch.tensor(context is not None)}
+            shares = label_shares(graph.rowptr, graph.col, known, len(classes), seed=seed)
+        kept = dict(scale) or {"labels": torch.tensor(shares is not None)}
 
         def scaled(name: str, block: Tensor) -> Tensor:
             kept.setdefault(name, block.square().mean().sqrt().clamp(min=1e-6))
@@ -121,9 +125,9 @@ class View:
         spread = (mean(own.square()) - mean(own).square()).clamp(min=0).sqrt()
         return cls(
             blocks=blocks,
-            told=(own, one, scaled("spread", spread), two),
+            neighbor_columns=(own, one, scaled("spread", spread), two),
             raw=raw,
-            context=context,
+            label_shares=shares,
             classes=classes,
             mean=mean,
             known=known,
@@ -134,100 +138,119 @@ class View:
         )
 
     def fitted_names(self) -> list[str]:
-        """The experts to fit, trees last."""
-        return [*self.blocks, *(["context"] if self.context is not None else []), KERNEL, TREES]
+        """Names of the experts to fit, trees last."""
+        shares = ["context"] if self.label_shares is not None else []
+        return [*self.blocks, *shares, KERNEL, TREES]
 
     def can_answer(self, name: str) -> bool:
-        """Whether what a fitted expert reads is there."""
+        """True if all inputs of a fitted expert are there."""
         reads_labels = name in READ_LABELS and bool(self.scale["labels"])
-        return self.context is not None or not reads_labels
+        return self.label_shares is not None or not reads_labels
 
     def columns(self, name: str, nodes: Tensor) -> Tensor:
-        """What a fitted expert reads of some nodes, (Q, P)."""
+        """Return the columns of a fitted expert for some nodes, (Q, P)."""
         if name in ("features", "smoothed"):
             return self.blocks[name][nodes]
         if name == "diffused":
             return torch.cat([self.blocks["smoothed"][nodes], self.blocks[name][nodes]], dim=1)
         if name == "context":
             weight = LABEL_WEIGHT * math.sqrt(max(1, self.raw.shape[1]))
-            return torch.cat([self.raw[nodes], weight * self._shares_of(nodes)], dim=1)
+            return torch.cat([self.raw[nodes], weight * self._share_columns(nodes)], dim=1)
         if name == KERNEL:
-            return torch.cat([*(b[nodes] for b in self.told), self._size(nodes)], dim=1)
-        leading = [b[nodes, :most] for b, most in zip(self.told, TREE_COLUMNS, strict=True)]
+            parts = [block[nodes] for block in self.neighbor_columns]
+            return torch.cat([*parts, self._log_degree(nodes)], dim=1)
+        leading = [
+            block[nodes, :most]
+            for block, most in zip(self.neighbor_columns, TREE_COLUMNS, strict=True)
+        ]
         leading += [self.degree[nodes, None]]
-        if self.blocks:  # positions are not among what is told of neighbors
-            leading += [self.raw[nodes, : self.raw.shape[1] - HOPS * self.told[0].shape[1]]]
+        if self.blocks:  # otherwise the neighbor blocks hold the positions already
+            num_features = self.neighbor_columns[0].shape[1]
+            leading += [self.raw[nodes, : self.raw.shape[1] - HOPS * num_features]]
         if bool(self.scale["labels"]):
-            leading += [self._shares_of(nodes)]
+            leading += [self._share_columns(nodes)]
         return torch.cat(leading, dim=1)
 
-    def features_in(self, name: str) -> dict[str, int]:
-        """Where in the columns of a ridge blocks of features begin, and how many they are."""
+    def feature_blocks(self, name: str) -> dict[str, int]:
+        """Index of a ridge's first feature column, and its number of feature blocks."""
         if name == "context":
             return {"begin": self.raw.shape[1] - HOPS * len(self.axes), "blocks": HOPS}
-        return {"begin": 0, "blocks": {"diffused": 2, KERNEL: len(self.told)}.get(name, 1)}
+        num_blocks = {"diffused": 2, KERNEL: len(self.neighbor_columns)}.get(name, 1)
+        return {"begin": 0, "blocks": num_blocks}
 
-    def see(self, columns: Tensor) -> Tensor:
-        """What the kernel's ridge reads of columns that have their gains already; at a fit."""
-        return waves(columns, *_middle(columns), self.seed)
+    def kernel_features(self, columns: Tensor) -> Tensor:
+        """Random Fourier features of the kernel's scaled columns: (n, P) -> (n, 2 W)."""
+        return random_fourier_features(columns, *_center_and_length(columns), self.seed)
 
-    def keep(self, columns: Tensor, gain: Tensor) -> None:
-        """Remember how the kernel's columns of a fit, without gains, are to be read elsewhere."""
-        center, length = _middle(columns * gain)
+    def keep_kernel_scale(self, columns: Tensor, gain: Tensor) -> None:
+        """Store gain, centre and length of the kernel's columns of a fit, for later views."""
+        center, length = _center_and_length(columns * gain)
         self.scale.update(gain=gain, center=center, length=length)
 
-    def answer(self, name: str, answer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Scores of all nodes by a fitted expert, (N, C)."""
-        parts = torch.arange(len(self.raw)).split(ROWS)
-        return torch.cat([answer(self._read(name, self.columns(name, part))) for part in parts])
+    def predict(self, name: str, predict: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the scores of a fitted expert for all nodes, (N, C), in parts of ROWS rows.
 
-    def _read(self, name: str, columns: Tensor) -> Tensor:
+        Args:
+            name: Name of the expert.
+            predict: Its scores from its columns, (Q, P) -> (Q, C).
+        """
+        parts = torch.arange(len(self.raw)).split(ROWS)
+        return torch.cat([predict(self._inputs(name, part)) for part in parts])
+
+    def _inputs(self, name: str, nodes: Tensor) -> Tensor:
+        """Columns of an expert; for the kernel their random Fourier features."""
+        columns = self.columns(name, nodes)
         if name != KERNEL:
             return columns
-        gained = columns * self.scale.get("gain", 1.0)  # a fit of an earlier version has none
-        return waves(gained, self.scale["center"], self.scale["length"], self.seed)
+        gained = columns * self.scale.get("gain", 1.0)  # folders of an earlier version have none
+        center, length = self.scale["center"], self.scale["length"]
+        return random_fourier_features(gained, center, length, self.seed)
 
-    def shares(self) -> dict[str, Tensor]:
-        """Log shares of the labels in each reach, (N, C), by the expert's name."""
-        assert self.context is not None
-        shares = dict(zip(REACHES, self.context.shares.unbind(dim=1), strict=True))
-        return {name: shares[name].log() for name in TELLING}
+    def share_scores(self) -> dict[str, Tensor]:
+        """Log shares of the labels in reach, (N, C), by name of the expert."""
+        assert self.label_shares is not None
+        shares = dict(zip(REACHES, self.label_shares.shares.unbind(dim=1), strict=True))
+        return {name: shares[name].log() for name in SHARE_EXPERTS}
 
-    def neighbors_of(self, said: Tensor) -> dict[str, Tensor]:
-        """What neighbors of neighbors are, where known, and else are said to be: log (N, C)."""
-        assert self.context is not None
+    def neighbor_scores(self, log_probs: Tensor) -> dict[str, Tensor]:
+        """Log of the mean class probabilities of two-hop neighbors, (N, C), by name of the expert.
+
+        Args:
+            log_probs: Predictions of an expert, (N, C). Known labels take their place.
+        """
+        assert self.label_shares is not None
         nodes = (self.known >= 0).nonzero().flatten()
-        given = said.exp()
-        given[nodes] = F.one_hot(self.known[nodes], len(self.classes)).float()
-        back = chance_back(self.mean, self.degree.clamp(min=1)[:, None])
-        values = beyond(self.mean, given, self.mean(given), back)
+        proba = log_probs.exp()
+        proba[nodes] = F.one_hot(self.known[nodes], len(self.classes)).float()
+        back = return_probability(self.mean, self.degree.clamp(min=1)[:, None])
+        values = two_hop_mean(self.mean, proba, self.mean(proba), back)
         total = values.sum(dim=1, keepdim=True)
-        prior = self.context.prior
-        shares = torch.where(total > LONELY, values / total.clamp(min=1e-6), prior)
-        return {NEIGHBORS: ((1 - DOUBT) * shares + DOUBT * prior).log()}
+        prior = self.label_shares.prior
+        shares = torch.where(total > MIN_OUTWARD, values / total.clamp(min=1e-6), prior)
+        return {NEIGHBORS: ((1 - PRIOR_SHARE) * shares + PRIOR_SHARE * prior).log()}
 
-    def _shares_of(self, nodes: Tensor) -> Tensor:
-        """Labels in reach, over their frequencies: (Q, H C)."""
-        assert self.context is not None
-        shares = self.context.shares[nodes] - self.context.prior
+    def _share_columns(self, nodes: Tensor) -> Tensor:
+        """Label shares minus class frequencies, (Q, H C)."""
+        assert self.label_shares is not None
+        shares = self.label_shares.shares[nodes] - self.label_shares.prior
         return shares[:, :, self.classes].flatten(1)
 
-    def _size(self, nodes: Tensor) -> Tensor:
-        """Log degree, weighing as much as a block: (Q, 1)."""
+    def _log_degree(self, nodes: Tensor) -> Tensor:
+        """Log degree with the weight of a whole block, (Q, 1)."""
         size = self.degree.log1p()
         if "size" not in self.scale:
             self.scale["size"] = torch.stack([size.mean(), size.std(correction=0).clamp(min=1e-6)])
         center, by = self.scale["size"]
-        return (size[nodes, None] - center) / by * math.sqrt(self.told[0].shape[1])
+        return (size[nodes, None] - center) / by * math.sqrt(self.neighbor_columns[0].shape[1])
 
 
-def _middle(columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean row and root mean square distance from it: (n, P) -> (P,), scalar."""
+def _center_and_length(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean row (P,) and root mean square distance from it, a scalar: (n, P) -> both."""
     center = columns.mean(dim=0)
     return center, (columns - center).square().sum(dim=1).mean().sqrt().clamp(min=1e-6)
 
 
-def waves(columns: Tensor, center: Tensor, length: Tensor, seed: int) -> Tensor:
+def random_fourier_features(columns: Tensor, center: Tensor, length: Tensor, seed: int) -> Tensor:
     """Random Fourier features of a Gaussian kernel (Rahimi and Recht 2007): (Q, P) -> (Q, 2 W)."""
     rng = torch.Generator().manual_seed(seed)
     frequencies = torch.randn(columns.shape[1], NUM_WAVES, generator=rng)
@@ -236,6 +259,6 @@ def waves(columns: Tensor, center: Tensor, length: Tensor, seed: int) -> Tensor:
 
 
 def _smooth(x: Tensor, mean: Callable[[Tensor], Tensor], degree: Tensor) -> Tensor:
-    """A step of a GCN without weights: D^-1/2 (A + I) D^-1/2 x (Kipf and Welling 2017)."""
+    """One GCN step without weights: D^-1/2 (A + I) D^-1/2 x (Kipf and Welling 2017)."""
     root = (degree + 1).rsqrt()[:, None]
     return root * (degree[:, None] * mean(x * root) + x * root)

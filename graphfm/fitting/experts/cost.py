@@ -15,7 +15,7 @@ from graphfm.fitting.experts.columns import (
     NARROW,
     NUM_WAVES,
     ROWS,
-    TELLING,
+    SHARE_EXPERTS,
     TREE_COLUMNS,
     TREES,
 )
@@ -61,7 +61,7 @@ def num_experts(sizes: Sizes) -> int:
     if not has_experts(sizes):
         return 0
     # those of the labels in reach, and what neighbors are said to be
-    return len(widths(sizes)) + (len(TELLING) + 1) * (sizes.num_edges > 0)
+    return len(widths(sizes)) + (len(SHARE_EXPERTS) + 1) * (sizes.num_edges > 0)
 
 
 def memory_of_experts(sizes: Sizes) -> tuple[int, dict[str, int]]:

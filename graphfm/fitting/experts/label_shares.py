@@ -1,10 +1,10 @@
-"""Known labels as context: what is known of the nodes around a node, never of the node itself.
+"""Shares of known labels around each node; a node's own label is never counted.
 
 A user's training labels are known when the other nodes are predicted. In a prototype, shares of
 neighbors' labels beside the features gained 5 to 20 points where labels cluster.
 
 Shapes:
-    N  nodes   C  classes   H  reaches: 1 hop, 2 hops, near, far
+    N  nodes   C  classes   P  columns   H  reaches: 1 hop, 2 hops, near, far
 """
 
 from __future__ import annotations
@@ -19,82 +19,89 @@ from torch import Tensor
 from graphfm.graphs.features.neighbor_mean import averaging
 
 REACHES = ("one-hop", "two-hops", "near", "far")
-# Personalised PageRank: (share that walks on, steps); what is left out is below 0.4% and 7%.
+# Personalised PageRank: (probability to continue, steps). The tail cut off weighs 0.4% and 7%.
 WALKS = ((0.5, 8), (0.9, 25))
-PRIOR_NODES = 1.0  # the classes' frequencies count as one more labelled neighbor
+PRIOR_NODES = 1.0  # the class frequencies count as one more labelled neighbor
 NUM_FOLDS = 5
-FEW = 200  # labelled nodes; with fewer a fold is a tenth of them
+FEW = 200  # labelled nodes; with fewer there are twice as many folds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LabelContext:
-    """What is known around each node.
+class LabelShares:
+    """Shares of the known labels around each node.
 
     Args:
-        shares: (N, H, C) share of each class among the labels in reach; rows sum to 1.
-        prior: (C,) frequencies among the known labels: the shares where nothing is in reach.
+        shares: Share of each class among the labels in reach, (N, H, C); rows sum to 1.
+        prior: Class frequencies among all known labels, (C,): the share where no label is in reach.
     """
 
     shares: Tensor
     prior: Tensor
 
 
-def label_context(
+def label_shares(
     rowptr: Tensor, col: Tensor, known: Tensor, num_classes: int, *, seed: int
-) -> LabelContext:
-    """Look at the known labels around every node.
+) -> LabelShares:
+    """Compute the shares of the known labels around every node.
 
-    A node's own label is not in what it is told: at one hop it never is, at two the walk there and
-    back is taken out, and the longer walks of a labelled node start from the other folds only.
+    A node's own label is left out. At one hop it is never in reach. At two hops the walk there and
+    back is subtracted. The longer walks of a labelled node use only the labels of the other folds.
 
     Args:
-        rowptr: (N + 1,) CSR offsets.
-        col: (E,) neighbors.
-        known: (N,) int64, -1 = not known.
-        num_classes: C.
-        seed: Of the folds.
+        rowptr: CSR offsets, (N + 1,).
+        col: Neighbors, (E,).
+        known: Label of each node, (N,) int64, -1 = not known.
+        num_classes: Number of classes C.
+        seed: Seed of the folds.
     """
     rowptr, col, known = rowptr.cpu(), col.cpu(), known.cpu()
     nodes = (known >= 0).nonzero().flatten()
-    start = torch.zeros(len(known), num_classes + 1)  # classes, then whether it is labelled
+    start = torch.zeros(len(known), num_classes + 1)  # one-hot class, then 1 if labelled
     start[nodes, known[nodes]] = 1.0
     start[nodes, num_classes] = 1.0
     prior = start[nodes, :num_classes].mean(dim=0)
     mean = averaging(rowptr, col)
     degree = rowptr.diff().clamp(min=1).to(start.dtype)[:, None]
-    one, back = mean(start), chance_back(mean, degree)
-    reached = [one, beyond(mean, start, one, back), *_walks(mean, start, nodes, seed)]
-    paths = [degree, degree / back.clamp(min=1e-4)]  # how many labels a share may rest on
+    one, back = mean(start), return_probability(mean, degree)
+    reached = [one, two_hop_mean(mean, start, one, back), *_walk_folds(mean, start, nodes, seed)]
+    paths = [degree, degree / back.clamp(min=1e-4)]  # number of labels a share may rest on
     paths += [degree / (1 - on) for on, _ in WALKS]
     shares = []
     for values, count in zip(reached, paths, strict=True):
         labelled = count * values[:, num_classes:]
-        told = count * values[:, :num_classes]
-        shares.append((told + PRIOR_NODES * prior) / (labelled + PRIOR_NODES))
-    return LabelContext(shares=torch.stack(shares, dim=1), prior=prior)
+        per_class = count * values[:, :num_classes]
+        shares.append((per_class + PRIOR_NODES * prior) / (labelled + PRIOR_NODES))
+    return LabelShares(shares=torch.stack(shares, dim=1), prior=prior)
 
 
-def chance_back(mean: Callable[[Tensor], Tensor], degree: Tensor) -> Tensor:
-    """Chance that a walk of two steps is back where it began, (N, 1), of degrees >= 1 (N, 1)."""
+def return_probability(mean: Callable[[Tensor], Tensor], degree: Tensor) -> Tensor:
+    """Return the probability that two steps end where they began, (N, 1), for degrees (N, 1) >= 1.
+
+    Args:
+        mean: Mean over neighbors, (N, P) -> (N, P).
+        degree: Degree of each node, at least 1.
+    """
     return mean(1 / degree)
 
 
-def beyond(mean: Callable[[Tensor], Tensor], values: Tensor, one: Tensor, back: Tensor) -> Tensor:
-    """What walks of two steps meet, but for those that came back: (N, P).
+def two_hop_mean(
+    mean: Callable[[Tensor], Tensor], values: Tensor, one: Tensor, back: Tensor
+) -> Tensor:
+    """Return the mean over walks of two steps, without those that come back, (N, P).
 
     Args:
-        mean: The mean over neighbors.
-        values: (N, P) what is met at each node.
-        one: Their mean over neighbors.
-        back: See :func:`chance_back`.
+        mean: Mean over neighbors, (N, P) -> (N, P).
+        values: Values of each node, (N, P).
+        one: Their mean over neighbors, (N, P).
+        back: Result of :func:`return_probability`, (N, 1).
     """
     return (mean(one) - back * values).clamp(min=0)
 
 
-def _walks(
+def _walk_folds(
     mean: Callable[[Tensor], Tensor], start: Tensor, nodes: Tensor, seed: int
 ) -> list[Tensor]:
-    """Where random walks from each node find labels, (N, C + 1) for each of WALKS."""
+    """Random-walk means for each of WALKS, (N, C + 1); labelled nodes use the other folds."""
     num_folds = min(len(nodes), NUM_FOLDS if len(nodes) > FEW else 2 * NUM_FOLDS)
     order = np.random.default_rng(seed).permutation(len(nodes))
     fold = torch.from_numpy(order % max(1, num_folds))
@@ -109,6 +116,7 @@ def _walks(
 
 
 def _walk(mean: Callable[[Tensor], Tensor], start: Tensor) -> list[Tensor]:
+    """Random-walk means from all nodes for each of WALKS, (N, C + 1)."""
     found = []
     for on, steps in WALKS:
         now, total = start, torch.zeros_like(start)

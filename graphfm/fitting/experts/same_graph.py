@@ -1,8 +1,16 @@
-"""TODO: graphfm/fitting/experts/same_graph.py, from graphfm/fitting/experts/pool.py."""
+"""Recognise the graph of a fit, so that its training labels may serve as context again.
+
+Nodes are matched by name, not by place: nodes may have been added. Labels are used only where the
+edges are the same or nearly all matched nodes look as they did.
+
+Shapes:
+    N  nodes   n  nodes with known labels
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,30 +20,72 @@ from torch import Tensor
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.splits import stable_hash
 
-SAME = 0.9  # share of known nodes that must look as they did, for their labels to be believed
+log = logging.getLogger(__name__)
+
+MIN_ALIKE = 0.9  # share of matched nodes that must look as they did
 
 
-def _hashes(graph: PreparedGraph) -> np.ndarray:
-    """Of the names of all nodes, (N,) int64."""
+def describe_nodes(graph: PreparedGraph, nodes: Tensor) -> dict[str, Tensor]:
+    """Return what nodes are recognised by: ``id``, ``degree`` and ``x``, (n,) each.
+
+    ``id`` is a hash of the node's name, ``x`` the sum of its features.
+    """
+    return {"id": torch.from_numpy(_name_hashes(graph))[nodes], **_looks(graph, nodes)}
+
+
+def edge_hash(graph: PreparedGraph) -> Tensor:
+    """Return a hash of all edges, (1,) int64."""
+    digest = hashlib.blake2b(graph.rowptr.numpy().tobytes(), digest_size=8)
+    digest.update(graph.col.numpy().tobytes())
+    return torch.from_numpy(np.frombuffer(digest.digest(), dtype=np.int64).copy())
+
+
+def match_labels(graph: PreparedGraph, known: Mapping[str, Tensor], edges: Tensor) -> Tensor:
+    """Return the labels that the fit used for nodes of this graph, (N,), -1 elsewhere.
+
+    A graph with the edges of the fit is the graph of the fit, whatever its features are now. Any
+    other graph keeps the labels only if nearly all matched nodes look as they did; otherwise a
+    warning is logged and all labels are -1.
+
+    Args:
+        graph: Graph to predict on.
+        known: ``y`` (n,) of the fit, and the result of :func:`describe_nodes` there.
+        edges: Result of :func:`edge_hash` for the graph of the fit.
+    """
+    labels = torch.full((graph.num_nodes,), -1)
+    hashes, wanted = _name_hashes(graph), known["id"].numpy()
+    order = np.argsort(hashes)
+    nodes = order[np.searchsorted(hashes, wanted, sorter=order).clip(max=len(order) - 1)]
+    found = hashes[nodes] == wanted
+    if not found.any():
+        return labels
+    here, nodes = torch.from_numpy(found), torch.from_numpy(nodes[found])
+    then = {key: values[here] for key, values in known.items()}
+    same_edges = torch.equal(edge_hash(graph), edges)
+    if not (same_edges or _look_alike(_looks(graph, nodes), then)):
+        log.warning(
+            "%s: %d nodes have names of training nodes, but other features or fewer edges: no "
+            "training label is used as context", graph.name, len(nodes),
+        )  # fmt: skip
+        return labels
+    labels[nodes] = then["y"]
+    return labels
+
+
+def _name_hashes(graph: PreparedGraph) -> np.ndarray:
+    """Hash of each node's name, (N,) int64."""
     names = graph.node_ids or [str(place) for place in range(graph.num_nodes)]
     return stable_hash(names, seed=0).view(np.int64)
 
 
-def _marks(graph: PreparedGraph, nodes: Tensor) -> dict[str, Tensor]:
-    """By what nodes are known again: their degrees, and the sums of their features."""
+def _looks(graph: PreparedGraph, nodes: Tensor) -> dict[str, Tensor]:
+    """Degree and sum of the features of each node."""
     degree = graph.rowptr.diff()[nodes]
     return {"degree": degree, "x": graph.x[nodes].float().sum(dim=1)}
 
 
 def _look_alike(now: Mapping[str, Tensor], then: Mapping[str, Tensor]) -> bool:
-    """Whether nearly all nodes have the features that they had, and no fewer neighbors."""
+    """True if nearly all nodes have the same features and no fewer neighbors."""
     alike = (now["x"] - then["x"]).abs() <= 1e-3 * (1 + then["x"].abs())
     alike &= now["degree"] >= then["degree"]
-    return float(alike.double().mean()) >= SAME
-
-
-def _structure(graph: PreparedGraph) -> Tensor:
-    """A hash of who is whose neighbor, (1,) int64."""
-    digest = hashlib.blake2b(graph.rowptr.numpy().tobytes(), digest_size=8)
-    digest.update(graph.col.numpy().tobytes())
-    return torch.from_numpy(np.frombuffer(digest.digest(), dtype=np.int64).copy())
+    return float(alike.double().mean()) >= MIN_ALIKE

@@ -1,10 +1,11 @@
-"""Boosted trees as an expert: scikit-learn grows them, tensors keep them.
+"""Boosted trees as an expert: grown by scikit-learn, stored and evaluated as tensors.
 
-A tree cuts a column where a ridge can only weigh it. Beside all other experts trees gain 0.8 points
-on 23 families of pretraining graphs. A checkpoint holds plain arrays.
+Trees split a column at a threshold, which a ridge cannot. Added to all other experts they gain 0.8
+points on 23 families of pretraining graphs. A checkpoint holds them as plain arrays, not pickled.
 
 Shapes:
-    N  nodes   n  nodes grown on   P  columns   C  classes   T  trees   L  nodes of a tree
+    N  nodes   n  training nodes   P  columns   C  classes   T  trees   L  nodes of a tree
+    K  scores: C, or 1 for two classes
 """
 
 from __future__ import annotations
@@ -16,63 +17,66 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MAX_ROWS = 5000  # grown on: of 20 classes 4 s
-MIN_ROWS = 60  # below, a third of them says too little of the rest
-MAX_CLASSES = 24  # each takes a tree at every turn
+MAX_ROWS = 5000  # training nodes; with 20 classes they take 4 s
+MIN_ROWS = 60  # with fewer, two thirds of them predict the other third badly
+MAX_CLASSES = 24  # each class takes one tree per turn
 NUM_FOLDS = 3
 TURNS = 40
 RATE = 0.15
 LEAVES = 8
 BINS = 63
-STRENGTH = 1.0  # of the penalty on leaves
-DOUBT = 1e-3  # added to each probability
-ROWS = 1 << 14  # at once: what a tree reads of them stays in the cache
+L2_PENALTY = 1.0  # on the values of leaves
+MIN_PROBABILITY = 1e-3  # added to each probability
+ROWS = 1 << 14  # rows at once: the columns that a tree reads stay in the cache
 
 Trees = Mapping[str, Tensor]
-"""Of nodes (T, L): ``feature``, ``left``, ``right`` int64, ``threshold``, ``value`` float64;
-``column`` (T,), the score a tree adds to, and ``depth`` (T,), its levels; ``first`` (K,), where
-scores begin, K = 1 for two classes; ``classes``, at most C, those it was grown on."""
+"""Arrays of all trees.
+
+``feature``, ``left``, ``right`` int64 and ``threshold``, ``value`` float64 describe the nodes of
+trees, (T, L). ``column`` (T,) is the score that a tree adds to, ``depth`` (T,) its levels.
+``first`` (K,) holds the initial scores. ``classes`` are those of the training rows, at most C.
+"""
 
 
 def can_grow(num_rows: int, num_classes: int) -> bool:
-    """Whether so many nodes of so many classes are enough, and not too many."""
+    """True if the training nodes are enough, and the classes not too many."""
     return num_rows >= MIN_ROWS and num_classes <= MAX_CLASSES
 
 
 def grow(x: Tensor, y: Tensor, num_classes: int, *, seed: int) -> tuple[Trees, Tensor]:
-    """Grow trees on all rows, and on parts of them to answer for the others.
+    """Grow trees on all rows, and by folds for held-out predictions.
 
     Args:
-        x: (n, P).
-        y: (n,) classes.
-        num_classes: C.
-        seed: Of the folds.
+        x: Columns of the training rows, (n, P).
+        y: Class of each row, (n,).
+        num_classes: Number of classes C.
+        seed: Seed of the folds.
 
     Returns:
-        The trees, and log-probabilities of each row by trees that have not seen it, (n, C).
+        The trees of all rows, and held-out log-probabilities of each row, (n, C).
     """
     fold = torch.from_numpy(np.random.default_rng(seed).permutation(len(y)) % NUM_FOLDS)
     held_out = torch.empty(len(y), num_classes)
     for k in range(NUM_FOLDS):
         own = fold == k
-        others = _grown(x[~own], y[~own])
-        held_out[own] = answer(others, x[own], num_classes)
-    return _grown(x, y), held_out
+        others = _grow(x[~own], y[~own])
+        held_out[own] = predict(others, x[own], num_classes)
+    return _grow(x, y), held_out
 
 
-def answer(trees: Trees, x: Tensor, num_classes: int) -> Tensor:
-    """Log-probabilities of rows (N, P), never of 0: (N, C)."""
+def predict(trees: Trees, x: Tensor, num_classes: int) -> Tensor:
+    """Return log-probabilities, all finite: (N, P) -> (N, C)."""
     parts = [_scores(trees, part.double().numpy()) for part in x.split(ROWS)]
     scores = torch.from_numpy(np.concatenate(parts))
-    if len(trees["classes"]) == 2:  # one column, the log odds of the second class
+    if len(trees["classes"]) == 2:  # one score, the log odds of the second class
         scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
-    proba = torch.full((len(x), num_classes), DOUBT, dtype=torch.float64)
+    proba = torch.full((len(x), num_classes), MIN_PROBABILITY, dtype=torch.float64)
     proba[:, trees["classes"]] += scores.softmax(dim=1)
     return proba.log().float()
 
 
 def _scores(trees: Trees, x: np.ndarray) -> np.ndarray:
-    """Rows (N, P) through all trees, (N, K): a few levels for each tree, all rows at once."""
+    """Sum of all trees, (N, P) -> (N, K): per tree a few levels, all rows at once."""
     arrays = {name: values.numpy() for name, values in trees.items()}
     scores = np.tile(arrays["first"], (len(x), 1))
     begin = np.arange(len(x)) * x.shape[1]
@@ -82,24 +86,25 @@ def _scores(trees: Trees, x: np.ndarray) -> np.ndarray:
             arrays[name][tree] for name in ("feature", "threshold", "left", "right", "value")
         )
         at = np.zeros(len(x), dtype=np.int64)
-        for _ in range(int(arrays["depth"][tree])):  # a leaf leads to itself
+        for _ in range(int(arrays["depth"][tree])):  # a leaf is its own child
             at = np.where(cells[begin + feature[at]] <= threshold[at], left[at], right[at])
         scores[:, column] += value[at]
     return scores
 
 
-def _grown(x: Tensor, y: Tensor) -> Trees:
+def _grow(x: Tensor, y: Tensor) -> Trees:
+    """Grow trees on all rows and convert them to tensors."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # sklearn brings it
 
-    if len(y.unique()) == 1:  # a fold of a rare class's rest: nothing to tell apart
+    if len(y.unique()) == 1:  # a fold may lack the rare classes
         return _stump(y[:1])
     grower: Any = HistGradientBoostingClassifier(
         max_iter=TURNS,
         learning_rate=RATE,
         max_leaf_nodes=LEAVES,
         max_bins=BINS,
-        l2_regularization=STRENGTH,
+        l2_regularization=L2_PENALTY,
         early_stopping=False,
         random_state=0,
     )
@@ -111,7 +116,7 @@ def _grown(x: Tensor, y: Tensor) -> Trees:
     shape = (len(nodes), size)
     kept: dict[str, Any] = {
         "feature": np.zeros(shape, np.int64),
-        "left": np.tile(np.arange(size), (len(nodes), 1)),  # a leaf leads to itself
+        "left": np.tile(np.arange(size), (len(nodes), 1)),  # a leaf is its own child
         "right": np.tile(np.arange(size), (len(nodes), 1)),
         "threshold": np.zeros(shape),
         "value": np.zeros(shape),
@@ -133,7 +138,7 @@ def _grown(x: Tensor, y: Tensor) -> Trees:
 
 
 def _stump(one: Tensor) -> Trees:
-    """What says the only class there is, (1,)."""
+    """Trees that predict one class, (1,), for every row."""
     whole, number = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.float64)
     return {
         "feature": whole,

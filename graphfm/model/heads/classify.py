@@ -59,16 +59,17 @@ class Head(LinearHead):
 
 
 class ExpertHead(Head):
-    """A head that is one closed-form expert among several: the mean of what all of them say.
+    """A head that averages the predictions of several experts, the first of which is itself linear.
 
     ``p = sum_e w_e p_e`` with ``w = softmax(offset - TRUST * held-out loss)``: a linear pool, in
-    which an expert that is sure and wrong cannot rule a class out. It reads the columns of
-    ``graphfm.fitting.experts.pool`` behind those of a linear head, which is the first expert.
+    which a confident and wrong expert cannot exclude a class. Behind the columns of a linear head
+    it reads those of ``graphfm.fitting.experts.pool``: log-probabilities of the other experts, NaN
+    where one does not answer.
 
     Args:
-        dim: Width of what its own linear map reads.
-        num_classes: C.
-        num_experts: E, itself counted.
+        dim: Width of the columns that its own linear map reads.
+        num_classes: Number of classes C.
+        num_experts: Number of experts E, its own linear map included.
     """
 
     held_out: Tensor
@@ -82,20 +83,22 @@ class ExpertHead(Head):
         self.register_buffer("sharpness", torch.zeros(()))
 
     def forward(self, states: Tensor) -> Tensor:
-        """States, raw columns, columns of experts -> logits (Q, C)."""
-        return self.pool_experts(self.expert_log_probs(states), self.offset, self.sharpness)
+        """Logits (Q, C) from states, raw columns and columns of the experts."""
+        return self.pool_experts(*self.expert_log_probs(states), self.offset, self.sharpness)
 
-    def expert_log_probs(self, states: Tensor) -> Tensor:
-        """Log-probabilities of all experts, itself the first: (Q, E, C); above 0 = says nothing."""
-        linear, said = states.split(
-            [self.score.in_features, states.shape[1] - self.score.in_features], dim=1
-        )
+    def expert_log_probs(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of all experts (Q, E, C), and the mask of those that answer (Q, E)."""
+        num_linear = self.score.in_features
+        linear, others = states.split([num_linear, states.shape[1] - num_linear], dim=1)
         own = self.score(linear).log_softmax(dim=1)
-        return torch.cat([own[:, None], said.unflatten(1, (-1, own.shape[1]))], dim=1)
+        log_probs = torch.cat([own[:, None], others.unflatten(1, (-1, own.shape[1]))], dim=1)
+        return log_probs.nan_to_num(), ~log_probs[..., 0].isnan()
 
-    def pool_experts(self, said: Tensor, offset: Tensor, sharpness: Tensor) -> Tensor:
-        """Logits of the pool: (Q, E, C), (E,), scalar -> (Q, C)."""
+    def pool_experts(
+        self, log_probs: Tensor, answers: Tensor, offset: Tensor, sharpness: Tensor
+    ) -> Tensor:
+        """Logits of the pool: (Q, E, C), (Q, E) bool, (E,), scalar -> (Q, C)."""
         trust = offset - TRUST * (self.held_out - self.held_out.min())
-        silent = said[..., 0] > 0
-        weight = trust.expand(len(said), -1).masked_fill(silent, -torch.inf).log_softmax(dim=1)
-        return (weight[..., None] + said).logsumexp(dim=1) * sharpness.exp()
+        weight = trust.expand(len(log_probs), -1)
+        weight = weight.masked_fill(~answers, -torch.inf).log_softmax(dim=1)
+        return (weight[..., None] + log_probs).logsumexp(dim=1) * sharpness.exp()
