@@ -13,7 +13,7 @@ from graphfm.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from graphfm.graphs.audit.audit import AuditReport
+    from graphfm.graphs.audit.report import AuditReport
     from graphfm.graphs.catalog.catalog import Catalog
     from graphfm.graphs.graph import Graph
 
@@ -47,7 +47,7 @@ def audit(
 
     Example: `graphfm datasets audit runs/small my.graphml`
     """
-    from graphfm.graphs.audit.audit import Loaded
+    from graphfm.graphs.audit.audit import LazyGraphs
     from graphfm.graphs.audit.audit import audit as compare
     from graphfm.graphs.catalog.catalog import Catalog
 
@@ -56,7 +56,7 @@ def audit(
     for text in (corpus, evaluation):
         ids, given = _named(text, catalog)
         here = [id for id in ids if id in catalog.entries and catalog.is_here(id)]
-        sides.append(Loaded(catalog, here, given))
+        sides.append(LazyGraphs(catalog, here, given))
         absent.append([id for id in ids if id not in here])
     report = compare(
         sides[0],

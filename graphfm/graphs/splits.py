@@ -18,6 +18,7 @@ from torch import Tensor
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph, labelled_nodes
+from graphfm.graphs.hashing import splitmix64
 
 log = logging.getLogger(__name__)
 
@@ -138,20 +139,11 @@ def stable_hash(words: Sequence[str], *, seed: int) -> np.ndarray:
     letters = np.frombuffer(text, dtype="<u4").astype(np.uint64)  # (S,)
     ends = np.cumsum(lengths)
     place = np.arange(len(letters)) - np.repeat(ends - lengths, lengths)
-    mixed = _mix(letters + (place.astype(np.uint64) << np.uint64(32)))
+    mixed = splitmix64(letters + (place.astype(np.uint64) << np.uint64(32)))
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     sums = total[ends] - total[ends - lengths]  # wraps modulo 2^64, as intended
-    salt = _mix(np.array([seed % 2**64], dtype=np.uint64))
-    return _mix(_mix(sums + lengths.astype(np.uint64)) ^ salt)
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64: every bit of the input reaches every bit of the output."""
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = z ^ (z >> np.uint64(31))
-    return mixed
+    salt = splitmix64(np.array([seed % 2**64], dtype=np.uint64))
+    return splitmix64(splitmix64(sums + lengths.astype(np.uint64)) ^ salt)
 
 
 def _uniform(hashes: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from graphfm.graphs.audit import overlap
-from graphfm.graphs.audit.audit import Loaded, audit, audit_ids
+from graphfm.graphs.audit.audit import LazyGraphs, audit, audit_ids
 from graphfm.graphs.audit.signatures import Signatures, signatures
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.machine import environment, peak_memory_gib
@@ -173,7 +173,7 @@ def seconds(catalog: Catalog) -> dict[str, Any]:
     for id in itertools.chain(*here):
         catalog.load(id)  # the time does not include reading raw files
     began = time.perf_counter(), time.process_time()
-    first = audit(Loaded(catalog, here[0]), Loaded(catalog, here[1]), catalog.entries)
+    first = audit(LazyGraphs(catalog, here[0]), LazyGraphs(catalog, here[1]), catalog.entries)
     took = time.perf_counter() - began[0], time.process_time() - began[1]
     audit_ids(corpus, judged, catalog)
     began = time.perf_counter(), time.process_time()

@@ -1,8 +1,9 @@
-"""Does a corpus hold what a model will be judged on? ``audit(corpus, judged)`` -> AuditReport.
+"""Leakage audit: find graphs of a corpus that overlap with evaluation graphs.
 
-Two graphs overlap if their entries say so (id, alias, group), or if their data does: nodes matched
-by :mod:`graphfm.graphs.audit.signatures`, whose edges (or feature rows) agree beyond chance.
-docs/audit.md says what can be seen and what cannot, with figures. Labels are never read.
+Two graphs overlap if their catalog entries share an id, an alias or a group, or if their data does:
+:mod:`graphfm.graphs.audit.signatures` matches their nodes, and :mod:`graphfm.graphs.audit.overlap`
+decides whether edges or feature rows agree beyond chance. Labels are never read. docs/audit.md has
+figures on which overlaps are found and which are not.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from graphfm.errors import DataError
 from graphfm.graphs.audit.overlap import Comparison, compare
+from graphfm.graphs.audit.report import AuditReport, Overlap
 from graphfm.graphs.audit.signatures import VERSION, Signatures, signatures
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.graph import Graph
@@ -28,114 +29,7 @@ from graphfm.storage import cache_errors, cache_folder, replace_text
 
 log = logging.getLogger(__name__)
 
-TOO_SMALL = 0.02  # a corpus graph of fewer nodes, relative to the judged one, gives little away
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overlap:
-    """A graph of the corpus that must not teach if the other is to judge.
-
-    Args:
-        corpus: Id of the one.
-        judged: Id of the other.
-        declared: What their entries say: ``id``, ``alias``, ``group``.
-        data: What their data says.
-    """
-
-    corpus: str
-    judged: str
-    declared: tuple[str, ...]
-    data: Comparison
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """All evidence."""
-        return self.declared + self.data.kinds
-
-    @property
-    def relation(self) -> str:
-        """How the node sets lie to each other, as far as nodes were matched."""
-        if not self.data.kinds:
-            return "declared"
-        one, other = self.data.shares
-        if min(one, other) > 0.9:
-            return "the same nodes"
-        if max(one, other) > 0.8:
-            part, whole = (self.corpus, self.judged)[:: 1 if one > other else -1]
-            return f"{part} is a part of {whole}"
-        return "some nodes"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "corpus": self.corpus,
-            "judged": self.judged,
-            "kinds": list(self.kinds),
-            "relation": self.relation,
-            "matched": self.data.matched,
-            "share_of_corpus_graph": round(self.data.shares[0], 4),
-            "share_of_judged_graph": round(self.data.shares[1], 4),
-            "edge_jaccard": None if self.data.jaccard is None else round(self.data.jaccard, 4),
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditReport:
-    """What an audit found.
-
-    Args:
-        corpus: Ids that a model learns from.
-        judged: Ids that it is judged on.
-        overlaps: The worst first; one is enough to refuse the corpus.
-        hints: (corpus id, judged id, why) for a person to look at; they refuse nothing.
-        compared: Pairs whose data was compared.
-        declared_only: Ids whose files are not here: of them only the entry was looked at.
-        seconds: Time it took.
-    """
-
-    corpus: tuple[str, ...]
-    judged: tuple[str, ...]
-    overlaps: tuple[Overlap, ...]
-    hints: tuple[tuple[str, str, str], ...]
-    compared: int
-    declared_only: tuple[str, ...]
-    seconds: float
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing overlaps."""
-        return not self.overlaps
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "clean": self.clean,
-            "overlaps": [overlap.to_json() for overlap in self.overlaps],
-            "hints": [list(hint) for hint in self.hints],
-            "corpus": list(self.corpus),
-            "judged": list(self.judged),
-            "pairs_compared": self.compared,
-            "declared_only": list(self.declared_only),
-            "seconds": round(self.seconds, 2),
-        }
-
-    def refuse(self) -> None:
-        """Raise if something overlaps.
-
-        Raises:
-            DataError: GFM147 with the worst three.
-        """
-        if self.clean:
-            return
-        worst = "; ".join(
-            f"{o.corpus} ~ {o.judged} ({', '.join(o.kinds)})" for o in self.overlaps[:3]
-        )
-        more = f", and {len(self.overlaps) - 3} more" if len(self.overlaps) > 3 else ""
-        raise DataError(
-            "GFM147",
-            f"the corpus overlaps with what models are judged on: {worst}{more}",
-            fix="leave them out of the mixture, or with data.exclude=[ID, ...]",
-        )
+TOO_SMALL = 0.02  # share of the evaluation graph's nodes; smaller graphs of the corpus are skipped
 
 
 def audit(
@@ -147,16 +41,16 @@ def audit(
     use_declared: bool = True,
     cache: bool = False,
 ) -> AuditReport:
-    """Compare every graph of a corpus with every graph that models are judged on.
+    """Compare each graph of a corpus with each evaluation graph.
 
     Args:
-        corpus: Graphs by id; read one at a time, so the mapping may load them when asked.
-        judged: Graphs by id.
-        specs: Entries of the catalog; of graphs without one only the data is looked at. Of a graph
-            that a generator has drawn only the entry is.
-        absent: Further ids of the corpus, and judged ones, of which only the entry is known.
-        use_declared: False = ignore ids, aliases and groups, to see what the data alone says.
-        cache: Keep what pairs say in the cache folder, by their fingerprints.
+        corpus: Graphs by id; read one at a time, so that the mapping can load them on demand.
+        judged: Evaluation graphs by id.
+        specs: Catalog entries. Graphs without an entry are compared by their data alone, and
+            generated graphs by their entry alone.
+        absent: Further ids of the corpus and of evaluation graphs that have an entry but no data.
+        use_declared: Compare ids, aliases and groups too; if false, the data alone decides.
+        cache: Keep the results of pairs in the cache folder, by the fingerprints of both graphs.
     """
     began = time.perf_counter()
     specs = specs or {}
@@ -165,14 +59,14 @@ def audit(
     for one, other, data in _compare_all(corpus, judged, specs, cache):
         found[one, other] = data
     overlaps, hints = [], []
-    alike = _Names(specs)
+    names = _Names(specs)
     for one in ones:
         for other in others:
             data = found.get((one, other), Comparison())
-            says = alike.declared(one, other) if use_declared else ()
-            if says or data.kinds:
-                overlaps.append(Overlap(corpus=one, judged=other, declared=says, data=data))
-            elif why := data.hint or (alike.hint(one, other) if use_declared else ""):
+            declared = names.declared(one, other) if use_declared else ()
+            if declared or data.kinds:
+                overlaps.append(Overlap(corpus=one, judged=other, declared=declared, data=data))
+            elif why := data.hint or (names.hint(one, other) if use_declared else ""):
                 hints.append((one, other, why))
     overlaps.sort(key=lambda o: (-max(o.data.shares), -len(o.kinds)))
     return AuditReport(
@@ -193,11 +87,11 @@ def audit_ids(
     *,
     use_declared: bool = True,
 ) -> AuditReport:
-    """Audit entries of the catalog; those whose files are not here by what they declare."""
+    """Audit entries of the catalog; those without files here are compared by their fields alone."""
     here = [[id for id in ids if catalog.is_here(id)] for ids in (corpus, judged)]
     return audit(
-        Loaded(catalog, here[0]),
-        Loaded(catalog, here[1]),
+        LazyGraphs(catalog, here[0]),
+        LazyGraphs(catalog, here[1]),
         catalog.entries,
         absent=([i for i in corpus if i not in here[0]], [i for i in judged if i not in here[1]]),
         use_declared=use_declared,
@@ -206,18 +100,18 @@ def audit_ids(
 
 
 def not_judged_on(corpus: Collection[str], catalog: Catalog) -> list[str]:
-    """Ids that a model which learned from a corpus must not be judged on: it, and its groups."""
+    """Return the ids that a model trained on a corpus must not be tested on: it and its groups."""
     groups = {catalog.entries[id].group for id in corpus if id in catalog.entries}
     return sorted({*corpus, *(e.id for e in catalog.entries.values() if e.group in groups)})
 
 
-class Loaded(Mapping[str, Graph]):
-    """Graphs of the catalog by id, each loaded when it is asked for.
+class LazyGraphs(Mapping[str, Graph]):
+    """Graphs of the catalog by id, each loaded when it is read.
 
     Args:
-        catalog: Where from.
-        ids: Which.
-        given: Graphs that are there already.
+        catalog: The catalog.
+        ids: Ids of the graphs.
+        given: Further graphs by id, already loaded.
     """
 
     def __init__(
@@ -227,17 +121,17 @@ class Loaded(Mapping[str, Graph]):
         self.ids = list(dict.fromkeys([*ids, *self.given]))
 
     def __getitem__(self, id: str) -> Graph:
-        """The graph."""
+        """Load the graph of an id."""
         if id not in self.ids:
             raise KeyError(id)
         return self.given[id] if id in self.given else self.catalog.load(id)
 
     def __iter__(self) -> Iterator[str]:
-        """Ids."""
+        """Iterate over the ids."""
         return iter(self.ids)
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of graphs."""
         return len(self.ids)
 
 
@@ -247,7 +141,7 @@ def _compare_all(
     specs: Mapping[str, DatasetSpec],
     cache: bool,
 ) -> Iterator[tuple[str, str, Comparison]]:
-    """The comparison of every pair that can overlap; each judged graph is loaded at most once."""
+    """Compare each pair that can overlap; each evaluation graph is loaded at most once."""
     graph_of = lru_cache(maxsize=None)(judged.__getitem__)
     signatures_of = lru_cache(maxsize=None)(lambda id: signatures(graph_of(id)))
     for one in corpus:
@@ -262,34 +156,35 @@ def _compare_all(
         if not others:
             continue
         graph = graph or corpus[one]
-        known = _read_known(graph) if cache else {}
+        cached = _read_cached(graph) if cache else {}
         fresh = {}
         own: Signatures | None = None
         for other in others:
             key = graph_of(other).fingerprint if cache else ""
-            if key in known:
-                yield one, other, known[key]
+            if key in cached:
+                yield one, other, cached[key]
                 continue
             own = own or signatures(graph)
             fresh[key] = compare(own, signatures_of(other))
             yield one, other, fresh[key]
         if cache and fresh:
-            _write_known(graph, known | fresh)
+            _write_cached(graph, cached | fresh)
 
 
 def _size(id: str, specs: Mapping[str, DatasetSpec], graph_of: Any) -> int:
-    said = specs[id].num_nodes if id in specs else None
-    return said if said is not None else int(graph_of(id).num_nodes)
+    """Return the number of nodes by the entry of a graph, else by its data."""
+    declared = specs[id].num_nodes if id in specs else None
+    return declared if declared is not None else int(graph_of(id).num_nodes)
 
 
-def _known_path(graph: Graph) -> Path:
+def _cached_path(graph: Graph) -> Path:
     return cache_folder() / "audit" / f"{graph.fingerprint}-{VERSION}.json"
 
 
-def _read_known(graph: Graph) -> dict[str, Comparison]:
-    """Comparisons of a graph that were made before, by the fingerprint of the other."""
+def _read_cached(graph: Graph) -> dict[str, Comparison]:
+    """Read the cached comparisons of a graph, by the fingerprint of the other graph."""
     try:
-        content = json.loads(_known_path(graph).read_text(encoding="utf-8"))
+        content = json.loads(_cached_path(graph).read_text(encoding="utf-8"))
         return {
             key: Comparison(**raw | {f: tuple(raw[f]) for f in ("kinds", "shares")})
             for key, raw in content.items()
@@ -301,15 +196,15 @@ def _read_known(graph: Graph) -> dict[str, Comparison]:
         return {}
 
 
-def _write_known(graph: Graph, known: Mapping[str, Comparison]) -> None:
-    path = _known_path(graph)
+def _write_cached(graph: Graph, results: Mapping[str, Comparison]) -> None:
+    path = _cached_path(graph)
     with cache_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps({k: asdict(data) for k, data in known.items()}))
+        replace_text(path, json.dumps({k: asdict(data) for k, data in results.items()}))
 
 
 class _Names:
-    """What entries say about each other.
+    """Names and groups that catalog entries have in common.
 
     Args:
         specs: Entries by id.
@@ -321,21 +216,22 @@ class _Names:
         self.common = {w for w, n in Counter(w for ws in words for w in ws).items() if n > 4}
 
     def declared(self, one: str, other: str) -> tuple[str, ...]:
-        """``id``, ``alias``, ``group``: what two entries have in common."""
+        """Return the fields that two entries have in common: ``id``, ``alias``, ``group``."""
         if one == other:
             return ("id",)
         if one not in self.specs or other not in self.specs:
             return ()
         a, b = self.specs[one], self.specs[other]
         names = [{_plain(n) for n in (s.id, *s.aliases)} for s in (a, b)]
-        says = {"alias": bool(names[0] & names[1]), "group": a.group == b.group}
-        return tuple(kind for kind, true in says.items() if true)
+        equal = {"alias": bool(names[0] & names[1]), "group": a.group == b.group}
+        return tuple(field for field, is_equal in equal.items() if is_equal)
 
     def hint(self, one: str, other: str) -> str:
-        """A word that both ids have and few others do."""
+        """Return a reason to look at two entries: a word that both ids and few others contain."""
         words = {w for w in one.split("-") if len(w) > 3} & set(other.split("-")) - self.common
         return f"both are called {min(words)!r}" if words else ""
 
 
 def _plain(name: str) -> str:
+    """Return a name in lower case, without punctuation."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,4 +1,8 @@
-"""What the data of two graphs says about sharing nodes: every signature tried, edges decide."""
+"""Decision whether two graphs overlap, from their data.
+
+Each kind of signature proposes a match of nodes. The match proves an overlap if its nodes have far
+more edges in common, or far more equal feature rows, than chance gives.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +11,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphfm.graphs.audit.matching import (
-    Agreement,
-    Match,
-    agreement,
-    align,
-    by_group,
-    by_hubs,
-    by_node,
-    extend,
-    rows_agree,
-)
+from graphfm.graphs.audit.agreement import Agreement, Match, agreement, rows_agree
+from graphfm.graphs.audit.matching import align, by_group, by_hubs, by_node, extend
 from graphfm.graphs.audit.signatures import NODE_KINDS, Signatures
 
-# Where the line is: 5,024 pairs of real graphs that share nothing, and 103 graphs drawn again with
-# the same degrees and columns, stay below it, hints included (docs/audit.md).
-MIN_BITS = 64.0  # of a matched row: 2^-64 is no chance, also with a million nodes on each side
-MIN_ROWS = 10
-MIN_SHORT_ROW_SHARE = 0.5  # the same, of rows that say less
+# Thresholds. 5,024 pairs of real graphs that share nothing, and 103 graphs drawn again with the
+# same degrees and columns, stay below them, hints included (docs/audit.md).
+MIN_BITS = 64.0  # surprise of a matched row: with a million nodes on each side 2^-64 is no chance
+MIN_ROWS = 10  # matched rows of that surprise
+MIN_SHORT_ROW_SHARE = 0.5  # share of the smaller graph that must match, for rows of less surprise
 MIN_FIELDS = 2  # equal columns; one may be a rank or a position
 MIN_ANCHORS = 3
-MIN_ROW_SHARE = 0.02  # of the smaller graph: fewer equal rows are texts that anyone writes
-MIN_CYCLES = 30  # common edges beyond a tree and beyond what the degrees give
-MIN_BEYOND = 0.75  # Jaccard index of edges with chance taken off
-MIN_BEYOND_WIDE = 0.5  # ... where this share of the smaller graph is matched:
+MIN_ROW_SHARE = 0.02  # of the smaller graph: fewer equal rows can be texts that occur everywhere
+MIN_CYCLES = 30  # common edges beyond a tree and beyond chance
+MIN_BEYOND = 0.75  # Jaccard index of edges, corrected for chance
+MIN_BEYOND_WIDE = 0.5  # the same, if at least this share of the smaller graph is matched:
 WIDE = 0.3
 MIN_PRODUCTS = 50  # equal inner products of rows
 MIN_PRODUCTS_BEYOND = 0.5
-MIN_PRODUCT_BITS = 20.0  # of the matched rows: positions on a grid are the same in any two images
-HUB_RATIO = 2.5  # hubs of graphs whose sizes differ more are not alike
+MIN_PRODUCT_BITS = 20.0  # median surprise of matched rows: two images have the same pixel positions
+HUB_RATIO = 2.5  # hubs of graphs whose sizes differ by more are not compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What the data of two graphs says.
+    """Comparison of the data of two graphs.
 
     Args:
-        kinds: Signatures that prove an overlap; see :mod:`graphfm.graphs.audit.signatures`.
-        matched: Nodes matched by the best of them.
-        shares: Share of the nodes of each graph that is.
-        jaccard: Edges in both over edges in either, among matched nodes.
-        hint: What is not enough to prove one; empty = nothing.
+        kinds: Kinds of signatures that prove an overlap; none = no overlap. See
+            :mod:`graphfm.graphs.audit.signatures`.
+        matched: Number of nodes that the best kind matches.
+        shares: Matched share of the nodes of each graph.
+        jaccard: Edges in both graphs over edges in either, among matched nodes.
+        hint: Evidence that does not prove an overlap, in words; empty if there is none.
     """
 
     kinds: tuple[str, ...] = ()
@@ -58,7 +54,7 @@ class Comparison:
 
 
 def compare(a: Signatures, b: Signatures) -> Comparison:
-    """What the data of two graphs says, by every signature."""
+    """Compare the data of two graphs by each kind of signature."""
     proofs: list[tuple[str, Match, Agreement]] = []
     hints: list[tuple[float, str]] = []
     for kind in (*NODE_KINDS, *a.groups, "hubs"):
@@ -90,7 +86,7 @@ def compare(a: Signatures, b: Signatures) -> Comparison:
         )
     if not kinds:
         return Comparison(hint=max(hints)[1] if hints else "")
-    if not proofs:  # whole columns are equal: the nodes are the same, whichever is which
+    if not proofs:  # whole columns are equal: the nodes are the same, but they are not matched
         num = min(a.num_nodes, b.num_nodes)
         return Comparison(kinds=kinds, matched=num, shares=(num / a.num_nodes, num / b.num_nodes))
     match, seen = _best(a, b, proofs)
@@ -104,6 +100,7 @@ def compare(a: Signatures, b: Signatures) -> Comparison:
 
 
 def _match(a: Signatures, b: Signatures, kind: str) -> Match:
+    """Match nodes by one kind of signature."""
     if kind in a.groups:
         return by_group(a, b, kind)
     if kind == "hubs":
@@ -115,11 +112,12 @@ def _match(a: Signatures, b: Signatures, kind: str) -> Match:
 
 
 def _spare(seen: Agreement) -> float:
-    """Common edges beyond a tree and beyond chance."""
+    """Return the number of common edges beyond a tree and beyond chance."""
     return seen.common - seen.matched - seen.expected
 
 
 def _edges_prove(a: Signatures, b: Signatures, seen: Agreement) -> bool:
+    """Return true if the matched nodes have enough edges in common."""
     if _spare(seen) < MIN_CYCLES:
         return False
     wide = seen.matched >= WIDE * min(a.num_nodes, b.num_nodes)
@@ -127,21 +125,21 @@ def _edges_prove(a: Signatures, b: Signatures, seen: Agreement) -> bool:
 
 
 def _rows_prove(a: Signatures, b: Signatures, kind: str, match: Match) -> bool:
-    """Equal rows that are too long for chance, or more of them than chance gives."""
-    told = int((a.bits[kind][match[0]] >= MIN_BITS).sum())
+    """Return true for equal rows of much surprise, or for more equal rows than chance gives."""
+    surprising = int((a.bits[kind][match[0]] >= MIN_BITS).sum())
     small = min(a.num_nodes, b.num_nodes)
-    if told >= max(MIN_ROWS, MIN_ROW_SHARE * small):
+    if surprising >= max(MIN_ROWS, MIN_ROW_SHARE * small):
         return True
-    # A row of few bits finds an equal one by chance; half of all rows do not.
-    alone = a.once[kind][1]
-    chance = np.minimum(1.0, b.num_nodes * 2.0 ** -a.bits[kind][alone]).sum()
+    # One row of little surprise finds an equal row by chance; half of all rows do not.
+    unique = a.once[kind][1]
+    chance = np.minimum(1.0, b.num_nodes * 2.0 ** -a.bits[kind][unique]).sum()
     return bool(len(match[0]) >= max(MIN_ROWS + 5 * chance, MIN_SHORT_ROW_SHARE * small))
 
 
 def _best(
     a: Signatures, b: Signatures, proofs: Sequence[tuple[str, Match, Agreement]]
 ) -> tuple[Match, Agreement]:
-    """The largest match, extended by what it tells of columns, then along edges that agree."""
+    """Return the largest match, extended by rows and along edges, and its agreement."""
     kind, match, seen = max(proofs, key=lambda proof: proof[2].matched)
     if kind in a.bits:
         match = align(a, b, match)
