@@ -15,7 +15,7 @@ from graphfm.training.pretrain import pretrain
 from graphfm.training.run_folder import LOCK, checkpoints, lock_folder
 from graphfm.training.stops import Interrupted, StopRequests, exit_code
 from tests.test_pretrain import recipe_of, run_of, what_a_run_left
-from tools.crash_test import SMALL, begin, crash, half_written, outcome
+from tools.crash_test import SMALL, crash, half_written, outcome, start
 
 
 def test_a_signal_is_noted_and_nothing_more():
@@ -82,19 +82,19 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 def test_the_command_stops_with_75_and_130_and_goes_on(tmp_path):
     """SIGTERM in the middle of a save, Ctrl-C in a step; then the end, bit-equal."""
     straight, out = tmp_path / "straight", tmp_path / "run"
-    begin(straight, "demo", SMALL).communicate()
-    process = begin(out, "demo", SMALL)
+    start(straight, "demo", SMALL).communicate()
+    process = start(out, "demo", SMALL)
     wait_for(lambda: half_written(out, process.pid), process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and "stopped by SIGTERM, saved at step" in errors
     at = max(checkpoints(out))
-    process = begin(out, "demo", SMALL)
+    process = start(out, "demo", SMALL)
     wait_for(lambda: max(checkpoints(out)) > at, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "stopped by SIGINT, saved at step" in errors
-    process = begin(out, "demo", SMALL)
+    process = start(out, "demo", SMALL)
     process.communicate(timeout=120)
     assert process.returncode == 0
     assert outcome(out) == outcome(straight)
@@ -104,10 +104,10 @@ def test_the_command_stops_with_75_and_130_and_goes_on(tmp_path):
 @pytest.mark.timeout(600)
 def test_a_run_that_is_killed_six_times_ends_as_the_straight_one(tmp_path):
     """SIGKILL at random moments, two of them during a save. 60 of them: tools/crash_test.py."""
-    begin(tmp_path / "straight", "demo", SMALL).communicate()
-    ends = crash(tmp_path / "killed", 6, "demo", SMALL, seed=0)
-    assert len(ends) == 6 and sum(end.during_save for end in ends) >= 2
-    assert {end.code for end in ends} == {-signal.SIGKILL}
+    start(tmp_path / "straight", "demo", SMALL).communicate()
+    killed = crash(tmp_path / "killed", 6, "demo", SMALL, seed=0)
+    assert len(killed) == 6 and sum(k.during_save for k in killed) >= 2
+    assert {k.code for k in killed} == {-signal.SIGKILL}
     for run in tmp_path.glob("killed*"):
         assert outcome(run) == outcome(tmp_path / "straight")
 

@@ -1,14 +1,14 @@
-"""Kill a pretraining run at random moments, and see that nothing is lost.
+"""Kill a pretraining run at random moments and check that nothing is lost.
 
-Two runs of one recipe: a straight one, and one that is killed again and again and goes on with the
-same command. At the end both have the same weights, bit for bit, and the same lines in their logs.
-A third of the kills fall into a save, which is 1% of the time.
+Two runs of one recipe: one without interruption, and one that is killed again and again and resumed
+by the same command. At the end both have the same weights, bit for bit, and the same log lines. A
+third of the kills hit a save, which takes 1% of the time.
 
     python tools/crash_test.py --kills 60
     python tools/crash_test.py --soak 45m --recipe local-small
 
-A soak kills or stops the run every 2 to 4 minutes until its time is over, and reports how the loss
-goes over the seams and how much memory each life of the run took.
+A soak kills or stops the run every 2 to 4 minutes until its time is over. It reports the loss
+across interruptions and the memory of each process.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from graphfm.model.graphfm import GraphFM
 from graphfm.training.metrics_log import read_metrics
 from graphfm.training.run_folder import checkpoints
 
-# Every kind of life: with a save of 10 ms at every 2nd step, killed within 10 steps.
+# A run of 60 steps that saves, for 10 ms, at every second step; it is killed within 10 steps.
 SMALL = (
     "train.steps=60",
-    "train.max_time=null",  # on a busy machine the minute of the recipe would end a run early
+    "train.max_time=null",  # on a busy machine the recipe's limit of a minute would end it early
     "train.warmup_steps=2",
     "train.save_every=2",
     "train.eval_every=20",
@@ -46,40 +46,40 @@ SMALL = (
     "model.dim=32",
     "sampling.targets_per_step=64",
 )
-DOCUMENTED = {0, 75, 130, -signal.SIGKILL}
-CLOCK = {"seconds", "targets_per_s"}  # of a line of the log; the rest is the same in both runs
+DOCUMENTED = {0, 75, 130, -signal.SIGKILL}  # exit codes
+CLOCK = {"seconds", "targets_per_s"}  # entries of a log line that differ between equal runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class End:
-    """How a life of the run ended.
+class Killed:
+    """A process of the run that was killed.
 
     Args:
         code: Exit code.
-        during_save: A checkpoint was half written.
-        newest: Step of the newest whole checkpoint afterwards, -1 = none.
-        went_on_from: Step that it had begun at, -1 = it did not get so far.
+        during_save: True if it left a checkpoint half written.
+        newest: Step of the newest intact checkpoint afterwards; -1 without one.
+        resumed_from: Step of the newest intact checkpoint at its start; -1 without one.
     """
 
     code: int
     during_save: bool
     newest: int
-    went_on_from: int
+    resumed_from: int
 
 
-def begin(out: Path, recipe: str, overrides: Sequence[str]) -> subprocess.Popen[str]:
-    """The command, in a process of its own."""
+def start(out: Path, recipe: str, overrides: Sequence[str]) -> subprocess.Popen[str]:
+    """Start ``graphfm pretrain`` in a process of its own."""
     command = [sys.executable, "-m", "graphfm", "pretrain", recipe, *overrides, "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def half_written(out: Path, pid: int) -> list[Path]:
-    """Checkpoints that a process is writing, or was writing when it was killed."""
+    """Return checkpoints that a process is writing, or was writing when it was killed."""
     return [p for p in (out / "checkpoints").glob(f"*.tmp-{pid}*") if p.is_dir()]
 
 
-def newest_whole(out: Path) -> int:
-    """Step of the newest checkpoint that verifies, -1 without one."""
+def newest_intact(out: Path) -> int:
+    """Return the step of the newest checkpoint that verifies; -1 without one."""
     for step, path in reversed(checkpoints(out).items()):
         try:
             Checkpoint.open(path)
@@ -89,16 +89,21 @@ def newest_whole(out: Path) -> int:
     return -1
 
 
-def last_step(out: Path) -> int:
-    """Of the log."""
-    return max((r["step"] for r in read_metrics(out)), default=-1)
-
-
 def kill(process: subprocess.Popen[str], out: Path, rng: random.Random, *, in_save: bool) -> bool:
-    """SIGKILL at a random moment after its first step, or during its next save; whether it came."""
+    """Kill a process at a random moment after its first save has begun.
+
+    Args:
+        process: Process of the run.
+        out: Run folder.
+        rng: Source of the moment.
+        in_save: If true, kill it during one of its next saves.
+
+    Returns:
+        True if the process was killed; false if it ended before.
+    """
     before, pid = set(checkpoints(out)), process.pid
     while process.poll() is None and set(checkpoints(out)) <= before and not half_written(out, pid):
-        time.sleep(0.005)  # until this life has reached its first save
+        time.sleep(0.005)
     if in_save:
         skip = rng.randrange(4)
         seen: set[str] = set()
@@ -118,119 +123,117 @@ def kill(process: subprocess.Popen[str], out: Path, rng: random.Random, *, in_sa
     return True
 
 
-def crash(out: Path, kills: int, recipe: str, overrides: Sequence[str], seed: int) -> list[End]:
-    """Kill a run so often, and let it come to its end.
+def crash(out: Path, kills: int, recipe: str, overrides: Sequence[str], seed: int) -> list[Killed]:
+    """Kill a run repeatedly, then let it finish.
 
-    A run that has come to its end before is begun anew in a folder beside it.
+    A run that finishes before is followed by a new one, in a folder beside it.
+
+    Args:
+        out: Run folder; further ones are ``out-1``, ``out-2``, ...
+        kills: Number of kills.
+        recipe: Name of the recipe.
+        overrides: Changes of the recipe, ``key=value``.
+        seed: Seed of the moments.
     """
     rng = random.Random(seed)
-    ends: list[End] = []
-    rounds = [out]
+    killed: list[Killed] = []
+    folder, num_finished = out, 0
     while True:
-        folder = rounds[-1]
-        before = newest_whole(folder)
-        process = begin(folder, recipe, overrides)
-        if len(ends) >= kills:
-            _, errors = process.communicate()
-            assert process.returncode == 0, errors
-            check(folder, before, errors)
-            return ends
-        killed = kill(process, folder, rng, in_save=len(ends) % 3 == 0)
+        before = newest_intact(folder)
+        process = start(folder, recipe, overrides)
+        hit = len(killed) < kills and kill(process, folder, rng, in_save=len(killed) % 3 == 0)
         _, errors = process.communicate()
-        check(folder, before, errors)
-        if not killed:
-            assert process.returncode == 0, errors
-            rounds.append(out.with_name(f"{out.name}-{len(rounds)}"))
-            continue
-        half = bool(half_written(folder, process.pid))
-        ends.append(
-            End(
+        check_errors(errors)
+        if hit:
+            found = Killed(
                 code=process.returncode,
-                during_save=half,
-                newest=newest_whole(folder),
-                went_on_from=before,
+                during_save=bool(half_written(folder, process.pid)),
+                newest=newest_intact(folder),
+                resumed_from=before,
             )
-        )
-        assert newest_whole(folder) >= before, "a checkpoint was lost"
+            killed.append(found)
+            assert found.newest >= before, "a checkpoint was lost"
+            continue
+        assert process.returncode == 0, errors
+        if len(killed) >= kills:
+            return killed
+        num_finished += 1
+        folder = out.with_name(f"{out.name}-{num_finished}")
 
 
-def check(out: Path, before: int, errors: str) -> None:
-    """No traceback, no fault of ours."""
+def check_errors(errors: str) -> None:
+    """Check that a process printed neither a traceback nor an internal error."""
     assert "Traceback" not in errors and "GFM400" not in errors, errors
 
 
 def outcome(out: Path) -> dict[str, Any]:
-    """What two runs of one recipe have in common: weights, and the log but for the clock."""
+    """Return what is equal in equal runs: the weights, and the log without times."""
     weights = GraphFM.from_checkpoint(find_checkpoint(out)).state_dict()
     lines = [{k: v for k, v in r.items() if k not in CLOCK} for r in read_metrics(out)]
     return {"weights": {k: v.numpy().tobytes() for k, v in weights.items()}, "lines": lines}
 
 
 def soak(out: Path, length: float, recipe: str, overrides: Sequence[str], seed: int) -> None:
-    """SIGTERM or SIGKILL every 2 to 4 minutes until the time is over; then a last stop."""
+    """Send SIGTERM or SIGKILL every 2 to 4 minutes until the time is over, SIGTERM at the end.
+
+    Args:
+        out: Run folder.
+        length: Duration in seconds.
+        recipe: Name of the recipe.
+        overrides: Changes of the recipe, ``key=value``.
+        seed: Seed of moments and signals.
+    """
     rng = random.Random(seed)
     end = time.monotonic() + length
-    lives: list[dict[str, Any]] = []
-    while time.monotonic() < end:
-        process = begin(out, recipe, overrides)
+    num_processes, finished = 0, False
+    while time.monotonic() < end and not finished:
+        process = start(out, recipe, overrides)
         until = min(end, time.monotonic() + rng.uniform(120, 240))
-        peak = 0.0
-        resident: list[float] = []
+        resident = [0.0]
         while time.monotonic() < until and process.poll() is None:
             time.sleep(5)
             resident.append(resident_mib(process.pid))
-            peak = max(peak, resident[-1])
-        how = rng.choice([signal.SIGTERM, signal.SIGKILL])
+        number = rng.choice([signal.SIGTERM, signal.SIGKILL])
         if time.monotonic() >= end:
-            how = signal.SIGTERM
-        came_to_an_end = process.poll() is not None
-        if not came_to_an_end:
-            process.send_signal(how)
+            number = signal.SIGTERM
+        finished = process.poll() is not None
+        if not finished:
+            process.send_signal(number)
         _, errors = process.communicate()
-        check(out, 0, errors)
+        check_errors(errors)
         assert process.returncode in DOCUMENTED, errors
-        lives.append(
-            {
-                "ended_by": "itself" if came_to_an_end else how.name,
-                "exit": process.returncode,
-                "step": last_step(out),
-                "whole_checkpoint": newest_whole(out),
-                "resident_mib_after_30s": round(resident[min(6, len(resident) - 1)]),
-                "resident_mib_at_end": round(resident[-2] if len(resident) > 1 else peak),
-            }
-        )
-        print(json.dumps(lives[-1]), flush=True)
-        if came_to_an_end:
-            break
+        num_processes += 1
+        facts = {
+            "ended_by": "itself" if finished else number.name,
+            "exit": process.returncode,
+            "step": max((r["step"] for r in read_metrics(out)), default=-1),
+            "intact_checkpoint": newest_intact(out),
+            "resident_mib_after_30s": round(resident[min(7, len(resident) - 1)]),
+            "resident_mib_at_end": round(resident[-2 if len(resident) > 2 else -1]),
+        }
+        print(json.dumps(facts), flush=True)
+    print(json.dumps({"processes": num_processes, **loss_facts(out)}))
+
+
+def loss_facts(out: Path) -> dict[str, Any]:
+    """Return the loss across interruptions, from the log; no step may be in it twice."""
     train = [r for r in read_metrics(out) if r["kind"] == "train"]
-    steps = [r["step"] for r in train]
+    steps, losses = [r["step"] for r in train], [r["loss"] for r in train]
     assert steps == sorted(set(steps)), "a step is in the log twice"
-    gaps = {b - a for a, b in zip(steps, steps[1:], strict=False)}
     third = max(1, len(train) // 3)
-    means = [sum(r["loss"] for r in part) / len(part) for part in (train[:third], train[-third:])]
-    print(
-        json.dumps(
-            {
-                "lives": len(lives),
-                "lines": len(train),
-                "steps_between_lines": sorted(gaps),
-                "loss_first_third": round(means[0], 4),
-                "loss_last_third": round(means[1], 4),
-                "largest_jump": round(
-                    max(
-                        (b["loss"] - a["loss"] for a, b in zip(train, train[1:], strict=False)),
-                        default=0.0,
-                    ),
-                    4,
-                ),
-                "skipped_steps": train[-1]["skipped"] if train else 0,
-            }
-        )
-    )
+    jumps = [b - a for a, b in zip(losses, losses[1:], strict=False)]
+    return {
+        "lines": len(train),
+        "steps_between_lines": sorted({b - a for a, b in zip(steps, steps[1:], strict=False)}),
+        "loss_first_third": round(sum(losses[:third]) / third, 4),
+        "loss_last_third": round(sum(losses[-third:]) / third, 4),
+        "largest_jump": round(max(jumps, default=0.0), 4),
+        "skipped_steps": train[-1]["skipped"] if train else 0,
+    }
 
 
 def resident_mib(pid: int) -> float:
-    """Resident memory of a process, 0 when it is gone."""
+    """Return the resident memory of a process in MiB; 0 if it has ended."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS"):
@@ -241,12 +244,12 @@ def resident_mib(pid: int) -> float:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the crash test or the soak, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=6)
-    parser.add_argument("--soak", help="such as 45m; instead of --kills")
-    parser.add_argument("--recipe", default="demo")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=6, help="number of kills; default: 6")
+    parser.add_argument("--soak", help="soak for this time instead, such as 45m")
+    parser.add_argument("--recipe", default="demo", help="default: demo")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments; default: 0")
     parser.add_argument("--out", type=Path, help="default: a temporary folder")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE; default for --kills: a small run")
     args = parser.parse_args()
@@ -258,24 +261,23 @@ def main() -> None:
             return
         overrides = args.overrides or SMALL
         began = time.monotonic()
-        straight = begin(root / "straight", args.recipe, overrides)
+        straight = start(root / "straight", args.recipe, overrides)
         _, errors = straight.communicate()
         assert straight.returncode == 0, errors
-        ends = crash(root / "killed", args.kills, args.recipe, overrides, args.seed)
+        killed = crash(root / "killed", args.kills, args.recipe, overrides, args.seed)
         wanted = outcome(root / "straight")
-        runs = [p for p in root.glob("killed*") if p.is_dir()]
-        found = [outcome(run) for run in runs]
-        same = [each == wanted for each in found]
+        found = {run.name: outcome(run) for run in root.glob("killed*") if run.is_dir()}
+        num_equal = sum(each == wanted for each in found.values())
         print(
-            f"{len(ends)} kills, {sum(end.during_save for end in ends)} of them during a save, in "
-            f"{len(runs)} runs of {time.monotonic() - began:.0f} s together; weights and log equal "
-            f"the straight run's: {same.count(True)} of {len(same)}"
+            f"{len(killed)} kills, {sum(k.during_save for k in killed)} of them during a save, in "
+            f"{len(found)} runs of {time.monotonic() - began:.0f} s together; weights and log "
+            f"equal those of the uninterrupted run: {num_equal} of {len(found)}"
         )
-        for run, each in zip(runs, found, strict=True):
+        for name, each in found.items():
             for part in wanted:
                 if each[part] != wanted[part]:
-                    print(f"{run.name}: other {part}")
-        if not all(same):
+                    print(f"{name}: {part} differ")
+        if num_equal < len(found):
             sys.exit(1)
 
 

@@ -17,19 +17,19 @@ def pretrain(
     recipe: Annotated[str, typer.Argument(help="A name (`graphfm recipes list`) or a .yaml file.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe: train.steps=500"),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Change keys of the recipe: train.steps=500"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.", rich_help_panel="Output")] = None,
     resume: Annotated[
         str,
         typer.Option(
             metavar="auto|never|PATH",
-            help="auto goes on from the newest good checkpoint in --out, if there is one.",
+            help="auto resumes from the newest good checkpoint in --out; never starts anew.",
             rich_help_panel="Output",
         ),
     ] = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run.", rich_help_panel="Output")
+        bool, typer.Option("--overwrite", help="Replace an existing run.", rich_help_panel="Output")
     ] = False,
     skip_broken: Annotated[
         bool,
@@ -43,29 +43,31 @@ def pretrain(
         str | None,
         typer.Option(
             metavar="30m|6h",
-            help="Save and stop after so long, exit 75; the same command goes on.",
+            help="Save and stop after this time (exit 75); the same command resumes.",
             rich_help_panel="Runtime",
         ),
     ] = None,
     nproc: Annotated[
         int | None,
-        typer.Option(help="Processes on this machine, as torchrun has.", rich_help_panel="Runtime"),
+        typer.Option(help="Processes on this machine.", rich_help_panel="Runtime"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="The recipe's seed.", rich_help_panel="Runtime")
+        int | None,
+        typer.Option(min=0, help="Seed. Default: the recipe's.", rich_help_panel="Runtime"),
     ] = None,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:1.", rich_help_panel="Runtime")
     ] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it costs, write nothing.")
+        bool, typer.Option("--dry-run", help="Estimate the cost, write nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Pretrain one model on a mixture of graphs.
 
-    The run folder holds checkpoints, metrics.jsonl, run.json and TensorBoard events; the same
-    command again goes on where it stopped. SIGTERM, SIGUSR1 and Ctrl-C save first: exit 75, 130.
+    The run folder holds checkpoints, metrics.jsonl, run.json and TensorBoard events. The same
+    command resumes a run that stopped. SIGTERM and SIGUSR1 (exit 75) and Ctrl-C (exit 130) save
+    first.
 
     Example: `graphfm pretrain demo train.steps=200 --out runs/mine`
     """
@@ -78,33 +80,32 @@ def pretrain(
     rank = int(os.environ.get("RANK", "0"))
     launched = "WORLD_SIZE" in os.environ  # by torchrun, or by --nproc below
     if rank:
-        logging.getLogger("graphfm").setLevel(logging.ERROR)  # the first process speaks for all
+        logging.getLogger("graphfm").setLevel(logging.ERROR)  # only the first process reports
     changes = list(overrides or []) + ([f"seed={seed}"] if seed is not None else [])
-    read = load_recipe(recipe, changes)
-    out = out or Path("runs") / read.name
+    resolved = load_recipe(recipe, changes)
+    out = out or Path("runs") / resolved.name
     words: list[object] = [recipe, *changes, "--out", out, "--device", device]
     words += ["--max-time", max_time] if max_time is not None else []
     words += ["--skip-broken"] if skip_broken else []
     words += ["--json"] if as_json else []
-    # `--resume auto` is only for a run: in a folder that holds something else it is refused too.
-    ours = any((out / name).exists() for name in ("config.resolved.yaml", LOCK))
-    if not launched and (overwrite or resume == "never" or not ours):
-        with (
-            lock_folder(out) if ours and not dry_run else nullcontext()
-        ):  # never under a run that writes
+    # A folder that holds something else than a run is refused, also with --resume auto.
+    is_run = any((out / name).exists() for name in ("config.resolved.yaml", LOCK))
+    if not launched and (overwrite or resume == "never" or not is_run):
+        # The lock shows whether a run is writing to the folder that is to be replaced.
+        with lock_folder(out) if is_run and not dry_run else nullcontext():
             pass
         new_folder(out, overwrite=overwrite, dry_run=dry_run)
     if nproc is not None and not launched and not dry_run:
         from graphfm.training.launch import launch
 
-        started = "auto" if resume == "never" else resume  # a process that is restarted goes on
-        raise typer.Exit(launch(nproc, ["pretrain", *map(str, words), "--resume", started]))
+        restart = "auto" if resume == "never" else resume  # a process that is restarted resumes
+        raise typer.Exit(launch(nproc, ["pretrain", *map(str, words), "--resume", restart]))
     from graphfm.training.pretrain import pretrain as run
     from graphfm.training.stops import Interrupted, exit_code
 
     try:
         receipt = run(
-            read,
+            resolved,
             out=out,
             resume=resume,
             device=device,
@@ -113,7 +114,7 @@ def pretrain(
             skip_broken=skip_broken,
         )
     except Interrupted as signal:
-        note(f"stopped by {signal.reason} before the first step; nothing to save")
+        note(f"stopped by {signal.reason} before the first step; nothing was saved")
         raise typer.Exit(exit_code(signal.reason)) from None
     if rank:
         raise typer.Exit(exit_code(receipt["stopped"]))
@@ -125,7 +126,7 @@ def pretrain(
             for k, v in receipt.items()
             if k == "params" or not isinstance(v, (dict, list))
         }
-        show(f"{read.name}\n{pairs(shown)}")
+        show(f"{resolved.name}\n{pairs(shown)}")
     if not dry_run and receipt["stopped"] is not None:
         note(f"stopped by {receipt['stopped']}, saved at step {receipt['steps']:,}.")
         next_step("graphfm pretrain", *words)

@@ -9,7 +9,7 @@ import typer
 from graphfm.cli.terminal import next_step, note, show, show_json, table
 from graphfm.errors import RecipeError
 
-app = typer.Typer(no_args_is_help=True, help="Show and check recipes: what a pretraining run is.")
+app = typer.Typer(no_args_is_help=True, help="Show and check recipes of pretraining runs.")
 
 
 @app.command("list")
@@ -33,13 +33,14 @@ def list_recipes(
 
 @app.command("show")
 def show_recipe(
-    recipe: Annotated[str, typer.Argument(help="A name, its last part, or a .yaml file.")],
+    recipe: Annotated[str, typer.Argument(help="A name (`graphfm recipes list`) or a .yaml file.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change keys.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Change keys of the recipe: train.steps=500"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Show a recipe with all that it inherits and every default, as YAML."""
+    """Show a recipe with all inherited and default values, as YAML."""
     from graphfm.config.load import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
@@ -53,11 +54,11 @@ def show_recipe(
 @app.command("validate")
 def validate(
     files: Annotated[
-        list[str] | None, typer.Argument(help="Names or files; all that come along if none.")
+        list[str] | None, typer.Argument(help="Names or .yaml files. Default: all shipped recipes.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Check recipes: every key known, every value in its range, the mixture there."""
+    """Check recipes: keys, ranges of values, and whether the mixture exists."""
     from graphfm.config.load import load_recipe, recipe_names
     from graphfm.graphs.catalog.catalog import Catalog
 
@@ -67,15 +68,13 @@ def validate(
     for name in names:
         try:
             catalog.mixture(load_recipe(name).data.mixture)
-        except ValueError as error:  # RecipeError and DataError: show all that is wrong, not one
+        except ValueError as error:  # RecipeError and DataError: report all faulty recipes
             faults[name] = str(error)
     if as_json:
         show_json({"checked": len(names), "faults": faults})
     for name, text in faults.items():
         note(f"{name}\n{text}")
     if faults:
-        raise RecipeError(
-            "GFM203", f"{len(faults)} of {len(names)} recipes cannot be used, see above"
-        )
-    note(f"{len(names)} recipes checked, all good")
+        raise RecipeError("GFM203", f"{len(faults)} of {len(names)} recipes are wrong, see above")
+    note(f"{len(names)} recipes checked, no errors")
     next_step("graphfm pretrain --dry-run", names[0])
