@@ -1,4 +1,4 @@
-"""What a rank does in tests of many processes: ``torchrun -m tests.ranks OUT CASES``."""
+"""One rank of the tests of many processes: ``torchrun -m tests.ranks OUT CASES``."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ def learn(
     stop: int | None = None,
     folder: str | None = None,
 ) -> dict[str, object]:
-    """Steps on three small graphs; what is the same on all ranks, and what each rank did.
+    """Train on three small graphs; return what all ranks share and what each rank did.
 
-    From ``start`` on, with the sharded state in ``folder``; at ``stop`` the state is written there.
+    Training starts at ``start``, with the sharded state in ``folder``. At ``stop`` the state is
+    written there.
     """
     recipe = load_recipe("demo", [*SMALL, *changes])
     corpus = Corpus(three_graphs(), [1.0, 2.0, 1.5], recipe, device=world.device)
@@ -99,9 +100,9 @@ def learn(
 if __name__ == "__main__":
     torch.set_num_threads(1)
     here = join_world()
-    told = {}
+    found = {}
     for name, (changes, more) in json.loads(sys.argv[2]).items():
-        told[name] = learn(here, *changes, **more)
+        found[name] = learn(here, *changes, **more)
     if here.is_main:
-        Path(sys.argv[1]).write_text(json.dumps(told), encoding="utf-8")
+        Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
     here.close()

@@ -1,4 +1,4 @@
-"""Bad input, the rows about checkpoints, recipes and the machine: see test_bad_input_tables.py."""
+"""Bad input: checkpoints, recipes and the machine; see also test_bad_input_tables.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def row_53_a_damaged_checkpoint(case: Case) -> None:
 
 
 def row_54_a_checkpoint_of_another_config(case: Case) -> None:
-    """A file that was altered, and two whole files that do not belong together: five lines at most.
+    """A changed file, and two intact files of different checkpoints: at most five lines of error.
 
     Seen to fail with torch's own message.
     """
@@ -89,7 +89,7 @@ def row_55_a_recipe_file(case: Case) -> None:
 
 
 def row_56_paths(case: Case) -> None:
-    """Seen to fail with a name that begins with a dash, before `--graph=` was used."""
+    """Seen to fail with a name that begins with a dash without `--graph=`."""
     case.write("-x ü.csv", "source,target\na,b\n")
     stats = case.run("datasets", "stats", "--", case.folder / "-x ü.csv")
     assert "x\n" in stats.stdout
@@ -123,7 +123,7 @@ def test_58_no_cuda_here(project: Path, tmp_path: Path) -> None:
 
 
 def row_59_two_processes_and_one_cache(case: Case) -> None:
-    """Both read the same file into one fresh cache; both give the same answer."""
+    """Both read the same file into one empty cache; both print the same result."""
     case.read("source,target\na,b\nb,c\n", "id,s\na,1\nb,2\nc,5\n")
     code = (
         "import sys; from pathlib import Path; from graphfm.graphs.readers.files import *;"
@@ -138,13 +138,13 @@ def row_59_two_processes_and_one_cache(case: Case) -> None:
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]  # fmt: skip
-    said = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said[0][0] == said[1][0] != ""
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0] != ""
 
 
 def test_59_two_processes_and_one_folder(project: Path, tmp_path: Path) -> None:
-    """The second is told who the first is. Seen to fail without the lock: both wrote."""
+    """The error of the second names the first. Seen to fail without the lock: both wrote."""
     out = tmp_path / "m"
     code = (
         "import sys; from pathlib import Path; from graphfm.cli.output import folder_for_one\n"
@@ -163,7 +163,7 @@ def test_59_two_processes_and_one_folder(project: Path, tmp_path: Path) -> None:
     case.run(*asked, "--out", out)
 
 
-def row_59_waiting_names_who_is_waited_for(case: Case) -> None:
+def row_59_waiting_names_the_other_process(case: Case) -> None:
     with cache_lock("key", wait=True, what="graph"):
         waiting = threading.Thread(target=cache_lock("key", wait=True, what="graph").__enter__)
         waiting.start()
@@ -198,7 +198,7 @@ def row_60_a_closed_pipe_and_a_plain_terminal(case: Case) -> None:
 def test_a_new_graph_of_the_same_columns_is_encoded_as_the_first(
     project: Path, tmp_path: Path
 ) -> None:
-    """Other rows and other means: a node keeps its features. Seen to fail with a plan made anew."""
+    """With other rows and means, a node keeps its features. Seen to fail with a new encoding."""
     case = Case(tmp_path, NoLog())  # type: ignore[arg-type]
     lines = (project / "data" / "nodes.csv").read_text().splitlines()
     (tmp_path / "new").mkdir()

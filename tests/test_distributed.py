@@ -1,4 +1,4 @@
-"""Many processes learn what one learns: the same targets, the same losses."""
+"""Many processes train as one does: the same targets, the same losses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 def torchrun(nproc: int, out: Path, cases: dict[str, Any]) -> Any:
-    """What :mod:`tests.ranks` finds with so many processes of gloo."""
+    """Run :mod:`tests.ranks` in several processes of gloo; return its results."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(nproc)]
     command += ["--standalone", "-m", "tests.ranks", str(out), json.dumps(cases)]
     done = subprocess.run(
@@ -54,7 +54,7 @@ def torchrun(nproc: int, out: Path, cases: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """All cases, by two processes; and where the sharded state was written."""
+    """Results of all cases with two processes, and the folder of the sharded state."""
     out = tmp_path_factory.mktemp("two")
     cases = {
         name: (changes, {**more, "folder": str(out / "dcp")})
@@ -64,7 +64,7 @@ def two(tmp_path_factory):
 
 
 def same(many: Any, one: Any, *, rel: float = 0.0) -> None:
-    """Targets and FLOPs exactly, losses and norms to 1e-5, or a norm to that share of it."""
+    """Check that targets and FLOPs are equal, and losses and norms to 1e-5 (norms: or ``rel``)."""
     assert many["targets"] == one["targets"]
     assert many["flops"] == one["flops"]
     assert many["loss"] == pytest.approx(one["loss"], abs=1e-5)
@@ -75,25 +75,25 @@ def same(many: Any, one: Any, *, rel: float = 0.0) -> None:
 
 
 def alike(many: Any, nproc: int) -> None:
-    """Weights are the same on all ranks, bit for bit, and all had work of about the same cost."""
+    """Check that weights are equal on all ranks, bit for bit, and that costs are balanced."""
     assert len(set(many["weights"])) == 1
     assert all(len(counts) == nproc and sum(counts) <= 4 for counts in many["batches"])
     assert all(1 <= balance < 1.5 for balance in many["balance"])
 
 
 def test_two_processes_do_what_one_does(two):
-    """Same targets in every step (hash), losses to 1e-5.
+    """Targets of every step are equal (hash), losses to 1e-5.
 
-    Dropout and the choice of the universal adapter are on. Seen to fail with the mean of the ranks
-    in place of the sum, with dropout drawn by the place among a rank's own batches, and without the
-    flat buffer.
+    Dropout and the random choice of the universal adapter are on. Seen to fail with the mean of the
+    ranks in place of the sum, with dropout seeded by the position among a rank's own batches, and
+    without the flat buffer.
     """
     same(two[0]["straight"], learn(World()))
     alike(two[0]["straight"], 2)
 
 
 def test_two_processes_solve_the_same_ridges(two):
-    """Adapters and heads of a dataset have no gradient anywhere, and nothing of them travels.
+    """Adapters and heads of a graph have no gradient on any rank, and nothing of them is sent.
 
     Seen to fail with folds drawn from the process's own random numbers.
     """
@@ -109,14 +109,14 @@ def test_four_processes_do_what_one_does(tmp_path):
     alike(many, 4)
 
 
-def test_a_rank_without_a_bin_takes_part_with_nothing(two):
-    """One bin for two ranks: in every step, one of them has no batch."""
+def test_a_rank_without_a_bin_takes_part_with_zeros(two):
+    """One bin for two ranks: in every step one of them has no batch."""
     many = two[0]["one bin"]
     same(many, learn(World(), *CASES["one bin"][0]))
     assert many["batches"] == [[1, 0]] * 6
 
 
-def test_less_travels_than_with_everything_in_the_trunk(two):
+def test_less_is_sent_than_with_everything_in_the_trunk(two):
     """Adapters and heads of graphs that a step does not visit are not sent."""
     many = two[0]["few graphs"]
     params, steps = many["all"], len(many["loss"])
@@ -124,23 +124,23 @@ def test_less_travels_than_with_everything_in_the_trunk(two):
     assert 0 < many["bytes"] - 4 * params["trunk"] * steps < 0.9 * outside
 
 
-def test_a_trunk_in_parts_learns_what_a_whole_one_does(two):
-    """FSDP2 on two ranks, from a threshold of 1000 parameters, one rank with less to do.
+def test_a_sharded_trunk_trains_as_a_whole_one(two):
+    """FSDP2 on two ranks, above a threshold of 1000 parameters; one rank has fewer batches.
 
-    Seen to fail with the divisor that FSDP2 has by itself.
+    Seen to fail with FSDP2's own divisor.
     """
     same(two[0]["sharded"], learn(World(), *CASES["sharded"][0]))
     assert len(set(two[0]["sharded"]["weights"])) == 1
 
 
-def test_a_trunk_in_parts_is_written_and_read(two):
-    """Stopped and read back: bit for bit; read by one process: losses to 1e-5.
+def test_a_sharded_trunk_is_written_and_read(two):
+    """Read by two processes: equal bit for bit; read by one process: losses to 1e-5.
 
-    Seen to fail with the optimizer's state by place: another number of ranks, another order.
+    Seen to fail with optimizer state stored by position, whose order depends on the ranks.
     """
-    told, folder = two
-    straight, read = told["sharded"], told["read"]
-    assert told["written"]["loss"] == straight["loss"][:3]
+    found, folder = two
+    straight, read = found["sharded"], found["read"]
+    assert found["written"]["loss"] == straight["loss"][:3]
     assert read["loss"] == straight["loss"][3:] and read["weights"] == straight["weights"]
     alone = learn(World(), *CASES["read"][0], start=3, folder=str(folder))
     assert alone["loss"] == pytest.approx(straight["loss"][3:], abs=1e-5)
@@ -158,7 +158,7 @@ def test_a_world_of_one_sends_nothing():
 
 
 def test_a_wrapped_trunk_owns_no_second_copy():
-    """Names of weights, and their number, are as before; forward goes through the wrapper."""
+    """Names and number of weights stay the same; forward goes through the wrapper."""
     graphs = three_graphs()
     model = small_model(graphs)
     names, params = set(model.state_dict()), model.num_params()

@@ -1,4 +1,4 @@
-"""``--nproc``: processes that die are started again, those that end for a reason are not."""
+"""``--nproc``: processes that die are restarted, those that choose an exit code are not."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def started(*command: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_code_that_a_process_chose_is_the_codes_of_all():
-    """Others were told to end (-15) or lost their peer (1). Seen to fail with the first code."""
+def test_the_exit_code_that_a_process_chose_wins():
+    """Other processes were ended (-15) or lost their peer (1). Seen to fail with the first code."""
     assert chosen_exit_code([-15, 8, 1]) == 8 and chosen_exit_code([1, 75]) == 75
     assert chosen_exit_code([-9, -15]) is None and chosen_exit_code([1, -15]) is None
 
@@ -45,12 +45,12 @@ def test_no_process_is_refused():
         launch(0, ["pretrain", "demo"])
 
 
-def test_a_reason_of_its_own_is_passed_on_and_not_tried_again():
-    """A recipe that is not there: exit 4. Seen to fail where every end is a death."""
+def test_a_chosen_exit_code_is_returned_without_a_restart():
+    """A recipe that does not exist: exit 4. Seen to fail if every end counts as a death."""
     process = started("-c", LAUNCH, "pretrain", "no-such-recipe")
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 4, said
-    assert "restart" not in said and "GFM200" in said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 4, output
+    assert "restart" not in output and "GFM200" in output
 
 
 @pytest.mark.slow
@@ -60,17 +60,17 @@ def test_a_killed_process_does_not_end_the_run(tmp_path):
     Seen to fail without a restart: exit 1 after 10 of 40 steps.
     """
     straight = started("-m", "graphfm", *RUN, "--out", str(tmp_path / "straight"))
-    said, _ = straight.communicate(timeout=200)
-    assert straight.returncode == 0, said
+    output, _ = straight.communicate(timeout=200)
+    assert straight.returncode == 0, output
     process = started("-m", "graphfm", *RUN, "--out", str(tmp_path / "killed"))
     until = time.monotonic() + 100
     while not (tmp_path / "killed" / "LATEST").exists() and time.monotonic() < until:
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    said, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, said
-    assert "restart 1 of 3" in said
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert "restart 1 of 3" in output
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["finished"]
     wanted = GraphFM.from_checkpoint(tmp_path / "straight").state_dict()
     for name, got in GraphFM.from_checkpoint(tmp_path / "killed").state_dict().items():

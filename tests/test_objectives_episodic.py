@@ -1,4 +1,4 @@
-"""The episodic objective: a ridge inside the step, the gradient through it, runs that use it."""
+"""The episodic objective: the ridge inside a step, its gradient, and runs that use it."""
 
 import json
 
@@ -36,74 +36,74 @@ def some_classes(num: int, num_classes: int = 3, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [(30, 8), (12, 40)])
 def test_the_ridge_is_least_squares_with_a_penalty(shape):
-    """Against torch.linalg.lstsq of the same rows with the penalty's below, and the fit's weights.
+    """Equal to torch.linalg.lstsq with rows for the penalty, and to the weights of a fit.
 
     Seen to fail without centring, and with a strength that is not relative.
     """
-    x, asked, y = rows(*shape), rows(5, shape[1], 1), rows(shape[0], 3, 2)
-    said = predict_ridge(x, y, asked, lam=0.1)
+    x, query, y = rows(*shape), rows(5, shape[1], 1), rows(shape[0], 3, 2)
+    predicted = predict_ridge(x, y, query, lam=0.1)
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     root = (0.1 * (x - mean_x).square().sum() / shape[1]).sqrt()
     penalty = root * torch.eye(shape[1], dtype=torch.float64)
     weight = torch.linalg.lstsq(
         torch.cat([x - mean_x, penalty]), torch.cat([y - mean_y, torch.zeros(shape[1], 3)])
     ).solution
-    torch.testing.assert_close(said, (asked - mean_x) @ weight + mean_y)
+    torch.testing.assert_close(predicted, (query - mean_x) @ weight + mean_y)
     fit = fit_ridge(x, y, lambdas=(0.1,))
     torch.testing.assert_close(
-        said.float(), asked.float() @ fit.weight + fit.bias, rtol=1e-4, atol=1e-4
+        predicted.float(), query.float() @ fit.weight + fit.bias, rtol=1e-4, atol=1e-4
     )
 
 
 @pytest.mark.parametrize("width", [3, 20])
 def test_the_gradient_is_that_of_finite_differences(width):
-    """Through the solve, of the fitted nodes and of those asked for.
+    """For the nodes that the ridge is solved on, through the solve, and for the query nodes.
 
-    Seen to fail with the solve detached, and with the strength's unit taken as a constant.
+    Seen to fail with the solve detached, and with the unit of the strength taken as a constant.
     """
-    known, asked = rows(12, width).requires_grad_(), rows(6, width, 1).requires_grad_()
+    known, query = rows(12, width).requires_grad_(), rows(6, width, 1).requires_grad_()
     y_known, y = some_classes(12), some_classes(6, seed=1)
-    assert torch.autograd.gradcheck(lambda k, a: episode(k, y_known, a, y)[0], (known, asked))
+    assert torch.autograd.gradcheck(lambda k, a: episode(k, y_known, a, y)[0], (known, query))
 
 
-def test_labels_of_the_judged_nodes_change_the_loss_alone():
-    """Seen to fail with a ridge, and with a scale, that also read them."""
-    known, asked, y_known, y = rows(20, 6), rows(8, 6, 1), some_classes(20), some_classes(8)
-    losses, said, classes = episode(known, y_known, asked, y)
-    other, said_again, classes_again = episode(known, y_known, asked, (y + 1) % 3)
-    assert torch.equal(said, said_again) and torch.equal(classes, classes_again)
+def test_labels_of_query_nodes_change_only_the_loss():
+    """Seen to fail if the ridge, or the scale, also reads them."""
+    known, query, y_known, y = rows(20, 6), rows(8, 6, 1), some_classes(20), some_classes(8)
+    losses, predicted, classes = episode(known, y_known, query, y)
+    other, predicted_again, classes_again = episode(known, y_known, query, (y + 1) % 3)
+    assert torch.equal(predicted, predicted_again) and torch.equal(classes, classes_again)
     assert not torch.allclose(losses, other)
 
 
 def test_names_of_classes_do_not_matter():
-    """Losses are the same, probabilities change places with the classes."""
-    known, asked, y_known, y = rows(20, 6), rows(8, 6, 1), some_classes(20), some_classes(8)
-    losses, said, classes = episode(known, y_known, asked, y)
-    names = torch.tensor([7, 2, 4])  # of classes 0, 1, 2: also those between are not there
-    other, said_again, renamed = episode(known, names[y_known], asked, names[y])
+    """Losses stay the same, and probabilities are permuted with the classes."""
+    known, query, y_known, y = rows(20, 6), rows(8, 6, 1), some_classes(20), some_classes(8)
+    losses, predicted, classes = episode(known, y_known, query, y)
+    names = torch.tensor([7, 2, 4])  # new names of classes 0, 1, 2, with gaps
+    other, predicted_again, renamed = episode(known, names[y_known], query, names[y])
     assert classes.tolist() == [0, 1, 2] and renamed.tolist() == [2, 4, 7]
     torch.testing.assert_close(other, losses)
-    torch.testing.assert_close(said_again, said[:, [1, 2, 0]])
+    torch.testing.assert_close(predicted_again, predicted[:, [1, 2, 0]])
 
 
-def test_a_class_that_the_ridge_has_not_seen_is_not_judged():
-    """Nor an unlabelled node; of one class there is nothing to tell.
+def test_a_class_that_the_ridge_has_not_seen_has_no_loss():
+    """Unlabelled nodes are not read; with a single class there is no loss at all.
 
-    Seen to fail without the look at what was seen: the node counted as the class beside it.
+    Seen to fail without the check: the node counted as a neighboring class.
     """
-    known, asked = rows(20, 6), rows(4, 6, 1)
+    known, query = rows(20, 6), rows(4, 6, 1)
     y_known, y = 2 * some_classes(20, 2), torch.tensor([0, 1, 2, 5])
-    losses, said, _ = episode(known, y_known, asked, y)
-    alone, _, _ = episode(known, y_known, asked[[0, 2]], y[[0, 2]])
-    assert said.shape == (4, 2)
+    losses, predicted, _ = episode(known, y_known, query, y)
+    alone, _, _ = episode(known, y_known, query[[0, 2]], y[[0, 2]])
+    assert predicted.shape == (4, 2)
     torch.testing.assert_close(losses, alone)
     hidden = y_known.clone()
     hidden[:5] = -1
-    fewer = episode(known[5:], y_known[5:], asked, y)
-    for got, wanted in zip(episode(known, hidden, asked, y), fewer, strict=True):
+    fewer = episode(known[5:], y_known[5:], query, y)
+    for got, wanted in zip(episode(known, hidden, query, y), fewer, strict=True):
         assert torch.equal(got, wanted)
-    losses, said, classes = episode(known, torch.ones_like(y_known), asked, y)
-    assert losses.shape == (0,) and classes.tolist() == [1] and bool((said == 1).all())
+    losses, predicted, classes = episode(known, torch.ones_like(y_known), query, y)
+    assert losses.shape == (0,) and classes.tolist() == [1] and bool((predicted == 1).all())
 
 
 def with_raw(graphs) -> GraphBank:
@@ -112,9 +112,9 @@ def with_raw(graphs) -> GraphBank:
 
 @pytest.mark.parametrize("beside", ["none", "raw"])
 def test_a_step_is_the_mean_of_its_folds(beside):
-    """Every target is judged once, by the ridge of the other folds; raw columns are constants.
+    """Every target is predicted once, by the ridge of the other folds; raw columns are constants.
 
-    Seen to fail with folds that judge what they were solved on.
+    Seen to fail with folds that predict the nodes they were solved on.
     """
     graphs = three_graphs()
     model, bank = small_model(graphs), with_raw(graphs)
@@ -126,22 +126,22 @@ def test_a_step_is_the_mean_of_its_folds(beside):
         if beside == "raw":
             columns = torch.cat([own / own.square().mean().sqrt(), batch.raw[b].double()], dim=1)
         fold = np.arange(len(own)) % 3
-        told = torch.cat(
+        losses = torch.cat(
             [
                 episode(columns[fold != f], batch.y[b][fold != f], columns[fold == f], y)[0]
                 for f in range(3)
                 for y in [batch.y[b][fold == f]]
             ]
         )
-        assert len(told) == len(own)
-        assert float(per_graph[b]) == pytest.approx(float(told.detach().mean()), rel=1e-5)
+        assert len(losses) == len(own)
+        assert float(per_graph[b]) == pytest.approx(float(losses.detach().mean()), rel=1e-5)
     assert float(loss.detach()) == pytest.approx(float(per_graph.mean()), rel=1e-6)
 
 
-def test_the_trunk_learns_and_nothing_of_a_dataset_does():
-    """Every weight of trunk and universal adapter has a gradient, heads have none.
+def test_the_trunk_learns_and_no_weight_of_a_graph_does():
+    """Every weight of the trunk and of the universal adapter has a gradient; heads have none.
 
-    No graph has an adapter of its own. Seen to fail with a share of 0.5.
+    No graph has an adapter of its own. Seen to fail with a universal_share of 0.5.
     """
     graphs = three_graphs()
     model = small_model(graphs, universal_share=1.0, universal_turn="signs").train()
@@ -149,15 +149,15 @@ def test_the_trunk_learns_and_nothing_of_a_dataset_does():
     loss.backward()
     assert not model.adapters and model.adapter("alpha") is model.universal
     for name, param in model.named_parameters():
-        of_dataset = name.startswith("heads")
-        assert (param.grad is None) == of_dataset, name
-        assert of_dataset or bool(param.grad.abs().max() > 0), name
+        is_head = name.startswith("heads")
+        assert (param.grad is None) == is_head, name
+        assert is_head or bool(param.grad.abs().max() > 0), name
 
 
 def test_pieces_of_a_step_add_up():
-    """Graphs that are whole in their batch: as one batch would give, loss and gradient.
+    """Loss and gradient of two batches equal those of one, if no graph is divided.
 
-    A graph that is cut has an episode for each piece, so there it may not. Seen to fail without
+    A divided graph has an episode in each batch, so its loss may differ. Seen to fail without
     ``totals``.
     """
     graphs = three_graphs()
@@ -176,9 +176,9 @@ def test_pieces_of_a_step_add_up():
 
 @pytest.mark.parametrize("turn", ["none", "signs", "rotation"])
 def test_features_are_turned_anew_at_each_visit_of_training_alone(turn):
-    """Lengths of rows stay as they are; in evaluation nothing is turned.
+    """Norms of rows stay the same; in evaluation nothing is rotated.
 
-    Seen to fail with the turn kept from visit to visit.
+    Seen to fail if the rotation is kept from visit to visit.
     """
     graphs = three_graphs()
     model = small_model(graphs, universal_share=1.0, universal_turn=turn)
@@ -194,10 +194,10 @@ def test_features_are_turned_anew_at_each_visit_of_training_alone(turn):
         torch.testing.assert_close(turned.norm(dim=1), plain.norm(dim=1))
 
 
-def test_it_learns_and_is_judged_on_nodes_that_never_teach():
+def test_it_learns_and_is_evaluated_on_validation_nodes():
     """Loss on validation nodes falls; their labels enter no gradient and no ridge.
 
-    Seen to fail with ``taught`` and the judged nodes exchanged.
+    Seen to fail with training and validation nodes exchanged.
     """
     graphs = three_graphs()
     long = ["train.lr=3e-3", "train.steps=30", "sampling.max_targets=64"]
@@ -217,19 +217,19 @@ def test_it_learns_and_is_judged_on_nodes_that_never_teach():
         corpus.bank.y[name][nodes] = (corpus.bank.y[name][nodes] + 1) % 2
     garbled = evaluate(model, corpus, 100)
     objective = recipe.objective.build()
-    said = [
+    results = [
         objective.evaluate(
             model, corpus.val_batch([0], 100), corpus.val_batch([0], 100, training=True)
         )
         for _ in range(2)
     ]
-    assert torch.equal(said[0][0][1], said[1][0][1])
+    assert torch.equal(results[0][0][1], results[1][0][1])
     assert garbled["alpha"]["loss"] > after["alpha"]["loss"]
 
 
 @pytest.mark.parametrize("beside", ["none", "raw"])
 def test_a_resumed_run_equals_the_straight_one(tmp_path, beside):
-    """Bit for bit, the random signs too. Seen to fail with signs drawn outside the step's seed."""
+    """Bit for bit, with random signs. Seen to fail with signs drawn outside the step's seed."""
     more = [*EPISODIC, f"objective.beside={beside}"]
     run_of(tmp_path / "straight", *more).train()
     stop_after(run_of(tmp_path / "parts", *more), 7)
@@ -240,13 +240,13 @@ def test_a_resumed_run_equals_the_straight_one(tmp_path, beside):
 
 
 def test_a_dry_run_counts_what_the_run_counts(tmp_path):
-    """FLOPs, those of the ridges among them. Seen to fail with the model's alone in the dry run."""
+    """FLOPs include those of the ridges. Seen to fail with those of the model alone."""
     recipe = recipe_of(*EPISODIC)
     corpus = Corpus(three_graphs(), [1.0, 2.0, 1.5], recipe, device=torch.device("cpu"))
     model = fresh_model(recipe, corpus, torch.device("cpu"))
-    said = estimate(recipe, corpus, model)
+    estimated = estimate(recipe, corpus, model)
     done = Run(recipe, corpus, tmp_path, torch.device("cpu")).train()
-    assert said["flops"] == pytest.approx(done["flops"], rel=1e-6)
+    assert estimated["flops"] == pytest.approx(done["flops"], rel=1e-6)
     step = corpus.batch_at(0)
     assert recipe.objective.build().flops(model, step) > 0
 

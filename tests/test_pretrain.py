@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from graphfm.errors import CheckpointError
 from graphfm.graphs.features.prepare import prepare
 from graphfm.model.graphfm import GraphFM
 from graphfm.storage import file_sha256
+from graphfm.training import pretrain as pretrain_module
 from graphfm.training.corpus import Corpus
 from graphfm.training.metrics_log import read_metrics
+from graphfm.training.pretrain import pretrain
 from graphfm.training.run import Run
-from graphfm.training.run_folder import checkpoints, choose_start, newest_good
+from graphfm.training.run_folder import checkpoint_path, checkpoints, choose_start, newest_good
 from graphfm.training.run_state import RunState
 from graphfm.training.stops import StopRequests
 from tests.graphs import synthetic, three_graphs
@@ -57,7 +60,7 @@ def losses_of(out):
 
 
 class StopAt(StopRequests):
-    """Somebody who wants the run to stop after a step, by a signal or at once, by a power cut."""
+    """A request to stop after a step: a signal, or an error that stands for a power cut."""
 
     def __init__(self, run: Run, step: int, reason: str | Exception = "SIGTERM"):
         super().__init__()
@@ -94,7 +97,7 @@ SAME = (
 
 
 def what_a_run_left(out) -> dict:
-    """All that a resumed run must have in common with the straight one."""
+    """Return all that a resumed run must have in common with the uninterrupted one."""
     receipt = json.loads((out / "run.json").read_text())
     weights = weights_of(out)
     lines = [
@@ -109,10 +112,10 @@ def what_a_run_left(out) -> dict:
 
 
 def test_a_resumed_run_equals_the_straight_one(tmp_path):
-    """Bit for bit: weights, every line of the log, and what the receipt counts.
+    """Bit for bit: weights, every line of the log, and the counts of the receipt.
 
-    Stopped at step 2 of 12, again at step 7, both between two lines of the log, and by a power cut
-    at step 11, which loses step 11. Seen to fail with each part of the state dropped: the next
+    The run stops at step 2 of 12 and at step 7, both between two lines of the log, and by a power
+    cut at step 11, which loses step 11. Seen to fail with each part of the state dropped: the next
     test.
     """
     run_of(tmp_path / "straight").train()
@@ -125,10 +128,10 @@ def test_a_resumed_run_equals_the_straight_one(tmp_path):
 
 
 def troubled(out) -> Run:
-    """A run in which all that its state counts happens.
+    """Return a run in which every count of its state changes.
 
-    One graph has a value that is not a number, so that steps are left out; batches are in halves
-    from the start, as after running out of memory.
+    One graph has NaN features, so that steps are skipped. Batches are halved from the start, as
+    after running out of memory.
     """
     graphs = three_graphs()
     graphs[2] = replace(graphs[2], x=torch.full_like(graphs[2].x, torch.nan))
@@ -148,10 +151,10 @@ def straight(tmp_path_factory) -> dict:
 
 @pytest.mark.parametrize("dropped", ["nothing", "optimizer", *sorted(RunState().as_dict())])
 def test_each_part_of_the_state_is_needed(tmp_path, straight, dropped):
-    """Without one of them the resumed run is another one, so the test above can fail.
+    """Without one of them the resumed run differs, so the test above can fail.
 
-    But for ``seconds``, which is the clock's. The run is stopped where the last step was left out,
-    as is the next, after steps that are not in the log yet.
+    The exception is ``seconds``, which is the clock's. The run stops after a skipped step that is
+    followed by another, with steps that are not in the log yet.
     """
     skipped = [r["step"] for r in straight["lines"] if r["kind"] == "skip"]
     at = next(s for s in skipped if s + 1 in skipped)
@@ -167,7 +170,7 @@ def test_each_part_of_the_state_is_needed(tmp_path, straight, dropped):
 
 
 def edit_trainer(out, key: str, value: object) -> None:
-    """Put another value into the trainer state of the newest checkpoint, and into its manifest."""
+    """Change a value in the trainer state of the newest checkpoint, and its manifest."""
     folder = find_checkpoint(out)
     state = Checkpoint.open(folder).trainer()
     state[key] = value
@@ -199,7 +202,7 @@ def test_the_run_folder_is_whole(tmp_path):
 
 
 def test_garbled_validation_labels_change_no_weight(tmp_path):
-    """Labels of validation nodes are shuffled; the training curve and weights stay, bit for bit."""
+    """With other labels of validation nodes, training losses and weights stay, bit for bit."""
     graphs = three_graphs()
     first = run_of(tmp_path / "clean", graphs=graphs)
     spoiled = []
@@ -208,7 +211,7 @@ def test_garbled_validation_labels_change_no_weight(tmp_path):
         y[val] = (y[val] + 1) % graph.task.num_classes
         spoiled.append(type(graph)(**{**graph.__dict__, "y": y}))
     second = run_of(tmp_path / "garbled", graphs=spoiled)
-    # The split is stratified by the labels, so it is held fixed here: labels alone differ.
+    # The split is stratified by the labels, so it is copied: only the labels differ.
     second.corpus.train_nodes = first.corpus.train_nodes
     second.corpus.val_nodes = first.corpus.val_nodes
     first.train()
@@ -238,6 +241,28 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     assert longer.state.step == 12
 
 
+def test_resuming_verifies_the_checkpoint_once(tmp_path, monkeypatch):
+    """Also with skip_broken, which reads the graphs that the run left out. Seen to fail: twice."""
+    opened = []
+
+    def count(folder: Path) -> Checkpoint:
+        opened.append(folder)
+        return verify(folder)
+
+    def load_corpus(recipe, device, catalog, *, broken) -> Corpus:
+        return Corpus(three_graphs(), [1.0, 2.0, 1.5], recipe, device=device)
+
+    verify = Checkpoint.open
+    monkeypatch.setattr(Checkpoint, "open", count)
+    monkeypatch.setattr(pretrain_module, "audit_corpus", lambda *_: {})
+    monkeypatch.setattr(pretrain_module, "load_corpus", load_corpus)
+    for steps in (5, 12):
+        recipe = recipe_of(f"train.steps={steps}")
+        receipt = pretrain(recipe, out=tmp_path, device="cpu", skip_broken=True)
+        assert receipt["steps"] == steps
+    assert opened == [checkpoint_path(tmp_path, 5)]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt", "specs.json", "config.json"])
 def test_a_flipped_bit_is_found(tmp_path, name):
     run_of(tmp_path / "run").train()
@@ -262,9 +287,9 @@ def test_multilabel_graphs_are_learned_too(tmp_path):
 
 
 def test_a_longer_run_goes_on_from_where_a_shorter_one_began_to_decay(tmp_path):
-    """And is the straight run of its length, bit for bit; so one run gives many lengths.
+    """It equals the uninterrupted run of its length, bit for bit: one run gives many lengths.
 
-    Seen to fail with the cosine, and with a checkpoint of the decay.
+    Seen to fail with the cosine schedule, and with a checkpoint of the decay.
     """
     wsd = ["train.schedule=wsd", "train.save_every=100", "train.keep=1"]
     run_of(tmp_path / "short", *wsd, "train.steps=10").train()
@@ -276,10 +301,10 @@ def test_a_longer_run_goes_on_from_where_a_shorter_one_began_to_decay(tmp_path):
     assert all(torch.equal(wanted[name], w) for name, w in weights_of(tmp_path / "fork").items())
 
 
-def test_what_is_damaged_and_newer_never_costs_what_is_whole(tmp_path):
-    """With one checkpoint to keep, the run goes on from an older one: that stays, then the new one.
+def test_a_damaged_newer_checkpoint_never_removes_an_intact_one(tmp_path):
+    """With one checkpoint to keep, the older one that the run resumed from stays, then the new one.
 
-    Seen to fail where the newest by number were kept: the damaged one, and nothing else.
+    Seen to fail if the newest by number is kept: only the damaged one remained.
     """
     run_of(tmp_path, "train.keep=3").train()
     *_, whole, damaged = checkpoints(tmp_path).values()

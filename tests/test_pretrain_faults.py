@@ -1,4 +1,4 @@
-"""What a run does with numbers that are not finite, too little memory, and a full disk."""
+"""A run with numbers that are not finite, too little memory, or a full disk."""
 
 import os
 import subprocess
@@ -23,8 +23,8 @@ from graphfm.training.run_folder import checkpoints, newest_good
 from tests.test_pretrain import recipe_of, run_of, stop_after, troubled, weights_of
 
 
-def test_a_graph_with_a_value_that_is_not_a_number_is_named_and_left_out(tmp_path, caplog):
-    """Its steps change no weight; the run goes on, counts them, and ends with finite weights."""
+def test_steps_of_a_graph_with_nan_features_are_skipped_and_named(tmp_path, caplog):
+    """They change no weight; the run continues, counts them, and ends with finite weights."""
     receipt = troubled(tmp_path).train()
     skips = [r for r in read_metrics(tmp_path) if r["kind"] == "skip"]
     assert receipt["finished"] and 0 < receipt["skipped_steps"] == len(skips) < receipt["steps"]
@@ -38,8 +38,8 @@ def test_a_graph_with_a_value_that_is_not_a_number_is_named_and_left_out(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "lamb"])
-def test_a_step_that_is_left_out_moves_nothing(name):
-    """Neither weights nor averages nor counts.
+def test_a_skipped_step_changes_nothing(name):
+    """Neither weights nor moments nor step counts change.
 
     Seen to fail with the optimizer's step taken whatever the gradient is.
     """
@@ -61,7 +61,7 @@ def test_a_step_that_is_left_out_moves_nothing(name):
 
 
 def test_four_in_a_row_end_the_run_with_exit_6(tmp_path):
-    """A weight that is not a number spoils every step: the checkpoint of before is named."""
+    """A NaN weight spoils every step; the error names the checkpoint before."""
     stop_after(run_of(tmp_path), 5)
     run = run_of(tmp_path)
     with torch.no_grad():
@@ -78,18 +78,18 @@ def test_four_in_a_row_end_the_run_with_exit_6(tmp_path):
     Checkpoint.open(find_checkpoint(tmp_path))
 
 
-def test_weights_that_are_not_finite_take_the_place_of_no_checkpoint(tmp_path):
+def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path):
     stop_after(run_of(tmp_path), 5)
     run = run_of(tmp_path)
-    with torch.no_grad():  # of a graph that the next steps do not read: no loss shows it
+    with torch.no_grad():  # of a graph that the next steps do not visit: no loss shows it
         run.model.adapter("beta").bias[:] = torch.nan
     with pytest.raises(DivergedError):
         run.train()
     assert list(checkpoints(tmp_path)) == [5]
 
 
-def test_batches_in_halves_teach_the_same(tmp_path):
-    """The same targets in the same steps; without dropout the loss is that of whole batches.
+def test_halved_batches_give_the_same_losses(tmp_path):
+    """Targets are the same in every step; without dropout the losses are, too.
 
     Seen to fail with a batch's loss divided by its own targets, not by those of the step.
     """
@@ -111,7 +111,7 @@ def test_batches_in_halves_teach_the_same(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_too_little_memory_halves_the_batches(tmp_path):
-    """The address space of a process is limited to what it has and a part of what a step takes."""
+    """The address space of a process is limited to less than a step takes."""
     script = """
         import logging, re, resource, sys, torch
         from pathlib import Path
@@ -151,7 +151,7 @@ def test_too_little_memory_halves_the_batches(tmp_path):
 
 
 def test_a_disk_that_is_full_ends_the_run_with_exit_8(tmp_path):
-    """The next file may not be longer than 20 KB; the checkpoint of before is whole."""
+    """No file may be longer than 20 KB; the earlier checkpoint stays intact."""
     import resource
 
     stop_after(run_of(tmp_path), 5)
@@ -161,7 +161,9 @@ def test_a_disk_that_is_full_ends_the_run_with_exit_8(tmp_path):
     try:
         with pytest.raises(OutputError, match="GFM801") as caught:
             run.train()
-        with pytest.raises(OutputError, match="GFM801"):  # and no run begins that cannot be saved
+        with pytest.raises(
+            OutputError, match="GFM801"
+        ):  # a run that cannot be saved does not start
             run_of(tmp_path / "another")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -172,9 +174,9 @@ def test_a_disk_that_is_full_ends_the_run_with_exit_8(tmp_path):
 
 
 def test_a_graph_that_cannot_be_read_is_named_or_left_out(tmp_path, monkeypatch):
-    """Raw files that are not there: refused with the graph's name, or left out and recorded.
+    """Missing raw files: an error with the graph's name, or the graph is left out and recorded.
 
-    A run that goes on is without it too, though it could be read by then.
+    A resumed run stays without it, even if it can be read by then.
     """
     known = Catalog.read()
     whole = ["karate-club", "florentine-families"]
@@ -200,7 +202,7 @@ def test_a_graph_that_cannot_be_read_is_named_or_left_out(tmp_path, monkeypatch)
 
 
 def test_an_error_that_is_not_ours_names_the_graph_too(monkeypatch):
-    """A raw file that some parser chokes on."""
+    """An exception of a parser becomes a DataError with the graph's name."""
     catalog = Catalog.read()
     monkeypatch.setattr(Catalog, "load", lambda self, id: {}["no such key"])
     with pytest.raises(DataError, match=r"GFM191(.*\n)*.*karate-club"):

@@ -1,4 +1,4 @@
-"""Being told to stop, and being killed: what is on the disk is whole, and the run goes on."""
+"""Stopped and killed runs: the files on disk are intact, and the run resumes."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tools.crash_test import SMALL, crash, half_written, outcome, start
 
 
 def test_a_signal_is_noted_and_nothing_more():
-    """Before the first step it stops at once; then a second Ctrl-C does, and no other signal."""
+    """Before the first step it stops at once; afterwards only a second Ctrl-C does."""
     kept = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
     with StopRequests() as stops:
         with pytest.raises(Interrupted, match="SIGTERM"):
@@ -37,8 +37,8 @@ def test_a_signal_is_noted_and_nothing_more():
     assert list(codes.values()) == [0, 75, 75, 75, 130]
 
 
-def test_time_is_up(tmp_path):
-    """After one step, which is saved; the same call goes on to the end."""
+def test_a_time_limit_stops_after_a_saved_step(tmp_path):
+    """The same call resumes and finishes the run."""
     with StopRequests(max_time=0.0) as stops:
         receipt = run_of(tmp_path).train(stops)
     assert (receipt["stopped"], receipt["steps"], receipt["finished"]) == ("max-time", 1, False)
@@ -48,9 +48,9 @@ def test_time_is_up(tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_during_a_save_or_a_step_changes_nothing(tmp_path, name):
-    """It comes in the middle of whatever runs at that moment, at every 0.05 s; bit-equal.
+    """A timer of the system interrupts this process at arbitrary moments, 0.03 s apart.
 
-    The timer of the system sends it, in this very process, at moments that nobody chose.
+    The result equals that of the uninterrupted run, bit for bit.
     """
     run_of(tmp_path / "straight").train()
     out, stopped = tmp_path / "parts", []
@@ -79,8 +79,8 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_command_stops_with_75_and_130_and_goes_on(tmp_path):
-    """SIGTERM in the middle of a save, Ctrl-C in a step; then the end, bit-equal."""
+def test_the_command_stops_with_75_and_130_and_resumes(tmp_path):
+    """SIGTERM during a save, Ctrl-C during a step; the final weights are equal bit for bit."""
     straight, out = tmp_path / "straight", tmp_path / "run"
     start(straight, "demo", SMALL).communicate()
     process = start(out, "demo", SMALL)
@@ -102,7 +102,7 @@ def test_the_command_stops_with_75_and_130_and_goes_on(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_that_is_killed_six_times_ends_as_the_straight_one(tmp_path):
+def test_a_run_killed_six_times_equals_the_uninterrupted_one(tmp_path):
     """SIGKILL at random moments, two of them during a save. 60 of them: tools/crash_test.py."""
     start(tmp_path / "straight", "demo", SMALL).communicate()
     killed = crash(tmp_path / "killed", 6, "demo", SMALL, seed=0)
@@ -113,9 +113,9 @@ def test_a_run_that_is_killed_six_times_ends_as_the_straight_one(tmp_path):
 
 
 def test_two_runs_on_one_folder(tmp_path):
-    """The second is told who holds it, in a process of its own, and replaces nothing.
+    """The error of the second names the process that holds the folder; nothing is replaced.
 
-    Seen to fail with --overwrite looking at the folder before the lock.
+    Seen to fail if --overwrite looks at the folder before the lock.
     """
     out = tmp_path / "run"
     run_of(out).train()
@@ -130,7 +130,7 @@ def test_two_runs_on_one_folder(tmp_path):
 
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path):
-    """A power cut loses the steps since the last checkpoint; their lines are written once more."""
+    """A power cut loses the steps since the last checkpoint; their lines are written again."""
     run_of(tmp_path).train()
     lines = read_metrics(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:

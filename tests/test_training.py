@@ -1,4 +1,4 @@
-"""The loop, the closed-form head, the schedule."""
+"""The training loop, the supervised objective, and the ridge."""
 
 import gc
 
@@ -19,7 +19,7 @@ from tests.graphs import batch_of, small_model, three_graphs
 
 @pytest.mark.parametrize("shape", [(30, 8), (12, 40)])
 def test_ridge_equals_scikit_learns_and_its_leave_one_out_is_exact(shape):
-    """Every held-out prediction against a fit that really leaves the node out."""
+    """Every held-out prediction equals that of a fit without the node."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=shape) + 3.0, rng.normal(size=(shape[0], 2))
     fit = fit_ridge(torch.from_numpy(x), torch.from_numpy(y))
@@ -58,8 +58,8 @@ def test_the_loop_overfits_one_batch():
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_a_dataset_that_is_not_visited_does_not_move():
-    """Not even by momentum or weight decay; fails with zero_grad(set_to_none=False)."""
+def test_weights_of_a_graph_that_is_not_visited_do_not_change():
+    """Neither momentum nor weight decay. Seen to fail with zero_grad(set_to_none=False)."""
     graphs = three_graphs()
     model = small_model(graphs)
     bank = GraphBank(graphs)
@@ -86,7 +86,7 @@ def test_balance_weighs_graphs_by_their_targets(balance, power):
     assert float(loss.detach()) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_the_callers_random_numbers_are_left_alone():
+def test_the_callers_random_numbers_are_not_changed():
     graphs = three_graphs()
     model = small_model(graphs)
     batch = batch_of(GraphBank(graphs), [0])
@@ -100,7 +100,7 @@ def test_the_callers_random_numbers_are_left_alone():
     assert torch.equal(torch.rand(3), wanted)
 
 
-def test_accuracy_leaves_unlabelled_nodes_out():
+def test_accuracy_ignores_unlabelled_nodes():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     assert accuracy(np.array([0, -1, 1]), probabilities) == 0.5
     labels = np.array([[1, -1], [0, 1], [0, 0]])
@@ -108,13 +108,13 @@ def test_accuracy_leaves_unlabelled_nodes_out():
 
 
 def quiet_model(graphs):
-    """Nothing is drawn: adapters without dropout, each graph through its own."""
+    """Return a model without random numbers: no dropout, no universal adapter."""
     parts = {"adapter": {"kind": "mlp", "dropout": 0.0}, "universal_share": 0.0}
     return small_model(graphs, **parts)
 
 
 def bins(bank):
-    """Three graphs in three batches, one graph in two of them; and all in one."""
+    """Return three graphs in three batches, one of them in two; and all in one batch."""
     own = [torch.arange(40), torch.arange(90), torch.arange(60)]
     split = [
         batch_of(bank, [0, 1], targets=[own[0], own[1][:20]]),
@@ -125,10 +125,10 @@ def bins(bank):
 
 
 @pytest.mark.parametrize("balance", ["target", "sqrt", "graph"])
-def test_several_batches_of_a_step_are_one_with_all_of_them(balance):
-    """In the loss and in every gradient, whatever the balance.
+def test_several_batches_of_a_step_equal_one_batch_of_all(balance):
+    """Loss and gradients are equal for every balance.
 
-    Seen to fail with each batch's own mean taken: a graph in two batches then counts twice.
+    Seen to fail with the mean of each batch: a graph in two batches then counts twice.
     """
     graphs = three_graphs()
     split, whole = bins(GraphBank(graphs))
@@ -155,8 +155,8 @@ def test_several_batches_of_a_step_are_one_with_all_of_them(balance):
         torch.testing.assert_close(got[name], wanted[name], rtol=1e-4, atol=1e-6)
 
 
-def test_batches_of_a_step_draw_dropout_of_their_own_and_the_first_as_if_alone():
-    """Seen to fail with the same draws for every batch of a step."""
+def test_batches_of_a_step_have_their_own_dropout():
+    """The first has that of a single batch. Seen to fail with one seed for all batches."""
     graphs = three_graphs()
     batch = batch_of(GraphBank(graphs), [0])
     c = TrainConfig(steps=1, warmup_steps=0)
@@ -174,7 +174,7 @@ def test_batches_of_a_step_draw_dropout_of_their_own_and_the_first_as_if_alone()
 
 
 def test_bf16_keeps_weights_gradients_and_loss_in_float32():
-    """Autocast, here on a CPU; seen to fail with a model that is bf16 itself."""
+    """With autocast on a CPU. Seen to fail with a model in bf16."""
     graphs = three_graphs()
     model = small_model(graphs)
     batch = batch_of(GraphBank(graphs), [0, 1, 2])
@@ -191,7 +191,7 @@ def test_bf16_keeps_weights_gradients_and_loss_in_float32():
 
 @pytest.mark.gpu
 def test_a_step_on_cuda_waits_for_nothing():
-    """Norms and softmax in float32 under autocast, and no wait from the batch to the optimizer."""
+    """The host never waits; norms and softmax are float32 under autocast."""
     graphs = three_graphs()
     model = small_model(graphs).cuda()
     batch = batch_of(GraphBank(graphs, device="cuda"), [0, 1, 2])
@@ -212,7 +212,7 @@ def test_a_step_on_cuda_waits_for_nothing():
 
 @pytest.mark.parametrize("kind", ["prefix", "joint", "self_query"])
 def test_a_step_leaves_no_tensor_behind(kind):
-    """Once every weight has its averages. Seen to fail with an output kept by its own node."""
+    """Checked once every weight has moments. Seen to fail with an output kept by its own node."""
     graphs = three_graphs()
     model = small_model(graphs, decoder={"kind": kind})
     batch = batch_of(GraphBank(graphs), [0, 1, 2])

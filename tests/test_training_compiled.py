@@ -1,4 +1,4 @@
-"""Compiled rows: the same numbers, and no compilation after the first steps."""
+"""Compiled rows: the same numbers, and no compilation after the first step."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def targets_of_size(step: int) -> list[torch.Tensor]:
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_no_compilation_at_new_sizes_and_the_same_numbers():
-    """Other numbers of graphs, tokens and targets at every step.
+    """Every step has other numbers of graphs, tokens and targets.
 
-    A backend that compiles to what torch would have run, and counts. Seen to fail with
-    ``dynamic=False``, and without the leading sizes made one, which compiles again at step 2.
+    The backend counts compilations and returns the uncompiled function. Seen to fail with
+    ``dynamic=False``, and without flattening the leading sizes, which compiles again at step 2.
     """
     compilations: list[int] = []
 

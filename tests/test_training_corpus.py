@@ -1,4 +1,4 @@
-"""The corpus: a step in several batches teaches what it teaches in one."""
+"""The corpus: several batches of a step have the targets of one batch of all."""
 
 import pytest
 import torch
@@ -17,13 +17,13 @@ def corpus_of(*more: str) -> Corpus:
 
 
 def tokens_of(corpus: Corpus, batch: GraphBatch, tokens: torch.Tensor, b: int) -> torch.Tensor:
-    """Rows of positional encodings: what a token is, whatever its number in the batch."""
+    """Return rows of positional encodings: they identify tokens in every batch."""
     assert bool(((tokens >= batch.ptr[b]) & (tokens < batch.ptr[b + 1])).all())
     return batch.pe[tokens]
 
 
 def learned_from(corpus: Corpus, batches: list[GraphBatch]) -> list[tuple]:
-    """(graph, target, label, its neighbors, the graph's context) of all targets, in order."""
+    """Return (graph, target, label, neighbors, context of the graph) of all targets, sorted."""
     rows = []
     for batch in batches:
         for b, name in enumerate(batch.names):
@@ -43,8 +43,8 @@ def learned_from(corpus: Corpus, batches: list[GraphBatch]) -> list[tuple]:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_a_step_in_bins_teaches_what_it_teaches_in_one_batch(world):
-    """Same targets, labels, neighbors and contexts; however many ranks share the bins.
+def test_bins_of_a_step_have_the_targets_of_one_batch(world):
+    """Targets, labels, neighbors and contexts are the same for every number of ranks.
 
     Seen to fail with contexts drawn for each bin, and with ranks in place of bins as the stride.
     """
@@ -65,7 +65,7 @@ def test_a_step_in_bins_teaches_what_it_teaches_in_one_batch(world):
 
 
 def test_an_empty_bin_makes_no_batch():
-    """Ranks may have none. Seen to fail without the look at the bin."""
+    """Ranks may have no batch. Seen to fail without the check of the bin."""
     corpus = corpus_of("sampling.bins_per_step=50")
     batches = corpus.rank_batches(0).batches
     assert 0 < len(batches) < 50

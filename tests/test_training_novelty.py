@@ -1,4 +1,4 @@
-"""How far the states of a graph lie from those of the pretraining corpus."""
+"""Distance of the states of a graph from those of the pretraining corpus."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests.graphs import synthetic, three_graphs
 
 
 def test_states_are_compared_with_those_of_the_corpus(tmp_path):
-    """A checkpoint of pretraining knows where its corpus lies; what lies elsewhere stands out."""
+    """A checkpoint of pretraining describes the states of its corpus; far states stand out."""
     recipe = load_recipe("demo", ["train.steps=3", "train.warmup_steps=1", "model.dim=32"])
     corpus = Corpus(three_graphs(), [1.0, 1.0, 1.0], recipe, device=torch.device("cpu"))
     Run(recipe, corpus, tmp_path / "run", torch.device("cpu")).train()
@@ -31,7 +31,7 @@ def test_states_are_compared_with_those_of_the_corpus(tmp_path):
 
 
 def test_a_held_out_node_is_as_far_as_itself_however_it_is_rounded():
-    """States of a node differ by 1e-6 between batches. Seen to fail without the slack."""
+    """States of a node differ by 1e-6 between batches. Seen to fail without the tolerance."""
     draw = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
     cloud = StateCloud.of(draw[:100], draw[100:])
     again = draw[100:] * (

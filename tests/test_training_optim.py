@@ -1,4 +1,4 @@
-"""Optimizers: LAMB is the paper's, Muon is on the trunk, no dataset moves that was not visited."""
+"""Optimizers: LAMB is the paper's, Muon is on the trunk, graphs that are not visited stay."""
 
 import math
 
@@ -46,7 +46,7 @@ class Tensors(torch.nn.Module):
             self.register_parameter(f"p{i}", torch.nn.Parameter(value.clone()))
 
 
-def test_lamb_is_the_papers_to_1e_12():
+def test_lamb_equals_the_papers_algorithm_to_1e_12():
     """Ten steps in float64, with a matrix and a vector that begin at zero.
 
     Seen to fail with eps under the root, and without the correction of the second mean.
@@ -70,11 +70,11 @@ def test_lamb_is_the_papers_to_1e_12():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_dataset_that_comes_late_moves_as_if_it_came_first(optimizer):
-    """Its step count is its own; nothing of it moved before.
+def test_a_graph_that_is_first_visited_late_changes_as_if_visited_first(optimizer):
+    """Its weights have their own step count, and did not change before.
 
-    The same gradient, given to one dataset's parameters in the first step and to another model's in
-    the eleventh. Seen to fail with one step count for all parameters of a group.
+    The same gradient is given in the first step of one model and in the eleventh of another. Seen
+    to fail with one step count for all parameters of a group.
     """
     moved = []
     for first in (0, 10):
@@ -99,7 +99,7 @@ def test_a_dataset_that_comes_late_moves_as_if_it_came_first(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_state_saved_and_read_goes_on_bit_for_bit(optimizer, tmp_path):
+def test_saved_state_resumes_bit_for_bit(optimizer, tmp_path):
     """Seen to fail without load_state_dict."""
 
     def run(steps, start, state=None, weights=None):
@@ -133,7 +133,7 @@ def test_state_saved_and_read_goes_on_bit_for_bit(optimizer, tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_weight_is_learned_once(optimizer):
+def test_every_weight_is_in_one_group(optimizer):
     model = small_model(three_graphs())
     groups = make_optimizer([model], config(optimizer)).param_groups
     ids = [id(p) for group in groups for p in group["params"]]
@@ -141,7 +141,7 @@ def test_every_weight_is_learned_once(optimizer):
     assert all(g["weight_decay"] == 0 for g in groups if g["params"][0].ndim < 2)
 
 
-def test_muon_has_the_matrices_of_the_trunk_and_nothing_of_a_dataset():
+def test_muon_has_the_matrices_of_the_trunk_and_none_of_a_graph():
     model = small_model(three_graphs())
     optimizer = make_optimizer([model], config("muon"))
     names = {id(p): name for name, p in model.named_parameters()}
@@ -154,7 +154,7 @@ def test_muon_has_the_matrices_of_the_trunk_and_nothing_of_a_dataset():
 
 
 def test_a_longer_stable_run_begins_as_the_shorter_one():
-    """So one run gives many lengths; a cosine does not."""
+    """So one run gives many lengths; with a cosine it does not."""
     long, short = (TrainConfig(steps=n, warmup_steps=10, schedule="wsd") for n in (1000, 300))
     assert [lr_at(s, long) for s in range(240)] == [lr_at(s, short) for s in range(240)]
     assert lr_at(299, short) < 0.1 * lr_at(240, short)

@@ -1,4 +1,4 @@
-"""Batches made ahead: the same ones, one step early, and no thread left behind."""
+"""Prefetched batches: the same ones, one step early, and no thread remains."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def threads() -> list[str]:
 
 
 def named(step: int) -> tuple[GraphBatch, ...]:
-    """An item that knows its step; ``make_ahead`` does not look inside."""
+    """Return an item that names its step; ``make_ahead`` does not look inside."""
     return (step,)  # type: ignore[return-value]
 
 
-def test_every_step_comes_once_in_order_and_one_early():
-    """Seen to fail with two steps ahead, and with none: made when the next is asked for."""
+def test_every_step_is_made_once_in_order_and_one_ahead():
+    """Seen to fail with two steps ahead, and with none."""
     asked: list[int] = []
 
     def make(step):
@@ -39,7 +39,7 @@ def test_every_step_comes_once_in_order_and_one_early():
         return named(step)
 
     coming = make_ahead(make, range(3, 8), CPU)
-    assert asked == [], "nothing is made before somebody asks"
+    assert asked == [], "no batch is made before the first is requested"
     for step, batches in zip(range(3, 8), coming, strict=False):
         assert batches == named(step)
         wanted = list(range(3, min(step + 2, 8)))
@@ -53,8 +53,8 @@ def test_every_step_comes_once_in_order_and_one_early():
     assert list(make_ahead(make, range(0), CPU)) == []
 
 
-def test_an_error_comes_out_at_its_own_step():
-    """Seen to fail with the next result taken before this step is given."""
+def test_an_error_is_raised_at_its_own_step():
+    """Seen to fail if the next result is read before this step is yielded."""
 
     def make(step):
         if step == 2:
@@ -125,7 +125,7 @@ def run_of(prefetch: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
     c = TrainConfig(steps=6, lr=3e-3, warmup_steps=1)
 
     def batch_at(step):
-        time.sleep(0.02 * (step % 2))  # now the thread is first, now the step
+        time.sleep(0.02 * (step % 2))  # the thread finishes before or after the step
         return batch_of(bank, [[0, 1], [2], [0, 1, 2]][step % 3], epoch=step)
 
     steps = train(
@@ -141,7 +141,7 @@ def run_of(prefetch: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
 
 
 def test_a_run_is_the_same_bit_for_bit():
-    """Dropout is on; seen to fail with a thread that draws from torch's own generator."""
+    """Dropout is on. Seen to fail with a thread that uses torch's own generator."""
     losses, weights = run_of(False)
     ahead_losses, ahead_weights = run_of(True)
     assert losses == ahead_losses
