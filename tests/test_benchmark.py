@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import graphfm.benchmark.run as harness
-from graphfm.benchmark.cells import DONE, FAILED, LEFT_OUT, Cell, Plan, Unit, refuse_seen, shares
+from graphfm.benchmark.cells import DONE, FAILED, LEFT_OUT, Cell, Plan, Unit, check_unseen, shares
 from graphfm.benchmark.fit import measure
 from graphfm.benchmark.models import GROUPS, competitors
-from graphfm.benchmark.run import judged_by, run, run_unit
+from graphfm.benchmark.run import choose_metric, run, run_unit
 from graphfm.benchmark.suite import read_suite
 from graphfm.benchmark.summary import summarise
 from graphfm.benchmark.table import markdown
@@ -71,7 +71,7 @@ def plan_of(folder: Path, out: Path, models: str = "majority,ridge", **fields: o
         "splits": ("50/25/25",),
         "seeds": 2,
         "out": out,
-        "start": None,
+        "checkpoint": None,
         "trials": 2,
         "steps": 2,
     }
@@ -94,7 +94,7 @@ def test_a_folder_is_a_suite(folder: Path) -> None:
 
 @pytest.mark.realdata
 def test_the_bundle_is_the_catalogs_suite_and_a_folder() -> None:
-    """Every judged row is found by the folder too, PyG roots of ids nobody knows among them."""
+    """Every judged row is found by the folder too, also PyG roots of ids outside the catalog."""
     import os
 
     from graphfm.benchmark.suite import _pyg
@@ -136,9 +136,9 @@ def test_shares_and_the_metric() -> None:
     for wrong in ("50/50", "60/30/30", "0/50/50", "a/b/c"):
         with pytest.raises(DataError, match="GFM145"):
             shares(wrong)
-    assert judged_by(np.array([0] * 75 + [1] * 25)) == "accuracy"
-    assert judged_by(np.array([0] * 76 + [1] * 24)) == "roc_auc"
-    assert judged_by(np.array([0] * 90 + [1] * 5 + [2] * 5)) == "accuracy"
+    assert choose_metric(np.array([0] * 75 + [1] * 25)) == "accuracy"
+    assert choose_metric(np.array([0] * 76 + [1] * 24)) == "roc_auc"
+    assert choose_metric(np.array([0] * 90 + [1] * 5 + [2] * 5)) == "accuracy"
 
 
 def test_cells_are_done_once_and_resumed(folder: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_no_model_is_shown_a_test_label(
         assert len(own) and (own == -1).all() and (other == -1).all()
 
 
-def test_a_cell_that_fails_is_said_and_tried_again(
+def test_a_failed_cell_is_reported_and_run_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail when a failed cell counted as done, and when its graph was still ranked."""
@@ -208,14 +208,16 @@ def test_a_cell_that_fails_is_said_and_tried_again(
     assert summarise(plan)["failed"] == []
 
 
-def test_what_cannot_be_judged_is_left_out_with_its_reason(folder: Path, tmp_path: Path) -> None:
-    """No split of its own: not a failure, not silence. Seen to fail when it raised."""
+def test_a_graph_without_the_split_is_left_out_with_the_reason(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Left out is not failed. Seen to fail when it raised."""
     plan = plan_of(folder, tmp_path, splits=("official",), seeds=1)
     for unit in plan.units():
         run_unit(plan, unit)
     summary = summarise(plan)
     assert summary["cells"][LEFT_OUT] == 4 and not summary["failed"]
-    assert "official other: it has no split of its own" in markdown(summary)
+    assert "official other: the graph has no split of its own" in markdown(summary)
 
 
 def test_a_receipt_belongs_to_what_it_depends_on(folder: Path, tmp_path: Path) -> None:
@@ -225,12 +227,12 @@ def test_a_receipt_belongs_to_what_it_depends_on(folder: Path, tmp_path: Path) -
         save_checkpoint(tmp_path / f"run{seed}", GraphFM(TINY, seed=seed), meta={})
         starts.append(str(tmp_path / f"run{seed}"))
     names = "probe,probe-random,decoder,decoder-7,gcn,gcn-tuned"
-    one, other = (plan_of(folder, tmp_path, names, start=start).keys for start in starts)
+    one, other = (plan_of(folder, tmp_path, names, checkpoint=start).keys for start in starts)
     changed = {name for name in one if one[name] != other[name]}
     assert changed == {"probe", "decoder", "decoder-7"}
-    longer = plan_of(folder, tmp_path, names, start=starts[0], steps=3, trials=9).keys
+    longer = plan_of(folder, tmp_path, names, checkpoint=starts[0], steps=3, trials=9).keys
     assert {name for name in one if one[name] != longer[name]} == {"decoder", "gcn-tuned"}
-    dearer = plan_of(folder, tmp_path, names, start=starts[0], search_cost=2.0).keys
+    dearer = plan_of(folder, tmp_path, names, checkpoint=starts[0], search_cost=2.0).keys
     assert {name for name in one if one[name] != dearer[name]} == {"gcn-tuned"}
 
 
@@ -268,7 +270,7 @@ def test_every_search_has_the_same_seconds(
                                           models=plan.models[1:2]))  # fmt: skip
     assert limits[-1] == ("gcn-tuned", 1e6)
     text = markdown(summarise(plan))
-    assert "as many seconds as 3 trainings of the default GCN" in text
+    assert "the time of 3 trainings of the default GCN" in text
 
 
 def test_a_search_is_done_on_the_first_seed(
@@ -290,7 +292,7 @@ def test_a_search_is_done_on_the_first_seed(
     monkeypatch.setattr(harness, "measure", looking)
     first, *others = (unit for unit in plan.units() if unit.graph == "plan-ted")
     run_unit(plan, others[0])
-    assert "done on seed 0, has failed" in summarise(plan)["failed"][0]["error"]
+    assert "the search on seed 0 failed" in summarise(plan)["failed"][0]["error"]
     for unit in (first, *others):
         run_unit(plan, unit)
     assert trials == [3, 1, 1]
@@ -302,20 +304,20 @@ def test_a_search_is_done_on_the_first_seed(
     assert len({each["val_score"] for each in taken}) == 2  # of other splits
 
 
-def test_a_model_is_not_judged_on_what_it_has_seen(folder: Path, tmp_path: Path) -> None:
+def test_a_graph_of_the_corpus_is_refused(folder: Path, tmp_path: Path) -> None:
     """Seen to fail without the check; a random trunk of the same shape has seen nothing."""
     model = GraphFM(TINY, seed=0)
     save_checkpoint(tmp_path / "run", model, meta={"not_judged_on": ["other"]})
-    plan = plan_of(folder, tmp_path, "probe,gcn", start=str(tmp_path / "run"))
+    plan = plan_of(folder, tmp_path, "probe,gcn", checkpoint=str(tmp_path / "run"))
     with pytest.raises(DataError, match=r"GFM147(.|\n)*other"):
-        refuse_seen(plan)
-    refuse_seen(replace(plan, models=competitors("probe-random,gcn")))
-    refuse_seen(replace(plan, suite=plan.suite.only(["plan-ted"])))
+        check_unseen(plan)
+    check_unseen(replace(plan, models=competitors("probe-random,gcn")))
+    check_unseen(replace(plan, suite=plan.suite.only(["plan-ted"])))
     with pytest.raises(DataError, match=r"GFM712(.|\n)*probe-random|GFM712(.|\n)*--from"):
-        refuse_seen(replace(plan, start=None))
+        check_unseen(replace(plan, checkpoint=None))
 
 
-def test_ours_and_their_controls_answer(folder: Path, tmp_path: Path) -> None:
+def test_models_and_controls_predict_better_than_the_majority(folder: Path, tmp_path: Path) -> None:
     """Each beats the majority on planted blocks; the same seed gives the same answer."""
     graph = with_split(read_suite(str(folder)).load("plan-ted"), (0.5, 0.25, 0.25), seed=0)
     prepared = prepare(graph)
@@ -324,7 +326,7 @@ def test_ours_and_their_controls_answer(folder: Path, tmp_path: Path) -> None:
     y = graph.y[graph.test_mask].numpy()
     floor = np.bincount(y).max() / len(y)
     for model in competitors("probe,decoder-2,states,probe-random,states-random,probe-alone"):
-        how = {"start": str(tmp_path / "run"), "seed": 0}
+        how = {"checkpoint": str(tmp_path / "run"), "seed": 0}
         found, again = (measure(model, graph, prepared, **how) for _ in range(2))  # type: ignore[arg-type]
         np.testing.assert_array_equal(found.proba, again.proba)
         assert (found.proba.argmax(axis=1) == y).mean() > floor, model.name
@@ -332,7 +334,7 @@ def test_ours_and_their_controls_answer(folder: Path, tmp_path: Path) -> None:
         assert 0 < found.seconds and 0 < found.wall_seconds
         assert (found.flops is None) == (model.kind == "states")
     (peer,) = competitors("gcn")
-    anchor = measure(peer, graph, prepared, start=None, seed=0)
+    anchor = measure(peer, graph, prepared, checkpoint=None, seed=0)
     assert anchor.flops is not None
     # By hand: 100 nodes of 6 columns, 64 wide, 3 classes, 200 epochs.
     edges = graph.num_edges + 100
@@ -373,7 +375,7 @@ def test_the_summary_by_hand(folder: Path, tmp_path: Path) -> None:
     assert "| plan-ted | 9 | 80.0 ± 0.0 | **85.0** ± 63.5 | 70.0 ± 0.0 |" in text
 
 
-def test_a_killed_process_is_told_apart_from_its_neighbors(
+def test_only_the_cell_of_a_killed_process_fails(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail when everything that waited was reported as killed."""
@@ -390,7 +392,7 @@ def test_a_killed_process_is_told_apart_from_its_neighbors(
                 run_unit(plan, replace(unit, models=(model,)))
         return left
 
-    monkeypatch.setattr(harness, "side_by_side", dying)
+    monkeypatch.setattr(harness, "run_in_processes", dying)
     run(plan, jobs=2)
     states = {cell: (plan.receipt(cell) or {}).get("status") for cell in plan.cells()}
     dead = Cell(split="50/25/25", graph="other", seed=0, model="ridge")

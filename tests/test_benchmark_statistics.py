@@ -1,4 +1,4 @@
-"""What is said of models: ranks, Elo, paired tests, against scipy, tables and planted cases."""
+"""Ranks, Elo and paired tests against scipy, published tables and planted cases."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_two_models_differ_by_their_odds() -> None:
     assert gap == pytest.approx(-400 * np.log10(3.5 / 1.5))
 
 
-def test_who_always_wins_has_a_finite_rating_and_leads() -> None:
+def test_a_model_that_always_wins_has_a_finite_rating_and_leads() -> None:
     """Seen to fail without the drawn game: 100,000 points apart."""
     won = np.triu(np.full((5, 5), 15.0), 1)
     found = st.elo(won, anchor=4)
@@ -92,19 +92,21 @@ def test_critical_difference_is_demsars(models: int, q: float) -> None:
 def test_a_pair_by_hand() -> None:
     """Seen to fail with one-sided tests."""
     ours = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.4])
-    found = st.pair(ours, ours - np.array([0.1, 0.2, 0.3, 0.05, 0.15, 0.0]))
+    found = st.compare_pair(ours, ours - np.array([0.1, 0.2, 0.3, 0.05, 0.15, 0.0]))
     assert (found.won, found.lost, found.tied) == (5, 0, 1)
     assert found.sign_p == pytest.approx(2 / 2**5)
     assert found.gain == pytest.approx(0.8 / 6)
     assert found.low < found.gain < found.high
     gains = np.array([1.0, -2, 3, 4, 5, 6, 7])
-    assert st.pair(gains, gains * 0).wilcoxon_p == pytest.approx(stats.wilcoxon(gains).pvalue)
+    assert st.compare_pair(gains, gains * 0).wilcoxon_p == pytest.approx(
+        stats.wilcoxon(gains).pvalue
+    )
 
 
-def test_equal_models_are_not_told_apart() -> None:
+def test_equal_models_do_not_differ_significantly() -> None:
     """No division by zero, no p-value below 1."""
     same = np.linspace(0, 1, 15)
-    found = st.pair(same, same)
+    found = st.compare_pair(same, same)
     assert (found.sign_p, found.wilcoxon_p, found.gain) == (1.0, 1.0, 0.0)
     assert st.friedman(np.full((15, 4), 2.5)) == 1.0
 
@@ -115,14 +117,14 @@ def test_intervals_over_graphs_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for _ in range(200):
         gains = rng.normal(0.5, 1.0, 15)
-        found = st.pair(gains, np.zeros(15))
+        found = st.compare_pair(gains, np.zeros(15))
         held += found.low <= 0.5 <= found.high
     assert 170 <= held <= 196
 
 
-def test_groups_that_are_alike() -> None:
+def test_indistinct_groups() -> None:
     """Seen to fail when a group inside another was kept."""
     average = np.array([1.0, 1.5, 2.6, 2.8, 4.5])
-    assert st.alike(average, 1.3) == [(0, 1), (1, 3)]
-    assert st.alike(average, 10) == [(0, 4)]
-    assert st.alike(average, 0.1) == []
+    assert st.indistinct_groups(average, 1.3) == [(0, 1), (1, 3)]
+    assert st.indistinct_groups(average, 10) == [(0, 4)]
+    assert st.indistinct_groups(average, 0.1) == []

@@ -1,1 +1,1 @@
-"""Judged beside the best: models and peers on the same splits of graphs nobody has learned from."""
+"""Benchmark of models and peer methods on graphs outside the pretraining corpus."""

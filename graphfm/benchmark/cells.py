@@ -1,8 +1,8 @@
-"""A plan is cells: (split, graph, seed, model). Each leaves one receipt.
+"""Plan of a benchmark: cells (split, graph, seed, model), each with one receipt.
 
-A receipt lies in ``cells/SPLIT/GRAPH/seedN/MODEL@KEY.json``. The key is a hash of all that its
-numbers depend on (weights, settings, trials, steps, time), so what another checkpoint reached is
-never taken for this one's, and nothing that was measured is overwritten.
+A receipt is a file ``cells/SPLIT/GRAPH/seedN/MODEL@KEY.json``. The key is a hash of everything that
+its numbers depend on (weights, settings, trials, steps, time). Results of two checkpoints therefore
+never mix, and no measurement is overwritten.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from graphfm.errors import DataError
 
 OFFICIAL = "official"
 DONE, FAILED, LEFT_OUT = "done", "failed", "left out"
-MIN_SEARCH_SECONDS = 10.0  # with a cost of searches: on 183 nodes a default GCN takes 0.5 s
+MIN_SEARCH_SECONDS = 10.0  # with search_cost: on 183 nodes a default GCN takes only 0.5 s
 Receipt = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One fit, or one search."""
+    """One fit, or one search, of one model on one split of one graph."""
 
     split: str
     graph: str
@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What one process does from end to end: some models on one split of one graph."""
+    """Cells that one process runs: some models on one split of one graph."""
 
     split: str
     graph: str
@@ -49,19 +49,20 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A benchmark.
+    """Plan of a benchmark.
 
     Args:
         suite: The graphs.
-        models: Who takes part.
-        splits: Such as ``50/25/25`` or ``official``.
-        seeds: Seeds 0 to one less; a seed decides split, weights and draws.
+        models: Models and peer methods to compare.
+        splits: Splits such as ``50/25/25``, or ``official`` for the split of the graph.
+        seeds: Number of seeds. A seed decides the split, the initial weights and the random search.
         out: Folder of receipts and tables.
-        start: Folder of the pretrained model.
-        trials: Of each search, which is done on seed 0.
-        steps: Gradient steps of ours.
-        max_seconds: Of each cell.
-        search_cost: Most seconds of each search, in those of one default GCN on that graph.
+        checkpoint: Folder of the pretrained model. None if there is none.
+        trials: Maximum number of trials of each search; a search runs on seed 0.
+        steps: Maximum number of gradient steps of graphfm's models.
+        max_seconds: Time limit of each cell, in seconds. Default: none.
+        search_cost: Time limit of each search, as a multiple of one training of the default GCN on
+            the same graph. Default: none.
     """
 
     suite: Suite
@@ -69,7 +70,7 @@ class Plan:
     splits: tuple[str, ...]
     seeds: int
     out: Path
-    start: str | None
+    checkpoint: str | None
     trials: int
     steps: int
     max_seconds: float | None = None
@@ -77,10 +78,10 @@ class Plan:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """By model, what its numbers depend on beside the cell, in ten letters."""
+        """Key of each model: ten letters of a hash of all that its numbers depend on."""
         weights = shape = ""
-        if self.start is not None and any(model.own for model in self.models):
-            shape, weights = _digests(self.start)
+        if self.checkpoint is not None and any(model.own for model in self.models):
+            shape, weights = _digests(self.checkpoint)
         keys = {}
         for model in self.models:
             depends: list[Any] = [model.name, self.max_seconds]
@@ -99,16 +100,16 @@ class Plan:
         return keys
 
     def cells(self) -> Iterator[Cell]:
-        """All of them."""
+        """Yield all cells of the plan."""
         for unit in self.units():
             for model in unit.models:
                 yield Cell(split=unit.split, graph=unit.graph, seed=unit.seed, model=model.name)
 
     def units(self, *, missing_only: bool = False) -> Iterator[Unit]:
-        """Cells that share a split of a graph, the smallest graphs first.
+        """Yield the cells, grouped by split of a graph, the smallest graphs first.
 
         Args:
-            missing_only: Leave out cells that are done, or that there is a reason to leave out.
+            missing_only: If true, yield only cells without a receipt, and failed ones.
         """
         for graph in self.suite.groups:
             for split in self.splits:
@@ -117,28 +118,30 @@ class Plan:
                         model
                         for model in self.models
                         if not missing_only
-                        or self._wanted(Cell(split=split, graph=graph, seed=seed, model=model.name))
+                        or self._is_missing(
+                            Cell(split=split, graph=graph, seed=seed, model=model.name)
+                        )
                     )
                     if models:
                         yield Unit(split=split, graph=graph, seed=seed, models=models)
 
     def path(self, cell: Cell) -> Path:
-        """Where its receipt lies."""
+        """Path of the receipt of a cell."""
         name = f"{cell.model}@{self.keys[cell.model]}.json"
         split = cell.split.replace("/", "-")
         return self.out / "cells" / split / cell.graph / f"seed{cell.seed}" / name
 
     def receipt(self, cell: Cell) -> Receipt | None:
-        """What it left; None where it has not been done."""
+        """Read the receipt of a cell; None if there is none."""
         path = self.path(cell)
         try:
             found: Receipt = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there, or cut off by a full disk: done again
+        except (OSError, ValueError):  # missing, or cut off by a full disk: run again
             return None
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, for the table."""
+        """Return the plan as plain data, for the table."""
         return {
             "suite": self.suite.name,
             "graphs": list(self.suite.groups),
@@ -150,20 +153,23 @@ class Plan:
             "steps": self.steps,
             "max_seconds": self.max_seconds,
             "search_cost": self.search_cost,
-            # Not its place on this machine: tables are passed on; keys hold a hash of the weights.
-            "from": None if self.start is None else Path(self.start).name,
+            # Without its path, since tables are published; the keys hold a hash of the weights.
+            "from": None if self.checkpoint is None else Path(self.checkpoint).name,
         }
 
-    def _wanted(self, cell: Cell) -> bool:
+    def _is_missing(self, cell: Cell) -> bool:
         found = self.receipt(cell)
         return found is None or found["status"] == FAILED
 
 
 def shares(split: str) -> tuple[float, float, float]:
-    """Shares of train, val and test of ``50/25/25`` or ``0.5/0.25/0.25``.
+    """Read the shares of training, validation and test nodes from text.
+
+    Args:
+        split: Shares such as ``50/25/25`` or ``0.5/0.25/0.25``.
 
     Raises:
-        DataError: GFM145 for what is neither.
+        DataError: GFM145 for any other text.
 
     >>> shares("10/10/80")
     (0.1, 0.1, 0.8)
@@ -178,30 +184,30 @@ def shares(split: str) -> tuple[float, float, float]:
         raise DataError(
             "GFM145",
             f"expected three shares such as 50/25/25, or {OFFICIAL}, got --split {split}",
-            fix="train and test above zero, at most 100 in all",
+            fix="training and test shares must be above zero, and the sum at most 100",
         )
     return parts
 
 
-def refuse_seen(plan: Plan) -> None:
-    """A model is not judged on what it learned from, nor on a graph of the same group.
+def check_unseen(plan: Plan) -> None:
+    """Check that no graph of the suite, nor one of its group, was used for pretraining.
 
     Raises:
-        DataError: GFM147 with the graphs; GFM712 where there are no weights to judge.
+        DataError: GFM147 with the graphs that were; GFM712 if a pretrained model is missing.
     """
     pretrained = [model.name for model in plan.models if model.own and not model.random]
     if not pretrained:
         return
-    if plan.start is None:
+    if plan.checkpoint is None:
         raise DataError(
             "GFM712",
-            f"{', '.join(pretrained)}: there are no pretrained weights to fit",
-            fix="--from CKPT names some; the same with -random begins with fresh weights",
+            f"{', '.join(pretrained)}: no pretrained weights were found",
+            fix="pass --from CKPT, or benchmark random weights: append -random to the name",
         )
     from graphfm.checkpoint.folder import Checkpoint, not_judged_on
     from graphfm.graphs.catalog.catalog import Catalog
 
-    checkpoint = Checkpoint.open(plan.start)
+    checkpoint = Checkpoint.open(plan.checkpoint)
     own = {spec.name for spec in checkpoint.specs()}
     known = {*not_judged_on(checkpoint.about), *own}
     entries = Catalog.read().entries
@@ -210,17 +216,17 @@ def refuse_seen(plan: Plan) -> None:
     if seen:
         raise DataError(
             "GFM147",
-            f"the model has learned from {', '.join(seen)}, or from graphs of the same group",
-            where=plan.start,
+            f"the model was pretrained on {', '.join(seen)}, or on graphs of the same group",
+            where=plan.checkpoint,
             fix="leave them out with --graphs, or pretrain without them (data.exclude=[ID, ...])",
         )
 
 
-def _digests(start: str) -> tuple[str, str]:
-    """Of a model's shape, and of its shape and weights."""
+def _digests(checkpoint: str) -> tuple[str, str]:
+    """Return the shape of a model as text, and a hash of shape and weights."""
     from graphfm.model.graphfm import GraphFM
 
-    model = GraphFM.from_checkpoint(start)
+    model = GraphFM.from_checkpoint(checkpoint)
     shape = json.dumps(model.config(), sort_keys=True)
     digest = hashlib.sha256(shape.encode())
     weights: Mapping[str, Any] = model.state_dict()

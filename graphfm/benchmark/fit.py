@@ -1,4 +1,4 @@
-"""One model on one split: probabilities of the test nodes, and what they cost.
+"""Fit one model on one split, predict the test nodes and measure the cost.
 
 Shapes:
     N  nodes   Q  test nodes   C  classes
@@ -33,19 +33,19 @@ from graphfm.model.graphfm import GraphFM
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """What came of a fit.
+    """Predictions of one fit and its cost.
 
     Args:
-        proba: Of the test nodes, (Q, C).
-        seconds: Of the processor, for all that it takes to answer: every fit, the search, the test
-            nodes. With one thread that is what an idle machine's clock would say, and a busy one
-            does not change it.
-        wall_seconds: By the clock.
-        fit_seconds: By the clock, of one fit with the settings that were chosen.
-        val_score: On the validation nodes; None where it looks at none.
-        settings: What was chosen.
-        trials: Fits.
-        flops: Floating point operations, estimated; None where nobody counts them.
+        proba: Probabilities of the test nodes, (Q, C).
+        seconds: Processor time of all fits, the search and the prediction, in seconds. With one
+            thread it equals the wall time of an idle machine, and a busy machine does not change
+            it.
+        wall_seconds: Wall time of the same, in seconds.
+        fit_seconds: Wall time of one fit with the chosen settings, in seconds. Default: unknown.
+        val_score: Score on the validation nodes. Default: none.
+        settings: Chosen settings.
+        trials: Number of fits.
+        flops: Estimated floating point operations. Default: unknown.
     """
 
     proba: np.ndarray
@@ -63,7 +63,7 @@ def measure(
     graph: Graph,
     prepared: PreparedGraph,
     *,
-    start: str | None,
+    checkpoint: str | None,
     seed: int,
     steps: int = MAX_STEPS,
     trials: int = 0,
@@ -71,30 +71,30 @@ def measure(
     max_seconds: float | None = None,
     metric: str = "accuracy",
 ) -> Measured:
-    """Fit a model to the training nodes and let it answer for the test nodes.
+    """Fit a model to the training nodes and predict the test nodes.
 
     Args:
-        competitor: Which.
-        graph: With its split, and without the labels of its test nodes.
-        prepared: The same for ours; making it is measured apart.
-        start: Folder of the pretrained model; None = the shape that the package has by itself.
-        seed: Of weights, order and draws.
-        steps: Gradient steps of ours at most.
-        trials: Of a search.
-        settings: Of a peer, chosen earlier: no search.
-        max_seconds: No trial and no step begins later.
-        metric: What a search looks at.
+        competitor: The model.
+        graph: Graph with its split, without the labels of the test nodes.
+        prepared: The prepared graph, for graphfm's models; preparing it is timed separately.
+        checkpoint: Folder of the pretrained model. None uses the default shape of the package.
+        seed: Seed of initial weights, order of nodes and random search.
+        steps: Maximum number of gradient steps of graphfm's models.
+        trials: Maximum number of trials of a search.
+        settings: Settings of a peer from an earlier search. Default: search, or the defaults.
+        max_seconds: Time limit in seconds: no trial and no step begins later. Default: none.
+        metric: Metric that a search maximizes on validation nodes.
 
     Raises:
-        GraphFMError: As the model.
+        GraphFMError: If the model cannot be fitted.
     """
     assert graph.train_mask is not None and graph.test_mask is not None
-    asked = graph.test_mask.nonzero().flatten()
+    test_nodes = graph.test_mask.nonzero().flatten()
     if competitor.own:
-        model = trunk(start, seed=seed if competitor.random else None)
-    clock = _Clock()
+        model = pretrained_model(checkpoint, seed=seed if competitor.random else None)
+    timer = _Timer()
     if not competitor.own:
-        said = peer_answer(
+        found = peer_answer(
             competitor.kind,
             graph,
             graph.train_mask,
@@ -106,16 +106,16 @@ def measure(
             metric=metric,
         )
         return Measured(
-            proba=said.proba[asked.numpy()],
-            **clock.read(),
-            fit_seconds=said.seconds_of_best,
-            val_score=said.val_score if np.isfinite(said.val_score) else None,
-            settings=said.settings,
-            trials=said.trials,
-            flops=_gcn_flops(graph, said.settings) if competitor.name == ANCHOR else None,
+            proba=found.proba[test_nodes.numpy()],
+            **timer.read(),
+            fit_seconds=found.seconds_of_best,
+            val_score=found.val_score if np.isfinite(found.val_score) else None,
+            settings=found.settings,
+            trials=found.trials,
+            flops=_gcn_flops(graph, found.settings) if competitor.name == ANCHOR else None,
         )
     if competitor.kind == STATES:
-        return Measured(proba=_on_states(model, graph, prepared, asked, seed), **clock.read())
+        return Measured(proba=_on_states(model, graph, prepared, test_nodes, seed), **timer.read())
     fitted = finetune(
         prepared,
         model,
@@ -128,12 +128,18 @@ def measure(
         seed=seed,
     )
     assert fitted.bank is not None
-    said_of = answer(
-        fitted.model, fitted.bank, asked, fitted.calibration, coverage=None, seed=seed, **SAMPLING
+    predictions = answer(
+        fitted.model,
+        fitted.bank,
+        test_nodes,
+        fitted.calibration,
+        coverage=None,
+        seed=seed,
+        **SAMPLING,
     )
     return Measured(
-        proba=said_of.proba,
-        **clock.read(),
+        proba=predictions.proba,
+        **timer.read(),
         fit_seconds=fitted.seconds,
         val_score=fitted.val_score,
         settings={
@@ -146,34 +152,35 @@ def measure(
     )
 
 
-def trunk(start: str | None, *, seed: int | None) -> GraphFM:
-    """The pretrained model, or one of its shape with fresh weights where a seed is given."""
+def pretrained_model(checkpoint: str | None, *, seed: int | None) -> GraphFM:
+    """Load the pretrained model; with a seed, build one of its shape with random weights."""
     if seed is None:
-        assert start is not None, "a pretrained model has a folder"
-        return _loaded(start)
-    if start is None:
+        assert checkpoint is not None, "a pretrained model has a folder"
+        return _loaded(checkpoint)
+    if checkpoint is None:
         return GraphFM(ModelConfig(), seed=seed)
-    return GraphFM.from_config(_loaded(start).config(), seed=seed)
+    return GraphFM.from_config(_loaded(checkpoint).config(), seed=seed)
 
 
 @lru_cache(maxsize=1)
-def _loaded(start: str) -> GraphFM:
-    return GraphFM.from_checkpoint(start)
+def _loaded(checkpoint: str) -> GraphFM:
+    return GraphFM.from_checkpoint(checkpoint)
 
 
 def _on_states(
-    model: GraphFM, graph: Graph, prepared: PreparedGraph, asked: torch.Tensor, seed: int
+    model: GraphFM, graph: Graph, prepared: PreparedGraph, test_nodes: torch.Tensor, seed: int
 ) -> np.ndarray:
+    """Probabilities of the test nodes by a linear model on node states, (Q, C)."""
     assert graph.train_mask is not None
     bank = bank_of(prepared, torch.device("cpu"))
     own = adopt(model, prepared, bank)
     nodes = (graph.train_mask & graph.labelled).nonzero().flatten()
-    said: np.ndarray = answer_by_states(own, bank, nodes, asked, seed=seed).exp().numpy()
-    return said
+    proba: np.ndarray = answer_by_states(own, bank, nodes, test_nodes, seed=seed).exp().numpy()
+    return proba
 
 
 def _own_flops(graph: Graph, prepared: PreparedGraph, model: GraphFM, fitted: Fitted) -> float:
-    """Of the probe, the gradient steps that were taken and the calibration; not of the answer."""
+    """Estimate FLOPs of probe, gradient steps and calibration; the prediction is not counted."""
     assert graph.train_mask is not None
     val = graph.train_mask & False if graph.val_mask is None else graph.val_mask
     sizes = sizes_of(
@@ -191,7 +198,11 @@ def _own_flops(graph: Graph, prepared: PreparedGraph, model: GraphFM, fitted: Fi
 
 
 def _gcn_flops(graph: Graph, settings: Mapping[str, Any]) -> float:
-    """Of two layers: forward, backward twice as much but for the features, and validation."""
+    """Estimate FLOPs of a GCN of two layers.
+
+    Backward costs twice the forward pass, except for the features, which need no gradient.
+    Validation adds one forward pass per epoch.
+    """
     x = graph.x
     filled = (
         2 * graph.num_nodes
@@ -206,8 +217,8 @@ def _gcn_flops(graph: Graph, settings: Mapping[str, Any]) -> float:
     return float(settings["epochs"] * (3 * inputs + 4 * rest))
 
 
-class _Clock:
-    """What it says since it was made."""
+class _Timer:
+    """Processor time and wall time since its construction, in seconds."""
 
     def __init__(self) -> None:
         self.wall, self.cpu = time.perf_counter(), time.process_time()

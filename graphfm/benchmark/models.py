@@ -1,12 +1,12 @@
-"""Who takes part: names of models, and what each of them is.
+"""Names of the models of a benchmark.
 
-probe adapter decoder full auto   a pretrained model, fitted at that depth
-DEPTH-random                      the same with a trunk of fresh weights: the control
-probe-alone, decoder-random-alone trunk and raw features without the pool of experts
-states, states-random             closed form on the states alone, without raw features
-DEPTH-200, DEPTH-random-200, ...  at most 200 gradient steps in place of ``--steps``
-gcn, sage, ...                    a peer of ``graphfm.baselines.peers`` at its default settings
-gcn-tuned, sage-tuned, ...        by random search on validation nodes
+probe adapter decoder full auto   the pretrained model; the name says which parts are fitted
+DEPTH-random                      control: the same model with random weights
+probe-alone, decoder-random-alone model and raw features without the pool of experts
+states, states-random             linear model on the node states alone, without raw features
+DEPTH-200, DEPTH-random-200, ...  at most 200 gradient steps instead of ``--steps``
+gcn, sage, ...                    a peer of ``graphfm.baselines.peers`` with default settings
+gcn-tuned, sage-tuned, ...        the same after a random search on validation nodes
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from graphfm.fitting.descent import DEPTHS
 STATES = "states"
 OWN = (*DEPTHS, AUTO, STATES)
 ANCHOR = "gcn"
-"""The peer whose one training is the unit of cost, and whose Elo is 1000."""
+"""Peer whose training time is the unit of cost, and whose Elo rating is 1000."""
 
 GROUPS = {
     "random": ("probe-random", "decoder-random"),
@@ -40,15 +40,15 @@ _OWN = re.compile(rf"({'|'.join(OWN)})(-random)?(-alone)?(?:-(\d+))?")
 
 @dataclass(frozen=True, kw_only=True)
 class Competitor:
-    """One column of the table.
+    """One model or peer method: a column of the table.
 
     Args:
-        name: As it is called there.
-        kind: A depth, ``states``, or one of ``PEERS``.
-        random: Whether its trunk has fresh weights.
-        alone: Whether no expert that reads no state answers beside it.
-        steps: Gradient steps at most; None = those of the plan.
-        tuned: Whether its settings are searched.
+        name: Name in the table.
+        kind: Depth of the fit, ``states``, or one of ``PEERS``.
+        random: If true, the model has random weights.
+        alone: If true, the fit uses no pool of experts.
+        steps: Maximum number of gradient steps. Default: that of the plan.
+        tuned: If true, settings are chosen by random search.
     """
 
     name: str
@@ -60,32 +60,34 @@ class Competitor:
 
     @property
     def own(self) -> bool:
-        """Whether it is a model of this package, not a peer."""
+        """True for a model of graphfm, false for a peer."""
         return self.kind in OWN
 
     @property
     def prepared(self) -> bool:
-        """Whether it reads encoded positions and transformed features."""
+        """True if the model reads positional encodings and transformed features."""
         return self.own or self.kind == "ridge"
 
     @property
     def control(self) -> bool:
-        """Whether it is one of ours that nothing was learned for."""
+        """True for a model of graphfm with random weights."""
         return self.own and self.random
 
 
 def competitors(text: str) -> tuple[Competitor, ...]:
-    """The models of a list such as ``probe,decoder-200,gcn,gcn-tuned``, each once.
+    """Read a list of models such as ``probe,decoder-200,gcn,gcn-tuned``; repeats are dropped.
 
     Raises:
-        DataError: GFM712 for a name that is none.
+        DataError: GFM712 for an unknown name.
     """
     names: list[str] = []
     for word in text.split(","):
         names += GROUPS.get(word.strip(), (word.strip(),)) if word.strip() else ()
     found = tuple(_competitor(name) for name in dict.fromkeys(names))
     if not found:
-        raise DataError("GFM712", "no model is named", fix="such as --models probe,gcn,gcn-tuned")
+        raise DataError(
+            "GFM712", "--models is empty", fix="for example --models probe,gcn,gcn-tuned"
+        )
     return found
 
 
@@ -109,8 +111,8 @@ def _competitor(name: str) -> Competitor:
     every = [*GROUPS, *OWN, *PEERS, *GROUPS["tuned"]]
     raise DataError(
         "GFM712",
-        f"no model {name!r}.{did_you_mean(name, every)}",
-        why="it has no settings to search" if kind in PEERS else "",
-        fix=f"choose among {', '.join((*OWN, *PEERS))}; ours with -random, -alone, -200 (steps); "
-        "peers with -tuned",
+        f"unknown model {name!r}.{did_you_mean(name, every)}",
+        why=f"{kind} has no settings to search" if kind in PEERS else "",
+        fix=f"choose among {', '.join((*OWN, *PEERS))}; graphfm's models take the endings -random, "
+        "-alone and -200 (steps), peers take -tuned",
     )

@@ -1,6 +1,6 @@
-"""The critical-difference picture: average ranks on a line, bars over those that chance may part.
+"""Critical-difference diagram: average ranks on a line, bars over differences by chance.
 
-After Demsar 2006, "Statistical comparisons of classifiers over multiple data sets".
+Source: Demsar 2006, "Statistical comparisons of classifiers over multiple data sets".
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from graphfm.benchmark.statistics import alike
+from graphfm.benchmark.statistics import indistinct_groups
 
 OURS, PEER = "#c0392b", "#2c3e50"
 
 
 def draw_ranks(found: Mapping[str, Any], own: set[str], path: Path, *, title: str) -> None:
-    """Draw the ranks of a split.
+    """Draw the average ranks of one split.
 
     Args:
         found: One split of a summary, with ``models`` and ``critical_difference``.
-        own: Names to draw in another colour.
+        own: Names of graphfm's models, to draw in another colour.
         path: Picture to write.
-        title: Above it.
+        title: Title of the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a display
     from matplotlib.figure import Figure
@@ -31,9 +31,9 @@ def draw_ranks(found: Mapping[str, Any], own: set[str], path: Path, *, title: st
     names = sorted(found["models"], key=lambda name: found["models"][name]["rank"])
     average = np.array([found["models"][name]["rank"] for name in names])
     difference = found["critical_difference"]
-    groups = alike(average, difference)
+    groups = indistinct_groups(average, difference)
     num, left = len(names), (len(names) + 1) // 2
-    top = 0.55 * len(groups) * 0.5 + 0.6  # below the line: the bars, then the names
+    top = 0.55 * len(groups) * 0.5 + 0.6  # height of the bars, which lie between line and names
     height = 1.9 + 0.32 * (left + top / 0.5)
     figure = Figure(figsize=(9, height), layout="constrained")
     FigureCanvasAgg(figure)

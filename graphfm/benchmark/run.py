@@ -1,7 +1,7 @@
-"""Do the cells of a plan that are not done: processes side by side, one receipt each.
+"""Run the cells of a plan that have no receipt, in several processes.
 
-Before a process times a model for the first time, it lets it fit a graph of 60 nodes: importing
-PyG takes 2 s, which would else be on the bill of whoever comes first.
+Before a process times a model for the first time, it fits the model to a graph of 60 nodes:
+otherwise the first model pays 2 s for importing PyG.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from graphfm.benchmark.cells import (
     Plan,
     Receipt,
     Unit,
-    refuse_seen,
+    check_unseen,
     shares,
 )
 from graphfm.benchmark.fit import measure
 from graphfm.benchmark.models import ANCHOR, Competitor, competitors
-from graphfm.benchmark.workers import side_by_side, warm_up
+from graphfm.benchmark.workers import run_in_processes, warm_up
 from graphfm.errors import GraphFMError
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
@@ -46,44 +46,44 @@ from graphfm.storage import write_json
 
 log = logging.getLogger(__name__)
 
-RARE = 0.25  # of two classes, the share below which accuracy says little: ROC-AUC is judged by
+RARE = 0.25  # share of the smaller of two classes below which the metric is ROC-AUC
 MAX_WARNINGS = 5  # warnings of one receipt
 KILLED = "the process was killed: out of memory?"
 
 
 def run(plan: Plan, *, jobs: int = 1) -> None:
-    """Do what is missing; a cell that fails leaves a receipt that says why, and the rest goes on.
+    """Run the missing cells; a cell that fails leaves a receipt with the error.
 
     Args:
-        plan: What there is to do.
-        jobs: Processes, each with one thread: seconds are of one core.
+        plan: The benchmark.
+        jobs: Number of processes, each with one thread, so that seconds are those of one core.
 
     Raises:
-        DataError: GFM147 where the model has learned from a graph of the suite.
+        DataError: GFM147 if the model was pretrained on a graph of the suite.
     """
-    refuse_seen(plan)
-    todo = list(plan.units(missing_only=True))
-    num_cells = sum(len(unit.models) for unit in todo)
+    check_unseen(plan)
+    missing = list(plan.units(missing_only=True))
+    num_cells = sum(len(unit.models) for unit in missing)
     with tqdm(total=num_cells, unit="cell", desc=plan.suite.name, disable=None) as bar:
-        # The settings that a search finds on the first seed are those of all seeds.
-        left = side_by_side(
-            run_unit, plan, [unit for unit in todo if unit.seed == 0], jobs=jobs, bar=bar
+        # Seed 0 first: a search runs on it, and its settings serve all seeds.
+        killed = run_in_processes(
+            run_unit, plan, [unit for unit in missing if unit.seed == 0], jobs=jobs, bar=bar
         )
-        left += side_by_side(
-            run_unit, plan, [unit for unit in todo if unit.seed > 0], jobs=jobs, bar=bar
+        killed += run_in_processes(
+            run_unit, plan, [unit for unit in missing if unit.seed > 0], jobs=jobs, bar=bar
         )
-        # A process died, and with it all that ran beside it: each of these in one of its own.
-        for unit in left:
+        # If one process dies, the pool loses all units: run each of them in its own process.
+        for unit in killed:
             while untried := [m for m in unit.models if plan.receipt(_cell(unit, m)) is None]:
                 again = [replace(unit, models=tuple(untried))]
-                if not side_by_side(run_unit, plan, again, jobs=1, bar=bar):
+                if not run_in_processes(run_unit, plan, again, jobs=1, bar=bar):
                     break
                 culprit = next(m for m in untried if plan.receipt(_cell(unit, m)) is None)
                 _keep(plan, _cell(unit, culprit), {"status": FAILED, "error": KILLED})
 
 
 def run_unit(plan: Plan, unit: Unit) -> int:
-    """Fit some models on one split of one graph; returns how many cells that were."""
+    """Fit some models on one split of one graph and return the number of cells."""
     torch.set_num_threads(1)
 
     def keep(model: Competitor, receipt: Receipt) -> None:
@@ -93,44 +93,44 @@ def run_unit(plan: Plan, unit: Unit) -> int:
         whole = plan.suite.load(unit.graph)
         split, facts = _split(whole, unit)
         if split is not None:
-            facts["prepare_seconds"] = _preparing(plan, whole)
+            facts["prepare_seconds"] = _prepare_seconds(plan, whole)
             prepared = prepare(split)
-    except Exception as error:  # a graph that cannot be read must not end a night's run
+    except Exception as error:  # an unreadable graph must not end the benchmark
         for model in unit.models:
-            keep(model, {"status": FAILED, "error": _said(error)})
+            keep(model, {"status": FAILED, "error": _error_text(error)})
         return len(unit.models)
     if split is None:
         for model in unit.models:
             keep(model, {"status": LEFT_OUT, **facts})
         return len(unit.models)
     assert split.y is not None and split.test_mask is not None
-    asked = split.test_mask & split.labelled
-    y = split.y[asked].numpy()
-    # No model of the table ever holds a test label, whatever it does inside.
-    split = split.replace(y=split.y.masked_fill(split.test_mask, -1), test_mask=asked)
-    prepared = replace(prepared, y=split.y, test_mask=asked)
+    test_mask = split.test_mask & split.labelled
+    y = split.y[test_mask].numpy()
+    # Hide the test labels from every model.
+    split = split.replace(y=split.y.masked_fill(split.test_mask, -1), test_mask=test_mask)
+    prepared = replace(prepared, y=split.y, test_mask=test_mask)
     for model in unit.models:
         try:
             warm_up(model, facts["metric"])
             # Thousands of fits: their warnings go to the receipt, not to the screen.
             with collect_log_lines(logging.WARNING, max_lines=MAX_WARNINGS, quiet=True) as warnings:
-                found = _one(plan, unit, model, split, prepared, y, facts["metric"])
+                found = _measure_cell(plan, unit, model, split, prepared, y, facts["metric"])
             receipt = {"status": DONE, **found, "warnings": [line[:200] for line in warnings]}
-        except Exception as error:  # nor must a model that fails
-            log.warning("%s, %s: %s", unit.graph, model.name, _said(error))
-            receipt = {"status": FAILED, "error": _said(error)}
+        except Exception as error:  # a model that fails must not end it either
+            log.warning("%s, %s: %s", unit.graph, model.name, _error_text(error))
+            receipt = {"status": FAILED, "error": _error_text(error)}
         keep(model, {**receipt, **facts, "num_test": len(y)})
     give_back_memory()
     return len(unit.models)
 
 
-def judged_by(y: np.ndarray) -> str:
-    """``roc_auc`` for two classes of which one is rare, else ``accuracy``.
+def choose_metric(y: np.ndarray) -> str:
+    """Choose ``roc_auc`` for two classes of which one is rare, else ``accuracy``.
 
     Args:
         y: Classes of the labelled nodes of a graph.
 
-    >>> judged_by(np.array([0] * 80 + [1] * 20)), judged_by(np.array([0] * 70 + [1] * 30))
+    >>> choose_metric(np.array([0] * 80 + [1] * 20)), choose_metric(np.array([0] * 70 + [1] * 30))
     ('roc_auc', 'accuracy')
     """
     counts = np.bincount(y)
@@ -138,7 +138,7 @@ def judged_by(y: np.ndarray) -> str:
     return "roc_auc" if len(counts) == 2 and counts.min() < RARE * counts.sum() else "accuracy"
 
 
-def _one(
+def _measure_cell(
     plan: Plan,
     unit: Unit,
     model: Competitor,
@@ -147,12 +147,12 @@ def _one(
     y: np.ndarray,
     metric: str,
 ) -> Receipt:
-    """Fit and judge one model; a tuned peer searches on the first seed and keeps what it found."""
+    """Fit and score one model; a tuned peer searches on seed 0 and reuses those settings."""
     searched: Receipt | None = None
     if model.tuned and unit.seed > 0:
         searched = plan.receipt(_cell(replace(unit, seed=0), model))
         if searched is None or searched["status"] != DONE:
-            raise ValueError("its search, which is done on seed 0, has failed")
+            raise ValueError("the search on seed 0 failed, and other seeds reuse its settings")
     limits = [plan.max_seconds]
     if model.tuned and plan.search_cost is not None:
         gcn = _gcn_seconds(plan, split, prepared, metric)
@@ -162,7 +162,7 @@ def _one(
         model,
         split,
         prepared,
-        start=plan.start,
+        checkpoint=plan.checkpoint,
         seed=unit.seed,
         steps=plan.steps,
         trials=plan.trials,
@@ -171,19 +171,19 @@ def _one(
         metric=metric,
     )
     if not np.isfinite(found.proba).all():
-        raise ValueError("its answers are not all finite")
-    two = split.num_classes == 2
+        raise ValueError("some predicted probabilities are not finite")
+    binary = split.num_classes == 2
     scores = {
         "accuracy": accuracy(y, found.proba),
-        "roc_auc": roc_auc(y, found.proba) if two else None,
+        "roc_auc": roc_auc(y, found.proba) if binary else None,
     }
     if scores[metric] is None:
-        raise ValueError("all test nodes are of one class: there is no ROC-AUC")
+        raise ValueError("all test nodes have the same class: ROC-AUC is undefined")
     return {
         "score": scores[metric],
         **scores,
         "val_score": found.val_score,
-        # A tuned answer costs its search, whichever seed asks.
+        # The search counts for every seed that uses its settings.
         "seconds": found.seconds + (0.0 if searched is None else searched["seconds"]),
         "wall_seconds": found.wall_seconds,
         "fit_seconds": found.fit_seconds,
@@ -195,26 +195,26 @@ def _one(
 
 
 def _split(whole: Graph, unit: Unit) -> tuple[Graph | None, Receipt]:
-    """The graph with its split, and what is known of it; without one, why it is left out."""
+    """Split a graph and return facts about it; None and the reason if it must be left out."""
     if whole.y is None or not whole.has_classes:
-        return None, {"error": "its nodes have no single class"}
+        return None, {"error": "the graph has no single class per node"}
     y = whole.y[whole.labelled].numpy()
     facts: Receipt = {
         "num_nodes": whole.num_nodes,
         "num_edges": whole.num_edges,
         "num_features": whole.num_features,
         "num_classes": whole.num_classes,
-        "metric": judged_by(y),
+        "metric": choose_metric(y),
     }
     if unit.split != OFFICIAL:
         return with_split(whole, shares(unit.split), seed=unit.seed), facts
     if whole.train_mask is None or whole.test_mask is None:
-        return None, {**facts, "error": "it has no split of its own"}
+        return None, {**facts, "error": "the graph has no split of its own"}
     return whole, facts
 
 
-def _preparing(plan: Plan, graph: Graph) -> float:
-    """Seconds that positions and features of a graph take, measured once for all its cells."""
+def _prepare_seconds(plan: Plan, graph: Graph) -> float:
+    """Processor time to prepare a graph, in seconds, measured once for all its cells."""
 
     def seconds() -> float:
         began = time.process_time()
@@ -225,22 +225,25 @@ def _preparing(plan: Plan, graph: Graph) -> float:
 
 
 def _gcn_seconds(plan: Plan, split: Graph, prepared: PreparedGraph, metric: str) -> float:
-    """Of one training of the default GCN, measured once for a graph: the unit of every search."""
+    """Processor time of one training of the default GCN, measured once per graph.
+
+    The unit of ``search_cost``.
+    """
 
     def seconds() -> float:
         (anchor,) = competitors(ANCHOR)
         warm_up(anchor, metric)
-        return measure(anchor, split, prepared, start=None, seed=0, metric=metric).seconds
+        return measure(anchor, split, prepared, checkpoint=None, seed=0, metric=metric).seconds
 
     return _once(plan.out / "gcn" / f"{split.name}.json", seconds)
 
 
 def _once(path: Path, seconds: Callable[[], float]) -> float:
-    """Seconds as the file says, measured where there is none yet."""
+    """Read seconds from a file, or measure them and write the file."""
     if not path.exists():
         measured = seconds()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():  # else a process beside this one was faster: the same for all
+        if not path.exists():  # another process may have written it: all use one value
             write_json(path, {"graph": path.stem, "seconds": measured})
     return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
 
@@ -256,7 +259,7 @@ def _cell(unit: Unit, model: Competitor) -> Cell:
     return Cell(split=unit.split, graph=unit.graph, seed=unit.seed, model=model.name)
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, GraphFMError):
         return f"{error.code} {error.what}"[:500]
     return f"{type(error).__name__}: {error}"[:500]

@@ -1,10 +1,10 @@
-"""What can be said of models from their scores on several graphs.
+"""Statistics of scores on several graphs: ranks, Elo ratings, paired tests, intervals.
 
-The unit is the graph: seeds of one graph say how sure its mean is, graphs say what to expect of the
-next one. Every interval over graphs is a percentile bootstrap over graphs.
+The sampling unit is the graph. Seeds of one graph give the uncertainty of its mean; graphs give the
+uncertainty about the next graph. Intervals over graphs are percentile bootstraps over graphs.
 
 Shapes:
-    G  graphs   M  models   S  seeds   B  bootstrap draws
+    G  graphs   M  models   S  seeds   B  bootstrap resamples   K  tests
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import TypeAlias
 import numpy as np
 
 Array: TypeAlias = np.ndarray
-DRAWS = 2000
-PER_FACTOR_10 = 400.0
-ALPHA = 0.05
-TIE = 1e-9  # scores this close are equal: 0.1 + 0.2 is not 0.3
+NUM_RESAMPLES = 2000
+ELO_PER_FACTOR_10 = 400.0  # Elo points for odds of 10 to 1
+ALPHA = 0.05  # significance level
+TIE = 1e-9  # smaller differences are ties: 0.1 + 0.2 is not 0.3 in floating point
 
 
 def mean_interval(values: Array) -> tuple[float, float | None]:
-    """Mean, and half the width of its 95% t interval; None of one value.
+    """Compute the mean and half the width of its 95% t interval; None for one value.
 
     >>> mean, half = mean_interval(np.array([0.8, 0.82, 0.84]))
     >>> round(mean, 3), round(half, 4)
@@ -39,7 +39,7 @@ def mean_interval(values: Array) -> tuple[float, float | None]:
 
 
 def ranks(scores: Array) -> Array:
-    """Rank of each model on each graph, 1 = best, ties share: (G, M) -> (G, M)."""
+    """Rank the models on each graph, 1 = best, ties get the mean rank: (G, M) -> (G, M)."""
     from scipy.stats import rankdata
 
     ranked: Array = rankdata(-np.round(scores / TIE) * TIE, axis=1)
@@ -47,7 +47,14 @@ def ranks(scores: Array) -> Array:
 
 
 def wins(scores: Array) -> Array:
-    """Share of seeds in which one model beats another, a tie is half: (G, M, S) -> (G, M, M)."""
+    """Compute the share of seeds in which the row beats the column; a tie counts half.
+
+    Args:
+        scores: Scores, (G, M, S).
+
+    Returns:
+        Shares, (G, M, M), with a diagonal of zeros.
+    """
     difference = scores[:, :, None, :] - scores[:, None, :, :]
     won = (difference > TIE) + 0.5 * (np.abs(difference) <= TIE)
     share: Array = won.mean(axis=-1)
@@ -57,72 +64,77 @@ def wins(scores: Array) -> Array:
 
 
 def elo(won: Array, *, anchor: int | None = None) -> Array:
-    """Ratings by the Bradley-Terry model: ``P(i beats j) = 1 / (1 + 10^((r_j - r_i) / 400))``.
+    """Fit Elo ratings: ``P(i beats j) = 1 / (1 + 10^((r_j - r_i) / 400))``, as Bradley and Terry.
 
-    By maximum likelihood (Bradley and Terry 1952; Newton's method, Hunter 2004 for when it exists).
-    A model that always wins has no finite rating, so each has drawn one game more, shared among its
-    opponents: beside one game per opponent and graph that counts for little.
+    Newton's method finds the maximum likelihood (Bradley and Terry 1952; Hunter 2004 gives the
+    conditions for its existence). A model that always wins has no finite rating; a prior of one
+    drawn game per model, shared among its opponents, keeps ratings finite. It weighs little beside
+    one game per opponent and graph.
 
     Args:
-        won: Games that the row won against the column, (..., M, M).
-        anchor: The model of rating 1000; None = their mean is.
+        won: Number of games that the row won against the column, (..., M, M).
+        anchor: Model with rating 1000. Default: the mean rating is 1000.
 
     Returns:
-        (..., M).
+        Ratings, (..., M).
     """
     num = won.shape[-1]
     if num < 2:
         return np.full(won.shape[:-1], 1000.0)
     games = won + 0.5 / (num - 1) * (1 - np.eye(num))
     both = games + np.swapaxes(games, -1, -2)
-    r = np.zeros(won.shape[:-1])
+    ratings = np.zeros(won.shape[:-1])
     for _ in range(200):
-        p = 1 / (1 + np.exp(r[..., None, :] - r[..., :, None]))
-        slope = (games - both * p).sum(axis=-1)
+        p = 1 / (1 + np.exp(ratings[..., None, :] - ratings[..., :, None]))
+        gradient = (games - both * p).sum(axis=-1)
         weight = both * p * (1 - p)
-        bend = weight.sum(axis=-1)[..., None] * np.eye(num) - weight
-        # Ratings are known up to a constant: a matrix of ones takes that freedom away.
-        step = np.linalg.solve(bend + 1.0 / num, slope[..., None])[..., 0]
-        r = r + np.clip(step, -1.0, 1.0)  # far from the optimum Newton overshoots
+        curvature = weight.sum(axis=-1)[..., None] * np.eye(num) - weight
+        # Ratings are defined up to a constant: adding a matrix of ones fixes it.
+        step = np.linalg.solve(curvature + 1.0 / num, gradient[..., None])[..., 0]
+        ratings = ratings + np.clip(step, -1.0, 1.0)  # Newton overshoots far from the optimum
         if np.abs(step).max() < 1e-9:
             break
-    r = r * PER_FACTOR_10 / math.log(10)
-    at = r.mean(axis=-1, keepdims=True) if anchor is None else r[..., anchor, None]
-    rated: Array = r - at + 1000.0
-    return rated
+    ratings = ratings * ELO_PER_FACTOR_10 / math.log(10)
+    origin = ratings.mean(axis=-1, keepdims=True) if anchor is None else ratings[..., anchor, None]
+    shifted: Array = ratings - origin + 1000.0
+    return shifted
 
 
-def over_graphs(num: int, value: Callable[[Array], Array], *, seed: int = 0) -> Array:
-    """A statistic of every bootstrap draw: (B, ...).
+def bootstrap_graphs(
+    num_graphs: int, statistic: Callable[[Array], Array], *, seed: int = 0
+) -> Array:
+    """Compute a statistic of every bootstrap resample of graphs, (B, ...).
 
     Args:
-        num: G.
-        value: Of how often each graph was drawn, (B, G).
-        seed: Of the draws.
+        num_graphs: Number of graphs, G.
+        statistic: Function of the number of times that each graph was drawn, (B, G).
+        seed: Seed of the resamples.
     """
     rng = np.random.default_rng(seed)
-    return value(rng.multinomial(num, np.full(num, 1 / num), size=DRAWS))
+    return statistic(
+        rng.multinomial(num_graphs, np.full(num_graphs, 1 / num_graphs), size=NUM_RESAMPLES)
+    )
 
 
-def interval(draws: Array) -> tuple[float, float]:
-    """95% percentile interval of draws, (B,)."""
-    low, high = np.percentile(draws, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
+def interval(resampled: Array) -> tuple[float, float]:
+    """Compute the 95% percentile interval of resampled values, (B,)."""
+    low, high = np.percentile(resampled, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
     return float(low), float(high)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One model against another, over graphs.
+    """Comparison of two models over graphs.
 
     Args:
-        won: Graphs on which its mean is higher.
-        lost: Lower.
-        tied: Equal.
-        gain: Mean difference of scores.
-        low: Its bootstrap interval.
-        high: The same.
-        sign_p: Exact sign test, two-sided, ties left out.
-        wilcoxon_p: Signed-rank test, two-sided, zeros after Pratt.
+        won: Number of graphs on which the first model has the higher mean.
+        lost: Number of graphs on which it has the lower mean.
+        tied: Number of graphs with equal means.
+        gain: Mean difference of scores, first minus second.
+        low: Lower end of the 95% bootstrap interval of the difference.
+        high: Upper end of that interval.
+        sign_p: p-value of the exact two-sided sign test without ties.
+        wilcoxon_p: p-value of the two-sided signed-rank test with Pratt's treatment of zeros.
     """
 
     won: int
@@ -135,14 +147,14 @@ class Pair:
     wilcoxon_p: float
 
 
-def pair(ours: Array, theirs: Array) -> Pair:
-    """Compare means of the same graphs, (G,) each."""
+def compare_pair(first: Array, second: Array) -> Pair:
+    """Compare the means of two models on the same graphs, (G,) each."""
     from scipy.stats import binomtest, wilcoxon
 
-    gains = np.round((ours - theirs) / TIE) * TIE
+    gains = np.round((first - second) / TIE) * TIE
     won, lost = int((gains > 0).sum()), int((gains < 0).sum())
-    draws = over_graphs(len(gains), lambda counts: counts @ gains / len(gains))
-    low, high = interval(draws)
+    resampled = bootstrap_graphs(len(gains), lambda counts: counts @ gains / len(gains))
+    low, high = interval(resampled)
     return Pair(
         won=won,
         lost=lost,
@@ -156,7 +168,7 @@ def pair(ours: Array, theirs: Array) -> Pair:
 
 
 def holm(p: Array) -> Array:
-    """P-values adjusted for how many there are (Holm 1979), (K,).
+    """Adjust p-values for the number of tests (Holm 1979): (K,) -> (K,).
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -169,7 +181,7 @@ def holm(p: Array) -> Array:
 
 
 def friedman(ranked: Array) -> float:
-    """P-value of all models being alike, from ranks (G, M); 1 where it cannot be asked."""
+    """p-value of Friedman's test that all models are equal, from ranks (G, M); 1 if undefined."""
     from scipy.stats import friedmanchisquare
 
     num_graphs, num_models = ranked.shape
@@ -179,7 +191,7 @@ def friedman(ranked: Array) -> float:
 
 
 def critical_difference(num_models: int, num_graphs: int) -> float:
-    """How far average ranks must lie apart (Nemenyi; Demsar 2006, eq. 5) at 5%.
+    """Compute the smallest significant difference of average ranks (Nemenyi; Demsar 2006, eq. 5).
 
     >>> round(critical_difference(5, 30), 3)
     1.114
@@ -190,15 +202,15 @@ def critical_difference(num_models: int, num_graphs: int) -> float:
     return float(q * math.sqrt(num_models * (num_models + 1) / (6 * num_graphs)))
 
 
-def alike(average: Array, difference: float) -> list[tuple[int, int]]:
-    """Groups of models, none of them inside another, that lie within the critical difference.
+def indistinct_groups(average: Array, difference: float) -> list[tuple[int, int]]:
+    """Find maximal groups of models whose average ranks do not differ significantly.
 
     Args:
         average: Average ranks, ascending, (M,).
-        difference: The critical one.
+        difference: Critical difference.
 
     Returns:
-        First and last place of each group of at least two.
+        First and last place of each group of two or more models.
     """
     groups: list[tuple[int, int]] = []
     for first in range(len(average)):

@@ -1,8 +1,8 @@
-"""The graphs that models are judged on: a suite by name, or a folder with a ``MANIFEST.csv``.
+"""Suites: the graphs of a benchmark, by name or from a folder with a ``MANIFEST.csv``.
 
-The folder is laid out as the real-data bundle: a row of the manifest is a root of PyG's raw files
-(``pyg_class``, ``root``, ``name``) or, without a class, one ``.npz`` (``name``, or ``npz/ID.npz``).
-What the catalog knows of an id holds: how it is read, and its group.
+The folder has the layout of the real-data bundle. A row of the manifest names a root of PyG's raw
+files (``pyg_class``, ``root``, ``name``) or, without a class, one ``.npz`` (``name``, or
+``npz/ID.npz``). For ids of the catalog, the catalog's source and group take precedence.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from graphfm.graphs.spec import DatasetSpec
 
 NAMED = {
     "evaluation-15": "the evaluation graphs of the catalog",
-    "pretraining": "its real graphs to learn from that are here, for choosing between ideas",
+    "pretraining": "the real pretraining graphs on this machine, for decisions during development",
 }
 MANIFEST = "MANIFEST.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Graphs by id, the smallest first.
+    """Graphs of a benchmark, the smallest first.
 
     Args:
-        name: As it was asked for.
+        name: Name of the suite.
         groups: Group of each graph, by id.
-        sources: How each is read, where that is not the catalog's to say.
-        folder: Where these lie.
+        sources: Source of each graph, by id, for a suite from a folder. Default: the catalog's.
+        folder: Folder of these sources. Default: none.
     """
 
     name: str
@@ -44,16 +44,16 @@ class Suite:
     folder: Path | None = None
 
     def load(self, id: str) -> Graph:
-        """One of its graphs."""
+        """Load one graph of the suite."""
         if self.folder is None:
             return Catalog.read().load(id)
         return self.sources[id].build(name=id, data=self.folder)
 
     def only(self, ids: list[str]) -> Suite:
-        """The same with some of its graphs.
+        """Return a suite with some of the graphs.
 
         Raises:
-            DataError: GFM711 for an id that it has not.
+            DataError: GFM711 for an id outside the suite.
         """
         wanted = [id.replace("_", "-").lower() for id in ids]
         for id in wanted:
@@ -68,23 +68,23 @@ class Suite:
 
 
 def read_suite(name: str) -> Suite:
-    """A suite by its name, or by the folder that holds it.
+    """Read a suite by name or from a folder.
 
     Raises:
-        DataError: GFM711 for one that is neither, or whose manifest cannot be used.
+        DataError: GFM711 for an unknown name or an unusable manifest.
     """
     if name not in NAMED:
         if Path(name).is_dir():
-            return _of_folder(Path(name))
+            return _read_folder(Path(name))
         raise DataError(
             "GFM711",
-            f"no suite {name!r}.{did_you_mean(name, NAMED)}",
-            fix=f"choose one of {', '.join(NAMED)}, or a folder with a {MANIFEST}",
+            f"unknown suite {name!r}.{did_you_mean(name, NAMED)}",
+            fix=f"choose {' or '.join(NAMED)}, or a folder with a {MANIFEST}",
         )
     catalog = Catalog.read()
     entries = [e for e in catalog.entries.values() if e.task == "classify"]
     if name == "pretraining":
-        fits = [
+        chosen = [
             e
             for e in entries
             if e.role == "pretraining"
@@ -93,20 +93,20 @@ def read_suite(name: str) -> Suite:
             and catalog.is_here(e.id)
         ]
     else:
-        fits = [e for e in entries if e.role == "evaluation"]
-    if not fits:
+        chosen = [e for e in entries if e.role == "evaluation"]
+    if not chosen:
         raise DataError(
             "GFM711",
-            f"suite {name} has no graph whose raw files are here",
+            f"the raw files of suite {name} are not on this machine",
             where=str(data_folder()),
-            fix="set GRAPHFM_DATA to the folder that holds them, or graphfm datasets fetch",
+            fix="set GRAPHFM_DATA to their folder, or run graphfm datasets fetch",
         )
-    fits.sort(key=lambda e: e.num_nodes or 0)
-    return Suite(name=name, groups={e.id: e.group for e in fits})
+    chosen.sort(key=lambda e: e.num_nodes or 0)
+    return Suite(name=name, groups={e.id: e.group for e in chosen})
 
 
-def _of_folder(folder: Path) -> Suite:
-    """Every row of its manifest that is not there to learn from."""
+def _read_folder(folder: Path) -> Suite:
+    """Read the rows of a manifest, except those with the role ``pretraining``."""
     path = folder / MANIFEST
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -114,9 +114,9 @@ def _of_folder(folder: Path) -> Suite:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             "GFM711",
-            f"a folder of graphs needs a table {MANIFEST}: {error}",
+            f"cannot read {MANIFEST} of this folder: {error}",
             where=str(folder),
-            fix="write one with the columns id, role, group, pyg_class, root, name, nodes",
+            fix=f"write {MANIFEST} with the columns id, role, group, pyg_class, root, name, nodes",
         ) from None
     rows = [row for row in rows if row.get("role") != "pretraining"]
     catalog = Catalog.read()
@@ -128,9 +128,9 @@ def _of_folder(folder: Path) -> Suite:
         if not id or id in groups:
             raise DataError(
                 "GFM711",
-                "a graph has no id" if not id else f"the id {id!r} is there twice",
+                "a row has no id" if not id else f"two rows have the id {id!r}",
                 where=str(path),
-                fix="ids are compared in small letters, with - for _",
+                fix="make ids unique; they are compared in lower case, with - for _",
             )
         entry = catalog.entries.get(id)
         given = (row.get("group") or id).replace("_", "-").lower()
@@ -139,7 +139,7 @@ def _of_folder(folder: Path) -> Suite:
     if not groups:
         raise DataError(
             "GFM711",
-            f"{MANIFEST} names no graph to judge on",
+            f"{MANIFEST} lists no graph to benchmark on",
             where=str(path),
             why="rows of role pretraining are left out",
         )
@@ -149,7 +149,7 @@ def _of_folder(folder: Path) -> Suite:
 def _source(
     row: Mapping[str, str], id: str, entry: DatasetSpec | None, folder: Path, at: str
 ) -> SourceConfig:
-    """How a row is read: as the catalog says where those files are here, else as the row says."""
+    """Choose the source of a row: the catalog's if its files are here, else the row's own."""
     if entry is not None:
         known = _validated(entry.source, at)
         try:
@@ -171,7 +171,7 @@ def _validated(raw: dict[str, Any], at: str) -> SourceConfig:
 
 
 def _pyg(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
-    """The fields of ``sources/pyg.py`` for a root of raw files."""
+    """Return the fields of ``sources/pyg.py`` for a root of raw files."""
     root, name = row.get("root") or row["pyg_class"], row.get("name") or ""
     cleaned = row["pyg_class"] == "TUDataset"
     found = [
@@ -184,7 +184,7 @@ def _pyg(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
         "dataset": row["pyg_class"],
         "root": root,
         "name": name,
-        # Only what belongs to this name: a root of TU datasets holds a hundred others.
+        # Only the files of this name: a root of TU datasets holds a hundred others.
         "raw": found[0].relative_to(folder / root).as_posix() if found else "",
         "args": {"use_node_attr": True, "cleaned": True} if cleaned else {},
     }

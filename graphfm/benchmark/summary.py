@@ -1,7 +1,7 @@
-"""From receipts to what a table says: means, ranks, Elo, pairs and costs of every split.
+"""Summarize receipts: means, ranks, Elo ratings, pairs and costs of every split.
 
 Shapes:
-    G  graphs   M  models   S  seeds   B  bootstrap draws
+    G  graphs   M  models   S  seeds   B  bootstrap resamples
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Receipts = dict[Cell, Receipt]
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
-    """Plain data of everything that was measured; nothing that failed is left unsaid."""
+    """Summarize all receipts of a plan as plain data; failed and missing cells are counted."""
     found: Receipts = {}
     for cell in plan.cells():
         if (receipt := plan.receipt(cell)) is not None:
@@ -52,12 +52,12 @@ def summarise(plan: Plan) -> dict[str, Any]:
         ),
         "machines": sorted({r["machine"] for r in found.values()}),
         "commits": sorted({str(r["environment"]["commit"]) for r in found.values()}),
-        "splits": {split: _of_split(plan, split, found) for split in plan.splits},
+        "splits": {split: _summarise_split(plan, split, found) for split in plan.splits},
     }
 
 
-def _of_split(plan: Plan, split: str, found: Receipts) -> dict[str, Any]:
-    """Everything about one split."""
+def _summarise_split(plan: Plan, split: str, found: Receipts) -> dict[str, Any]:
+    """Summarize one split."""
     models = [model.name for model in plan.models]
     done = {
         (cell.graph, cell.model, cell.seed): receipt
@@ -66,9 +66,9 @@ def _of_split(plan: Plan, split: str, found: Receipts) -> dict[str, Any]:
     }
     graphs, ranked, not_ranked = {}, [], {}
     for graph in plan.suite.groups:
-        of_graph = [r for (g, _, _), r in done.items() if g == graph]
-        if of_graph:
-            graphs[graph] = _of_graph(plan, graph, done, of_graph[0])
+        receipts = [r for (g, _, _), r in done.items() if g == graph]
+        if receipts:
+            graphs[graph] = _summarise_graph(plan, graph, done, receipts[0])
         cells = [
             found.get(Cell(split=split, graph=graph, seed=seed, model=model))
             for model in models
@@ -89,14 +89,14 @@ def _of_split(plan: Plan, split: str, found: Receipts) -> dict[str, Any]:
         scores = np.array(
             [[[done[g, m, s]["score"] for s in range(plan.seeds)] for m in models] for g in ranked]
         )  # (G, M, S)
-        result |= _standing(plan.models, scores)
+        result |= _compare_models(plan.models, scores)
     return result
 
 
-def _of_graph(
+def _summarise_graph(
     plan: Plan, graph: str, done: dict[tuple[str, str, int], Receipt], any_receipt: Receipt
 ) -> dict[str, Any]:
-    """Mean and interval of each model on one graph."""
+    """Compute mean and interval of each model on one graph, with facts about the graph."""
     facts = ("num_nodes", "num_edges", "num_features", "num_classes", "num_test", "metric")
     scores = {}
     for model in plan.models:
@@ -111,8 +111,8 @@ def _of_graph(
     return {**{name: any_receipt[name] for name in facts}, "scores": scores}
 
 
-def _standing(models: Sequence[Competitor], scores: Array) -> dict[str, Any]:
-    """Ranks, Elo, wins and pairs from the scores of graphs that every model has, (G, M, S)."""
+def _compare_models(models: Sequence[Competitor], scores: Array) -> dict[str, Any]:
+    """Compute ranks, Elo, wins and pairs from scores of graphs that every model has, (G, M, S)."""
     names = [model.name for model in models]
     num_graphs, num_models, _ = scores.shape
     means = scores.mean(axis=2)
@@ -121,9 +121,11 @@ def _standing(models: Sequence[Competitor], scores: Array) -> dict[str, Any]:
     anchor = names.index(ANCHOR) if ANCHOR in names else None
     elo = statistics.elo(won.sum(axis=0), anchor=anchor)
     average = ranked.mean(axis=0)
-    rank_draws = statistics.over_graphs(num_graphs, lambda counts: counts @ ranked / num_graphs)
+    rank_samples = statistics.bootstrap_graphs(
+        num_graphs, lambda counts: counts @ ranked / num_graphs
+    )
     flat = won.reshape(num_graphs, -1)
-    elo_draws = statistics.over_graphs(
+    elo_samples = statistics.bootstrap_graphs(
         num_graphs,
         lambda counts: statistics.elo(
             (counts @ flat).reshape(-1, num_models, num_models), anchor=anchor
@@ -132,9 +134,9 @@ def _standing(models: Sequence[Competitor], scores: Array) -> dict[str, Any]:
     standing = {
         name: {
             "rank": float(average[i]),
-            "rank_interval": statistics.interval(rank_draws[:, i]),
+            "rank_interval": statistics.interval(rank_samples[:, i]),
             "elo": float(elo[i]),
-            "elo_interval": statistics.interval(elo_draws[:, i]),
+            "elo_interval": statistics.interval(elo_samples[:, i]),
             "first_on": int((ranked[:, i] < 1.5).sum()),
         }
         for i, name in enumerate(names)
@@ -151,21 +153,21 @@ def _standing(models: Sequence[Competitor], scores: Array) -> dict[str, Any]:
             statistics.critical_difference(num_models, num_graphs) if num_models > 1 else None
         ),
         "pairs": _pairs(models, means),
-        "leads": _leads(models, elo, elo_draws, average, rank_draws),
+        "leads": _leads(models, elo, elo_samples, average, rank_samples),
     }
 
 
 def _pairs(models: Sequence[Competitor], means: Array) -> list[dict[str, Any]]:
-    """Each of ours against every other; without ours each peer against the anchor."""
+    """Compare each graphfm model with every other; without one, each peer with the anchor."""
     place = {model.name: i for i, model in enumerate(models)}
     ours = [model.name for model in models if model.own and not model.control]
-    asked = [(a, b.name) for a in ours for b in models if b.name not in ours]
-    asked += [(a, b) for i, a in enumerate(ours) for b in ours[i + 1 :]]
+    pairs = [(a, b.name) for a in ours for b in models if b.name not in ours]
+    pairs += [(a, b) for i, a in enumerate(ours) for b in ours[i + 1 :]]
     if not ours and ANCHOR in place:
-        asked = [(model.name, ANCHOR) for model in models if model.name != ANCHOR]
+        pairs = [(model.name, ANCHOR) for model in models if model.name != ANCHOR]
     found = [
-        {"a": a, "b": b, **asdict(statistics.pair(means[:, place[a]], means[:, place[b]]))}
-        for a, b in asked
+        {"a": a, "b": b, **asdict(statistics.compare_pair(means[:, place[a]], means[:, place[b]]))}
+        for a, b in pairs
     ]
     if found:
         adjusted = statistics.holm(np.array([each["wilcoxon_p"] for each in found]))
@@ -177,13 +179,13 @@ def _pairs(models: Sequence[Competitor], means: Array) -> list[dict[str, Any]]:
 def _leads(
     models: Sequence[Competitor],
     elo: Array,
-    elo_draws: Array,
+    elo_samples: Array,
     average: Array,
-    rank_draws: Array,
+    rank_samples: Array,
 ) -> list[dict[str, Any]]:
-    """How far each of ours is ahead of the best tuned peer, by Elo and by rank.
+    """Compute the lead of each graphfm model over the best tuned peer, in Elo and rank.
 
-    The peer is the best on these very graphs, which favours it: a bound on the safe side.
+    The peer is chosen on the same graphs, which favours it: the lead is a conservative estimate.
     """
     rivals = [i for i, model in enumerate(models) if model.tuned]
     if not rivals:
@@ -194,9 +196,9 @@ def _leads(
             "model": model.name,
             "best_tuned": models[best].name,
             "elo": float(elo[i] - elo[best]),
-            "elo_interval": statistics.interval(elo_draws[:, i] - elo_draws[:, best]),
+            "elo_interval": statistics.interval(elo_samples[:, i] - elo_samples[:, best]),
             "rank": float(average[best] - average[i]),
-            "rank_interval": statistics.interval(rank_draws[:, best] - rank_draws[:, i]),
+            "rank_interval": statistics.interval(rank_samples[:, best] - rank_samples[:, i]),
             "first_by_elo": bool(elo[i] >= elo.max()),
             "first_by_rank": bool(average[i] <= average.min()),
         }
@@ -206,56 +208,56 @@ def _leads(
 
 
 def _costs(plan: Plan, done: dict[tuple[str, str, int], Receipt]) -> dict[str, Any]:
-    """Seconds of each model, and over those of one GCN and of its search on the same machine.
+    """Compute the seconds of each model, and their ratio to one GCN and to its search.
 
-    A ratio is taken split by split, its geometric mean over seeds and then over graphs, so that
-    large graphs do not decide it.
+    A ratio compares the same split on the same machine. The geometric mean is taken over seeds and
+    then over graphs, so that large graphs do not dominate.
     """
     searched = f"{ANCHOR}-tuned"
     costs = {}
     for model in plan.models:
-        mine = {(g, s): r for (g, m, s), r in done.items() if m == model.name}
-        if not mine:
+        own = {(g, s): r for (g, m, s), r in done.items() if m == model.name}
+        if not own:
             continue
-        seconds = [r["seconds"] for r in mine.values()]
+        seconds = [r["seconds"] for r in own.values()]
         costs[model.name] = {
-            "fits": len(mine),
+            "fits": len(own),
             "seconds_total": math.fsum(seconds),
             "seconds_median": float(np.median(seconds)),
-            "trials": float(np.mean([r["trials"] for r in mine.values()])),
-            "over_gcn": _ratios(mine, done, ANCHOR, prepare=False),
+            "trials": float(np.mean([r["trials"] for r in own.values()])),
+            "over_gcn": _ratios(own, done, ANCHOR, prepare=False),
             "over_gcn_prepared": (
-                _ratios(mine, done, ANCHOR, prepare=True) if model.prepared else None
+                _ratios(own, done, ANCHOR, prepare=True) if model.prepared else None
             ),
-            "over_search": _ratios(mine, done, searched, prepare=False),
-            "flops_over_gcn": _ratios(mine, done, ANCHOR, prepare=False, of="flops"),
+            "over_search": _ratios(own, done, searched, prepare=False),
+            "flops_over_gcn": _ratios(own, done, ANCHOR, prepare=False, quantity="flops"),
         }
     return costs
 
 
 def _ratios(
-    mine: dict[tuple[str, int], Receipt],
+    own: dict[tuple[str, int], Receipt],
     done: dict[tuple[str, str, int], Receipt],
     unit: str,
     *,
     prepare: bool,
-    of: str = "seconds",
+    quantity: str = "seconds",
 ) -> dict[str, Any] | None:
-    """Seconds or FLOPs over those of another model: geometric mean, least and most of a graph."""
+    """Ratio of seconds or FLOPs to those of another model: geometric mean, minimum, maximum."""
     logs: dict[str, list[float]] = {}
-    for (graph, seed), receipt in mine.items():
+    for (graph, seed), receipt in own.items():
         other = done.get((graph, unit, seed))
         if other is None or other["machine"] != receipt["machine"]:
             continue
-        if receipt.get(of) and other.get(of):
-            cost = receipt[of] + (receipt["prepare_seconds"] if prepare else 0.0)
-            logs.setdefault(graph, []).append(math.log(cost / other[of]))
+        if receipt.get(quantity) and other.get(quantity):
+            cost = receipt[quantity] + (receipt["prepare_seconds"] if prepare else 0.0)
+            logs.setdefault(graph, []).append(math.log(cost / other[quantity]))
     if not logs:
         return None
-    of_graph = {graph: float(np.exp(np.mean(values))) for graph, values in logs.items()}
+    ratio_of = {graph: float(np.exp(np.mean(values))) for graph, values in logs.items()}
     return {
-        "mean": float(np.exp(np.mean(np.log(list(of_graph.values()))))),
-        "least": min(of_graph.values()),
-        "most": max(of_graph.values()),
-        "graphs": len(of_graph),
+        "mean": float(np.exp(np.mean(np.log(list(ratio_of.values()))))),
+        "least": min(ratio_of.values()),
+        "most": max(ratio_of.values()),
+        "graphs": len(ratio_of),
     }

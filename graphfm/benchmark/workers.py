@@ -1,4 +1,4 @@
-"""Processes of a benchmark: units side by side, warm-up, captured warnings."""
+"""Processes of a benchmark: a pool that runs units, and the warm-up of a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from graphfm.log_lines import collect_log_lines
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def side_by_side(
+def run_in_processes(
     run_unit: Callable[[Plan, Unit], int],
     plan: Plan,
     units: list[Unit],
@@ -36,30 +36,41 @@ def side_by_side(
     jobs: int,
     bar: tqdm[Any],
 ) -> list[Unit]:
-    """Run units in processes and return those whose process died."""
-    left = []
+    """Run units in a pool of processes.
+
+    Args:
+        run_unit: Function that runs one unit and returns its number of cells.
+        plan: The benchmark.
+        units: Units to run.
+        jobs: Number of processes.
+        bar: Progress bar, counted in cells.
+
+    Returns:
+        Units whose process died.
+    """
+    killed = []
     others = {*multiprocessing.active_children()}
-    # Spawned: torch does not survive a fork. One thread each, set before numpy is imported there.
+    # Spawn, since torch does not survive a fork. Threads must be limited before numpy is imported.
     context = multiprocessing.get_context("spawn")
     with _environment(dict.fromkeys(THREADS, "1")), ProcessPoolExecutor(jobs, context) as pool:
-        coming = {pool.submit(run_unit, plan, unit): unit for unit in units}
+        futures = {pool.submit(run_unit, plan, unit): unit for unit in units}
         try:
-            for done in as_completed(coming):
+            for done in as_completed(futures):
                 try:
                     bar.update(done.result())
                 except BrokenProcessPool:
-                    left.append(coming[done])
-        except BaseException:  # interrupted: a worker would go on with the next unit it holds
+                    killed.append(futures[done])
+        except BaseException:  # interrupted: a worker would go on with its next unit
             pool.shutdown(wait=False, cancel_futures=True)
             for child in {*multiprocessing.active_children()} - others:
-                child.terminate()  # receipts are whole or not there
+                child.terminate()  # safe, as receipts are written whole or not at all
             raise
-    return left
+    return killed
 
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables of the processes that begin meanwhile."""
+    """Set environment variables for processes that start inside the ``with`` block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -74,7 +85,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 @cache
 def warm_up(model: Competitor, metric: str) -> None:
-    """Let a model fit a graph of two clusters, so that everything it needs is imported."""
+    """Fit a model to a graph of two clusters, so that everything it needs is imported."""
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2
     ends = rng.integers(0, 60, (2, 240))
@@ -86,4 +97,4 @@ def warm_up(model: Competitor, metric: str) -> None:
     graph = with_split(graph, (0.5, 0.25, 0.25), seed=0)
     quick = replace(model, random=True, tuned=False, steps=1)
     with collect_log_lines(logging.WARNING, quiet=True):  # warnings about these 60 nodes mislead
-        measure(quick, graph, prepare(graph, cache=False), start=None, seed=0, metric=metric)
+        measure(quick, graph, prepare(graph, cache=False), checkpoint=None, seed=0, metric=metric)

@@ -30,14 +30,16 @@ def benchmark(
         str,
         typer.Option(
             metavar="A,B,...",
-            help="Ours: probe, adapter, decoder, full, auto, states, each with -random or -200 "
-            "(steps); peers: gcn, gcn-tuned, ...; or random, peers, tuned, all.",
+            help="graphfm's: probe, adapter, decoder, full, auto, states, each also with -random "
+            "or -200 (steps). Peers: gcn, gcn-tuned, ... Groups: random, peers, tuned, all.",
         ),
     ] = MODELS,
     graphs: Annotated[
-        str | None, typer.Option(metavar="ID,ID,...", help="Only these of the suite.")
+        str | None, typer.Option(metavar="ID,ID,...", help="Use only these graphs of the suite.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Each is another split and start.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds; each is another split and start.")
+    ] = 5,
     split: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,40 +54,48 @@ def benchmark(
             help="Run or checkpoint folder, or owner/name on the hub. Default: shipped weights.",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=0, help="Most gradient steps of ours.")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Of each search at most.")] = 10,
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="Maximum gradient steps of graphfm's models.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Maximum trials of each search.")] = 10,
     search_cost: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="K",
-            help="Most seconds of each search: K trainings of the default GCN on that graph, but "
-            "10 s at least. Default: any.",
+            help="Time limit of each search: K trainings of the default GCN on the same graph, at "
+            "least 10 s. Default: none.",
         ),
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Of one cell: 60s, 10m. Default: any.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Time limit of each cell, such as 60s or 10m. Default: none."
+        ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder of receipts and tables; the same command goes on.")
+        Path, typer.Option(help="Folder of receipts and tables; a repeated command resumes.")
     ] = Path("runs/benchmark"),
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Fits side by side.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", min=1, help="Number of parallel processes.")
+    ] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what there is to do, run nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan, run nothing.")
     ] = False,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Write the tables of what is done, fit nothing.")
+        bool,
+        typer.Option("--report-only", help="Write tables from existing receipts, fit nothing."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Judge models beside tuned peers: scores, ranks, Elo, paired tests and cost.
+    """Compare models with tuned peer methods: scores, ranks, Elo, paired tests and cost.
 
-    Each fit leaves a receipt in OUT/cells, and is not done again. The tables are OUT/table.md and
-    OUT/table.json, of all that is done so far. Exit code 1 if a fit failed.
+    Each fit leaves a receipt in OUT/cells and is not repeated. The tables OUT/table.md and
+    OUT/table.json cover all receipts so far. The exit code is 1 if a fit failed.
 
     Example: `graphfm benchmark evaluation-15 --models probe,gcn,gcn-tuned --out runs/bench`
     """
-    from graphfm.benchmark.cells import OFFICIAL, Plan, refuse_seen, shares
+    from graphfm.benchmark.cells import OFFICIAL, Plan, check_unseen, shares
     from graphfm.benchmark.models import competitors
     from graphfm.benchmark.suite import read_suite
     from graphfm.config.recipe import duration
@@ -93,7 +103,7 @@ def benchmark(
 
     if (suite is None) == (suite_too is None):
         raise DataError(
-            "GFM711", "one suite is judged at a time", fix="graphfm benchmark evaluation-15"
+            "GFM711", "name one suite", fix="for example: graphfm benchmark evaluation-15"
         )
     chosen = read_suite(str(suite or suite_too))
     if graphs is not None:
@@ -102,22 +112,22 @@ def benchmark(
     for each in splits:
         if each != OFFICIAL:
             shares(each)
-    taking_part = competitors(models)
+    methods = competitors(models)
     plan = Plan(
         suite=chosen,
-        models=taking_part,
+        models=methods,
         splits=splits,
         seeds=seeds,
         out=out,
-        start=_weights(start) if any(model.own for model in taking_part) else None,
+        checkpoint=_weights(start) if any(model.own for model in methods) else None,
         trials=trials,
         steps=MAX_STEPS if steps is None else steps,
         max_seconds=duration(max_time),
         search_cost=search_cost,
     )
     if dry_run:
-        refuse_seen(plan)
-        _say_plan(plan, as_json)
+        check_unseen(plan)
+        _show_plan(plan, as_json)
         return
     make_folder(out)
     if not report_only:
@@ -133,12 +143,12 @@ def benchmark(
     note(f"written: {out / 'table.md'}, {out / 'table.json'}")
     if summary["failed"]:
         num_cells = summary["cells"]["all"]
-        note(f"{len(summary['failed'])} of {num_cells} fits failed; the same command tries again")
+        note(f"{len(summary['failed'])} of {num_cells} fits failed; repeat the command to retry")
         raise typer.Exit(1)
 
 
 def _write(plan: Plan) -> tuple[dict[str, Any], str]:
-    """The tables and pictures of what is done; the summary and the text."""
+    """Write tables and pictures; return the summary and its text."""
     import json
 
     from graphfm.benchmark.picture import draw_ranks
@@ -159,14 +169,14 @@ def _write(plan: Plan) -> tuple[dict[str, Any], str]:
 
 
 def _weights(given: str | None) -> str | None:
-    """The folder of the pretrained model; None = there is none."""
+    """Find the folder of the pretrained model; None if there is none."""
     from graphfm.checkpoint.hub import find_weights
 
     folder = find_weights(given)
     return None if folder is None else str(folder)
 
 
-def _say_plan(plan: Plan, as_json: bool) -> None:
+def _show_plan(plan: Plan, as_json: bool) -> None:
     units = list(plan.units())
     missing = sum(len(unit.models) for unit in plan.units(missing_only=True))
     num_cells = sum(len(unit.models) for unit in units)
@@ -180,7 +190,7 @@ def _say_plan(plan: Plan, as_json: bool) -> None:
             "models": ", ".join(model.name for model in plan.models),
             "splits": ", ".join(plan.splits),
             "seeds": plan.seeds,
-            "weights": plan.start or "none: trunks are random",
+            "weights": plan.checkpoint or "none: random weights",
             "cells": f"{num_cells:,}, {num_cells - missing:,} of them done",
         }
         show(pairs(lines))
