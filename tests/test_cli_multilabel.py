@@ -1,4 +1,4 @@
-"""Several labels per node, through the command line, on files as OGB lays them out."""
+"""Several labels per node on the command line, with files in the layout of OGB."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def ran(*args: str | Path) -> Result:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Result]]:
-    """A model fitted by the command itself, and what the command said."""
+    """Model fitted by the command, and the result of the command."""
     data = tmp_path_factory.mktemp("data")
     small_proteins(data)
     out = tmp_path_factory.mktemp("fitted") / "model"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHFM_DATA", str(data))
-        said = ran("finetune", "--graph", ID, "--tune", "probe", "--out", out, "--json")
-        yield out, said
+        done = ran("finetune", "--graph", ID, "--tune", "probe", "--out", out, "--json")
+        yield out, done
 
 
-def test_baselines_that_cannot_answer_are_left_out(fitted: tuple[Path, Result]) -> None:
-    """With one line that says so. Seen to fail (GFM134, exit 3) with the error let through."""
-    out, said = fitted
-    test = json.loads(said.stdout)["test"]
+def test_baselines_for_one_class_per_node_are_left_out(fitted: tuple[Path, Result]) -> None:
+    """One line reports it. Seen to fail (GFM134, exit 3) with the error passed on."""
+    out, done = fitted
+    test = json.loads(done.stdout)["test"]
     assert list(test) == ["graphfm"]
     assert test["graphfm"]["num_nodes"] == 20  # the part of the file, not a share
-    lines = [line for line in said.stderr.splitlines() if "not compared with" in line]
+    lines = [line for line in done.stderr.splitlines() if "not compared with" in line]
     (line,) = lines
     assert "majority, features-only logistic regression, label propagation" in line
     assert (out / "split.json").is_file()
 
 
-def test_the_table_holds_the_one_that_answers(fitted: tuple[Path, Result], tmp_path: Path) -> None:
+def test_the_table_has_the_model_alone(fitted: tuple[Path, Result], tmp_path: Path) -> None:
     args = ["--graph", ID, "--tune", "probe", "--out", tmp_path / "model"]
     assert ran("finetune", *args).stdout.splitlines()[-1].startswith("graphfm ")
 
@@ -55,7 +55,7 @@ def test_the_table_holds_the_one_that_answers(fitted: tuple[Path, Result], tmp_p
 def test_evaluate_adds_the_official_metric(
     fitted: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it can be had. Seen to fail with the scores of all nodes."""
+    """If ogb is installed. Seen to fail with the scores of all nodes."""
     seen: dict[str, Any] = {}
 
     def watched(dataset: str, y: Any, proba: Any) -> Any:
@@ -63,17 +63,17 @@ def test_evaluate_adds_the_official_metric(
         return seen["value"]
 
     monkeypatch.setattr("graphfm.metrics.official_metric", watched)
-    said = json.loads(ran("evaluate", "--model", fitted[0], "--graph", ID, "--json").stdout)
+    found = json.loads(ran("evaluate", "--model", fitted[0], "--graph", ID, "--json").stdout)
     assert (seen["dataset"], seen["shape"]) == (ID, (20, 112))
     if seen["value"] is None:
         pytest.skip("ogb is not installed")
-    assert said["official"] == {"rocauc": seen["value"][1]}
-    assert 0.6 < said["official"]["rocauc"] < 1
+    assert found["official"] == {"rocauc": seen["value"][1]}
+    assert 0.6 < found["official"]["rocauc"] < 1
     line = ran("evaluate", "--model", fitted[0], "--graph", ID).stdout.splitlines()[-1]
     assert line.split() == ["OGB's", "Evaluator", "rocauc", f"{seen['value'][1]:.4f}"]
 
 
-def test_evaluate_says_nothing_official_without_ogb(
+def test_evaluate_has_no_official_score_without_ogb(
     fitted: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail with `"official": null`."""
@@ -83,7 +83,7 @@ def test_evaluate_says_nothing_official_without_ogb(
     assert "Evaluator" not in ran("evaluate", *args).stdout
 
 
-def test_prepare_all_takes_what_is_here(
+def test_prepare_all_takes_available_graphs(
     fitted: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail (GFM401) with every entry of the catalog."""
@@ -92,7 +92,7 @@ def test_prepare_all_takes_what_is_here(
         "graphfm.graphs.prepare_many.prepare_many",
         lambda ids, *args, **kwargs: asked.extend(ids) or [],
     )
-    said = ran("datasets", "prepare", "--all")
+    done = ran("datasets", "prepare", "--all")
     assert {ID, "karate-club", "synth-015"} <= set(asked)
     assert not {"ogbn-arxiv", "nba"} & set(asked)
-    assert "graphs are left out" in said.stderr
+    assert "graphs are left out" in done.stderr

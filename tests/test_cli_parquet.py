@@ -1,4 +1,4 @@
-"""Parquet beside CSV: the same rows, with ids that stay text."""
+"""Parquet and CSV output have the same rows; ids are text in both."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.test_cli import ran
 
 
 def test_predictions_and_states_as_parquet_are_those_of_the_csv(tmp_path: Path) -> None:
-    """With ids as text. Seen to fail (ids are numbers) without saying which columns are text."""
+    """Seen to fail (ids became numbers) without a list of text columns."""
     out = tmp_path / "fit"
     ran("finetune", "--graph", "karate-club", "--tune", "probe", "--out", out)
     for command, more in (("predict", ["--proba", "--coverage", "0.8"]), ("embed", [])):

@@ -1,4 +1,4 @@
-"""Weights that ship: how they are made, what they say, and that a fit begins with them."""
+"""Weights of the package: export, model card, and a fit that begins with them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL = hub.WEIGHTS / "small"
 
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The exporter, with no raw files: graphs that packages bring are compared by their data."""
+    """Exporter without raw files: only graphs that come with packages are compared by data."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOOLS))
         patch.setenv("GRAPHFM_DATA", str(tmp_path_factory.mktemp("no-data")))
@@ -41,11 +41,11 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         yield importlib.import_module("export_weights")
 
 
-def run_folder(out: Path, **said: object) -> Path:
-    """A run as `graphfm pretrain` leaves it: checkpoint, receipt, curve."""
+def run_folder(out: Path, **changes: object) -> Path:
+    """Run folder as `graphfm pretrain` writes it: checkpoint, receipt, curve."""
     model = small_model(three_graphs())
     cloud = StateCloud.of(torch.randn(50, 32), torch.randn(30, 32)).tensors()
-    meta = {"name": "run", "step": 40, "recipe": {"name": "tiny"}, "corpus": CORPUS, **said}
+    meta = {"name": "run", "step": 40, "recipe": {"name": "tiny"}, "corpus": CORPUS, **changes}
     folder = out / "checkpoints" / "step_000040"
     folder.parent.mkdir(parents=True)
     save_checkpoint(folder, model, meta=meta, trainer={"step": 40}, extra={"novelty": cloud})
@@ -69,19 +69,19 @@ def exported(tool: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def small(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installation that has weights."""
+    """Installation with weights."""
     monkeypatch.setattr(hub, "WEIGHTS", exported)
     return exported / "small"
 
 
 @pytest.fixture
 def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installation without any."""
+    """Installation without weights."""
     monkeypatch.setattr(hub, "WEIGHTS", tmp_path / "none")
 
 
-def test_what_ships_is_the_trunk_in_half_precision_and_little_else(small: Path) -> None:
-    """No dataset's adapter or head, no optimizer. Seen to fail with drop_graph left out."""
+def test_an_export_has_the_shared_weights_in_half_precision_and_little_else(small: Path) -> None:
+    """No adapter or head of a dataset, no optimizer. Seen to fail without drop_graph."""
     weights = read_tensors(small / "model.safetensors")
     assert {name.split(".")[0] for name in weights} == {
         "position",
@@ -100,8 +100,8 @@ def test_what_ships_is_the_trunk_in_half_precision_and_little_else(small: Path) 
         torch.testing.assert_close(weight, before[name], rtol=1e-3, atol=1e-4)
 
 
-def test_the_card_says_where_they_come_from(small: Path) -> None:
-    """Each id with its licence, the audit, the receipt, the curve up to this step, the limits."""
+def test_the_card_lists_data_licences_audit_and_receipt(small: Path) -> None:
+    """Each id with its licence, the audit, the receipt, the curve up to this step, limits."""
     card = (small / "README.md").read_text(encoding="utf-8")
     entries = Catalog.read().entries
     rows = [line for line in card.splitlines() if line.startswith("| ")]
@@ -114,10 +114,10 @@ def test_the_card_says_where_they_come_from(small: Path) -> None:
     assert config["not_judged_on"] == not_judged_on(CORPUS, Catalog.read())
 
 
-def test_a_corpus_that_overlaps_with_what_judges_does_not_ship(
+def test_a_corpus_that_overlaps_with_evaluation_graphs_is_refused(
     tool: ModuleType, tmp_path: Path
 ) -> None:
-    """Also where the run's own audit said it was clean. Seen to fail with that one believed."""
+    """Even if the run recorded a clean audit. Seen to fail when that record was trusted."""
     run = run_folder(tmp_path / "run", corpus=[*CORPUS, "planetoid-cora"], audit={"clean": True})
     with pytest.raises(DataError, match=r"GFM147.*planetoid-cora"):
         tool.export(run, tmp_path / "out", name="x")
@@ -125,32 +125,32 @@ def test_a_corpus_that_overlaps_with_what_judges_does_not_ship(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_says_too_little_or_weighs_too_much_does_not_ship(
+def test_a_checkpoint_without_corpus_or_with_too_many_weights_is_refused(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is written. Seen to fail with each check taken out."""
+    """Nothing is written. Seen to fail with each check removed."""
     out = tmp_path / "out"
-    for name, said in {"none": {"corpus": []}, "unknown": {"corpus": ["nobody-knows"]}}.items():
-        with pytest.raises(tool.CannotShip, match=r"does not (name|know)"):
-            tool.export(run_folder(tmp_path / name, **said), out, name="x")
+    for name, changes in {"none": {"corpus": []}, "unknown": {"corpus": ["unknown"]}}.items():
+        with pytest.raises(tool.CannotShip, match=r"does not name|no entry"):
+            tool.export(run_folder(tmp_path / name, **changes), out, name="x")
     large = small_model([])
     with torch.no_grad():
         large.universal.bias[0] = 70_000.0  # beyond float16
     with pytest.raises(tool.CannotShip, match="universal.bias"):
         tool.halved(large)
     monkeypatch.setattr(tool, "MAX_BYTES", 1000)
-    monkeypatch.setattr(tool, "WEIGHTS", tmp_path)  # what lies in it, the wheel carries
-    with pytest.raises(tool.CannotShip, match="more than the 1,000"):
+    monkeypatch.setattr(tool, "WEIGHTS", tmp_path)  # folders below it are part of the wheel
+    with pytest.raises(tool.CannotShip, match="may have 1,000"):
         tool.export(run_folder(tmp_path / "large"), out, name="x")
     assert not out.exists()
 
 
-def test_scores_come_from_a_whole_benchmark_only(
+def test_scores_come_from_a_complete_benchmark_only(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of ranks, for each split; at once, or later without the run.
+    """Ordered by rank, for each split; added at once, or later without the run.
 
-    Seen to fail with the scores left out of the card, and with the run's figures read again.
+    Seen to fail with the scores missing from the card, and with the run's figures read again.
     """
     standing = {
         name: {"rank": rank, "rank_interval": [1, 3], "elo": 1000, "elo_interval": [900, 1100]}
@@ -169,13 +169,16 @@ def test_scores_come_from_a_whole_benchmark_only(
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     first = card.index("| probe | 1.75 (1.00 to 3.00) | 1000 (900 to 1100) |")
     assert card.index("abc123") < first < card.index("| gcn | 2.25")
-    # What was exported before gets scores, and nothing else changes.
+    # Adding scores to an earlier export changes nothing else.
     tool.export(run, tmp_path / "before", name="x")
     tool.export(tmp_path / "before", tmp_path / "with", name="x", scores=given)
     tool.export(tmp_path / "with", tmp_path / "after", name="x")
     for name in ("README.md", "config.json", "model.safetensors", "novelty.safetensors"):
         assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
-    for wrong, why in (({**table, "cells": {"failed": 1}}, "not whole"), ({}, "no table.json")):
+    for wrong, why in (
+        ({**table, "cells": {"failed": 1}}, "not complete"),
+        ({}, "not a table.json"),
+    ):
         given.write_text(json.dumps(wrong))
         with pytest.raises(tool.CannotShip, match=why):
             tool.export(run, tmp_path / "none", name="x", scores=given)
@@ -183,8 +186,8 @@ def test_scores_come_from_a_whole_benchmark_only(
     assert not (tmp_path / "none").exists()
 
 
-def test_a_fit_begins_with_what_ships(small: Path, tmp_path: Path) -> None:
-    """By itself, and by name; saved with it. Seen to fail with a random trunk as before."""
+def test_a_fit_begins_with_the_weights_of_the_package(small: Path, tmp_path: Path) -> None:
+    """By default and by name; the name is saved. Seen to fail with random weights."""
     graph = synthetic(num_nodes=60)
     fits = [GraphFMClassifier(given, tune="probe").fit(graph) for given in (None, hub.SHIPPED)]
     random = GraphFMClassifier("random", tune="probe").fit(graph)
@@ -197,10 +200,10 @@ def test_a_fit_begins_with_what_ships(small: Path, tmp_path: Path) -> None:
     assert load_fitted(tmp_path / "fit").weights_ == hub.SHIPPED
 
 
-def test_without_weights_a_fit_says_so_in_one_line(
+def test_without_weights_a_fit_warns_in_one_line(
     nothing: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And works. Where random weights were asked for there is nothing to say."""
+    """The fit works. There is no warning if random weights were requested."""
     graph = synthetic(num_nodes=60)
     with caplog.at_level(logging.WARNING, logger="graphfm.checkpoint.hub"):
         fitted = GraphFMClassifier(tune="probe").fit(graph)
@@ -216,23 +219,21 @@ def test_without_weights_a_fit_says_so_in_one_line(
         GraphFM.from_pretrained()
 
 
-def test_the_command_begins_with_what_ships(small: Path, tmp_path: Path) -> None:
-    """And with random weights where they are asked for. Seen to fail with --from a path only."""
-    said = {}
+def test_the_command_begins_with_the_weights_of_the_package(small: Path, tmp_path: Path) -> None:
+    """With random weights if requested. Seen to fail when --from had to be a path."""
+    weights = {}
     for name, given in (("default", []), ("random", ["--from", "random"])):
         words = ["finetune", "--graph", "iris", "--out", str(tmp_path / name), "--dry-run"]
         done = CliRunner().invoke(app, [*words, "--json", *given], prog_name="graphfm")
         assert done.exit_code == 0, done.stderr
-        said[name] = json.loads(done.stdout)["weights"]
+        weights[name] = json.loads(done.stdout)["weights"]
         shown = CliRunner().invoke(app, [*words, *given], prog_name="graphfm").stdout
         assert ("graphfm-small" in shown) is (name == "default")
-    assert said == {"default": hub.SHIPPED, "random": "random"}
+    assert weights == {"default": hub.SHIPPED, "random": "random"}
 
 
-def test_the_check_of_the_wheel_sees_what_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Slow, asking the network, the checkout in place of the wheel, weights not used; no more."""
+def test_check_wheel_reports_each_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Too slow, network used, checkout used instead of the wheel, weights not used."""
     monkeypatch.syspath_prepend(str(TOOLS))
     check = importlib.import_module("check_wheel")
     good = {
@@ -254,8 +255,8 @@ def test_the_check_of_the_wheel_sees_what_is_wrong(
 
 
 @pytest.mark.skipif(not SMALL.is_dir(), reason="this checkout has no weights: export_weights.py")
-def test_the_weights_of_this_checkout_keep_every_promise() -> None:
-    """At most 4 MB in half precision, a clean audit, a card made of what they say."""
+def test_the_weights_of_this_checkout_are_small_audited_and_documented() -> None:
+    """At most 4 MB in half precision, a clean audit, a card that lists the corpus."""
     model = GraphFM.from_pretrained()
     assert sum(p.stat().st_size for p in SMALL.iterdir()) <= 4_000_000
     weights = read_tensors(SMALL / "model.safetensors")

@@ -1,13 +1,13 @@
-"""Make the weights that ship out of a pretraining run.
+"""Export a pretraining run as weights for the package.
 
     python tools/export_weights.py runs/small --out graphfm/weights/small
 
-Trunk and universal adapter in float16, what tells an unseen graph from the corpus, and a model card
-with corpus, licences, audit and receipt. Adapters, heads and optimizer stay behind. A corpus that
-overlaps with an evaluation graph is refused, by what the catalog says and by the data that is here.
-``--scores`` takes the table.json of ``graphfm benchmark``; without it a run's card holds no score.
-What was exported before can be given in place of a run: its card gets scores, and keeps the rest.
-Outside graphfm/weights the tensors may be of any size.
+Writes the shared weights and the universal adapter in float16, the data for the novelty of a graph,
+and a model card with pretraining graphs, licences, audit and training receipt. Adapters and heads
+of single graphs and the optimizer are left out. Refuses pretraining graphs that overlap with an
+evaluation graph. ``--scores`` adds the table.json of ``graphfm benchmark`` to the card. An earlier
+export can be given in place of a run: it gets new scores and keeps everything else.
+Outside graphfm/weights the weights may have any size.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from graphfm.graphs.graph import Graph
 from graphfm.model.graphfm import GraphFM
 from graphfm.training.pretrain import audit_corpus
 
-MAX_BYTES = 4_000_000  # of the tensors in the package: everybody who installs it carries them
+MAX_BYTES = 4_000_000  # bytes; everybody who installs the package downloads them
 CURVE_POINTS = 12
 KEPT_OF_RECEIPT = ("steps", "targets_seen", "unique_targets", "flops", "seconds", "nodes", "params")
 
 
 class CannotShip(Exception):
-    """Why a checkpoint cannot ship."""
+    """Raised for a checkpoint that cannot become part of the package."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Export; 0 if it was done, the error's exit code otherwise."""
+    """Export a run; return 0, or the exit code of an error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="run or checkpoint folder")
     parser.add_argument("--out", type=Path, required=True)
@@ -65,11 +65,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> dict[str, Any]:
-    """Write the slim checkpoint; what it came to.
+    """Write the exported checkpoint; return its size and other facts.
+
+    Args:
+        given: Run folder, checkpoint folder, or an earlier export.
+        out: Folder to write.
+        name: Name of the weights.
+        scores: ``table.json`` of a benchmark. Default: keep the scores of an earlier export.
 
     Raises:
         DataError: GFM147 for a corpus that overlaps with an evaluation graph.
-        CannotShip: For a checkpoint that says too little, or is too large.
+        CannotShip: For a checkpoint without pretraining graphs, or with too many weights.
     """
     path = find_checkpoint(given)
     model = GraphFM.from_checkpoint(path)
@@ -79,19 +85,19 @@ def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> 
     catalog = Catalog.read()
     unknown = sorted(set(corpus) - set(catalog.entries))
     if unknown:
-        raise CannotShip(f"the catalog does not know {', '.join(unknown[:5])}")
+        raise CannotShip(f"the catalog has no entry for {', '.join(unknown[:5])}")
     audited = audit_corpus(corpus, catalog)
     for graph in list(model.specs):
         model.drop_graph(graph)
     halves = halved(model)
     size = sum(t.nbytes for each in (halves, *model.extra.values()) for t in each.values())
     if size > MAX_BYTES and WEIGHTS in out.resolve().parents:
-        raise CannotShip(f"{size:,} bytes of weights are more than the {MAX_BYTES:,} of the wheel")
+        raise CannotShip(f"{size:,} bytes of weights, but the wheel may have {MAX_BYTES:,}")
     entries = [catalog.entries[id] for id in corpus]
     licenses: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
         licenses[entry.license].append(entry.id)
-    if "precision" not in model.about:  # else exported before, and the run is elsewhere
+    if "precision" not in model.about:  # not for an earlier export, whose run folder is unknown
         run = path.parent.parent
         receipt = _json(run / "run.json")
         model.about |= {
@@ -105,7 +111,7 @@ def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> 
         **audited,
         "licenses": dict(sorted(licenses.items())),
         "personal": [entry.id for entry in entries if entry.personal],
-        # Exported again without new scores, the card keeps those it has.
+        # Re-exporting a folder keeps its scores.
         "scores": model.about.get("scores") if scores is None else scores_of(_json(scores)),
     }
     save_pretrained(model, out, weights=halves)
@@ -121,22 +127,22 @@ def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> 
 
 
 def halved(model: GraphFM) -> dict[str, Tensor]:
-    """All weights in float16.
+    """Return all weights in float16.
 
     Raises:
-        CannotShip: For one beyond its range, which would become infinite.
+        CannotShip: If a weight is beyond the range of float16 and would become infinite.
     """
     weights = model.state_dict()
     halves = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     bad = [k for k, v in halves.items() if not v.isfinite().all()]
     if bad:
-        raise CannotShip(f"float16 cannot hold {', '.join(bad[:5])}")
+        raise CannotShip(f"values too large for float16: {', '.join(bad[:5])}")
     return halves
 
 
 @torch.no_grad()
 def rounding(model: GraphFM, halves: dict[str, Tensor]) -> float:
-    """How far a node's state moves by the rounding, at most, relative to its length."""
+    """Return the largest change of a node state by rounding, relative to its length."""
     prepared = prepare(probe_graph(), cache=False)
     bank = bank_of(prepared, torch.device("cpu"))
     rounded = copy.deepcopy(model)
@@ -150,7 +156,7 @@ def rounding(model: GraphFM, halves: dict[str, Tensor]) -> float:
 
 
 def probe_graph() -> Graph:
-    """A graph like many: 300 nodes, homophilous, with features."""
+    """Return a typical graph: 300 nodes, homophilous, with features."""
     drawn = Config(
         seed=0, num_nodes=300, mean_degree=6.0, num_classes=3, homophily=0.7,
         num_features=32, feature_signal=1.0,
@@ -159,10 +165,10 @@ def probe_graph() -> Graph:
 
 
 def curve(path: Path, last: int) -> list[tuple[int, float, float]]:
-    """Steps, loss / log C and accuracy on validation nodes: some evaluations, the last among them.
+    """Return (step, loss / log C, accuracy) on validation nodes, at some steps and at the last.
 
     Args:
-        path: ``metrics.jsonl`` of the run; not there = no curve.
+        path: ``metrics.jsonl`` of the run. If it does not exist, the curve is empty.
         last: Step of the checkpoint.
     """
     if not path.is_file():
@@ -179,16 +185,16 @@ def curve(path: Path, last: int) -> list[tuple[int, float, float]]:
 
 
 def scores_of(summary: Any) -> dict[str, Any]:
-    """What the card shows of a benchmark's ``table.json``: who stands where, for every split.
+    """Return the ranks and Elo ratings of a benchmark's ``table.json``, one table per split.
 
     Raises:
-        CannotShip: Where it is no such file, or the benchmark is not whole.
+        CannotShip: If the file is of another kind, or the benchmark is not complete.
     """
     try:
         plan, cells = summary["plan"], summary["cells"]
         missing = {k: n for k, n in cells.items() if n and k in ("failed", "not done yet")}
         if missing:
-            raise CannotShip(f"the benchmark is not whole: {missing}")
+            raise CannotShip(f"the benchmark is not complete: {missing}")
         tables = [
             {
                 "title": f"Split {split}, {len(found['ranked'])} graphs, {plan['seeds']} seeds",
@@ -202,7 +208,7 @@ def scores_of(summary: Any) -> dict[str, Any]:
         ]
         return {"suite": plan["suite"], "commits": summary["commits"], "tables": tables}
     except (KeyError, TypeError) as error:
-        raise CannotShip(f"--scores is no table.json of graphfm benchmark: {error!r}") from None
+        raise CannotShip(f"--scores is not a table.json of graphfm benchmark: {error!r}") from None
 
 
 def _with_interval(standing: dict[str, Any], name: str, digits: int) -> str:
