@@ -98,13 +98,13 @@ def judge_unseen(
         states = answer_by_states(fresh, bank, train, test, seed=seed)
         yield {
             "graph": prepared.name,
-            **_judged(logits, prepared.y[test]),
-            **{f"states_{key}": v for key, v in _judged(states, prepared.y[test]).items()},
+            **score(logits, prepared.y[test]),
+            **{f"states_{key}": v for key, v in score(states, prepared.y[test]).items()},
         }
 
 
-def _judged(logits: Any, y: Any) -> dict[str, float]:
-    """Loss / log C and accuracy: (Q, C), (Q,)."""
+def score(logits: Any, y: Any) -> dict[str, float]:
+    """Return loss / log C and accuracy of logits (Q, C) for labels (Q,)."""
     import torch
 
     from graphfm.metrics import accuracy
