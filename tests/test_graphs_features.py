@@ -14,7 +14,8 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.errors import DataError
-from graphfm.graphs.features.transform import CLIP, FeatureTransform, hop_features
+from graphfm.graphs.features.neighbor_mean import hop_features
+from graphfm.graphs.features.transform import CLIP, FeatureTransform
 
 Csr = sparse.csr_array
 

@@ -16,11 +16,11 @@ from graphfm.graphs.features import neighbor_mean as module
 from graphfm.graphs.features.neighbor_mean import (
     backend,
     core,
+    hop_features,
     neighbor_mean,
     scatter,
     torch_product,
 )
-from graphfm.graphs.features.transform import hop_features
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -1,4 +1,4 @@
-"""TODO: graphfm/graphs/prepare_many.py, from graphfm/graphs/features/prepare.py."""
+"""Preparation of many graphs of the catalog, by several processes, through the cache."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ import torch
 
 from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.catalog.catalog import Catalog
-from graphfm.graphs.features.prepare import (
-    PreparedGraph,
-    _feature_key,
-    _folder,
-    _structure_key,
-    prepare,
-)
-from graphfm.graphs.graph import Graph
+from graphfm.graphs.features.prepare import PreparedGraph, is_cached, prepare
 
 
 def prepare_many(
@@ -31,19 +24,21 @@ def prepare_many(
     """Load and prepare graphs of the catalog, in the order of ``ids``.
 
     Args:
-        ids: Ids of the catalog.
-        catalog: Where they are looked up.
-        jobs: Processes that fill the cache; the graphs are then read from it.
-        broken: Takes the ids that fail, and why; they are left out. None = the first is an error.
+        ids: Ids of the graphs.
+        catalog: The catalog.
+        jobs: Number of processes that fill the cache; the graphs are then read from it.
+        broken: Dictionary that receives the ids of graphs that fail, and the reasons; these graphs
+            are left out. Default: the first failure raises.
 
     Raises:
-        GraphFMError: Of the graph that fails, with its id; GFM191 where the error is not ours.
+        GraphFMError: The error of the graph that fails, with its id; GFM191 for an error of
+            another kind.
     """
     from tqdm import tqdm
 
     failed: dict[str, str] = {} if broken is None else broken
     wanted = []
-    for id in dict.fromkeys(ids):  # one after the other: a server gives one stream its full speed
+    for id in dict.fromkeys(ids):  # one at a time: a server gives one download its full speed
         with _named(id, broken):
             catalog.fetch(id)
             wanted.append(id)
@@ -54,13 +49,13 @@ def prepare_many(
         for id in wanted:
             with _named(id, broken):
                 graph = catalog.load(id) if jobs == 1 or catalog.is_cached(id) else None
-                if graph is not None and (jobs == 1 or _is_cached(graph)):
+                if graph is not None and (jobs == 1 or is_cached(graph)):
                     prepared[id] = prepare(graph)
                     bar.update()
                 else:
                     new.append(id)
         if new:
-            # Largest first, so that no process ends long after the others.
+            # The largest first, so that all processes end at about the same time.
             new.sort(key=lambda id: -(catalog.entry(id).num_edges or 0))
             context = multiprocessing.get_context("spawn")  # fork and torch's threads do not mix
             with ProcessPoolExecutor(
@@ -77,11 +72,11 @@ def prepare_many(
 
 @contextmanager
 def _named(id: str, broken: dict[str, str] | None) -> Iterator[None]:
-    """Say which graph an error is of, or keep it for later and go on."""
+    """Add the id of the graph to an error, or record the error in ``broken`` and go on."""
     try:
         yield
     except MemoryError:
-        raise  # of the machine, not of the graph
+        raise  # the machine is at fault, not the graph
     except Exception as error:
         ours = error if isinstance(error, GraphFMError) else None
         if broken is not None:
@@ -100,9 +95,6 @@ def _named(id: str, broken: dict[str, str] | None) -> Iterator[None]:
             ) from error
 
 
-def _is_cached(graph: Graph) -> bool:
-    return all(_folder(key).is_dir() for key in (_structure_key(graph), _feature_key(graph)))
-
-
 def _fill_cache(catalog: Catalog, id: str) -> None:
+    """Prepare a graph in another process, which leaves it in the cache."""
     prepare(catalog.load(id))

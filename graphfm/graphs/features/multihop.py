@@ -1,4 +1,4 @@
-"""Raw multi-hop features: what a head may read beside the state.
+"""Raw columns of a node for a linear model: positions, and features averaged over hops.
 
 Shapes:
     N  nodes   F  transformed features   R  raw columns, 3 F + k + 2   k  eigenvectors
@@ -9,43 +9,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphfm.graphs.features.neighbor_mean import hop_features
 from graphfm.graphs.features.prepare import PreparedGraph
-from graphfm.graphs.features.transform import hop_features
 
 NUM_HOPS = 2
 
-Scaling = dict[str, Tensor]  # center (2,) of degree and return probability; scale of each block
+Scaling = dict[str, Tensor]
+"""``center`` of degree and return probability, (2,), and ``scale`` of each block of columns."""
 
 
 def num_multihop(graph: PreparedGraph) -> int:
-    """R, the raw columns of a graph."""
+    """Return the number of raw columns of a graph, R."""
     return (NUM_HOPS + 1) * graph.num_features + (graph.pe.shape[1] - 2) // 2 + 2
 
 
 def multihop(graph: PreparedGraph) -> Tensor:
-    """Raw columns of all nodes, (N, R) float32; see :func:`scaled_multihop`."""
+    """Return the raw columns of all nodes, (N, R) float32; see :func:`scaled_multihop`."""
     return scaled_multihop(graph)[0]
 
 
 def scaled_multihop(graph: PreparedGraph, like: Scaling | None = None) -> tuple[Tensor, Scaling]:
-    """Features, their averages over one and two hops, and the positional encoding.
+    """Return [asinh(eigenvectors), degree and return probability, x, M x, M^2 x] and its scaling.
 
-    Each block is scaled to a mean square of 1, so that a ridge penalty weighs them alike whatever
-    averaging has shrunk; eigenvalues are left out, they are the same for a whole component.
+    M averages over neighbors, which shrinks values. Each block is therefore divided by the root of
+    its mean square, so that a ridge penalty treats all blocks alike. Eigenvalues are left out:
+    they are constant over a component.
 
     Args:
         graph: The graph.
-        like: That of the graph that a head was fitted to: a number then means the same here, in a
-            graph of ten nodes too. None = this graph's own.
+        like: Scaling of the graph that a head was fitted to, so that the columns have the same
+            units here. Default: the scaling of this graph.
 
     Returns:
-        (N, R) float32, and the scaling that was used.
+        (N, R) float32, and the scaling that was applied.
     """
     num_eigenvectors = (graph.pe.shape[1] - 2) // 2
     structure = graph.pe[:, 2 * num_eigenvectors :]
     center = structure.mean(dim=0) if like is None else like["center"]
     widths = [num_eigenvectors, 2, *[graph.num_features] * (NUM_HOPS + 1)]
-    out = torch.empty(graph.num_nodes, sum(widths))  # filled in place: it is made once, not thrice
+    out = torch.empty(graph.num_nodes, sum(widths))  # filled in place, to hold it once in memory
     # localised eigenvectors have entries above 100
     torch.asinh(graph.pe[:, :num_eigenvectors], out=out[:, :num_eigenvectors])
     torch.sub(structure, center, out=out[:, num_eigenvectors : num_eigenvectors + 2])

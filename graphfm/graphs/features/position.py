@@ -1,11 +1,13 @@
-"""Where a node stands in its graph: Laplacian eigenvectors, degree and return probability.
+"""Positional encoding of nodes: Laplacian eigenvectors, degree and return probability.
 
-Every connected component has its own spectrum, so a union of molecules is encoded as each molecule
-alone would be. Eigenvectors are given up to sign (and rotation, where eigenvalues repeat): the
-model that reads them must not see the difference.
+The eigenvectors are those of the normalised Laplacian L = I - D^-1/2 A D^-1/2 (Dwivedi et al.
+2023), and each connected component has its own: a union of molecules is encoded like each molecule
+by itself. Their sign is arbitrary, as is their basis if eigenvalues repeat, so a model must read
+them through a function that does not depend on either.
 
 Shapes:
     N  nodes   E  edges   C  components of one size   M  nodes of one component   k  eigenvectors
+    S  columns of a basis
 """
 
 from __future__ import annotations
@@ -23,28 +25,28 @@ from torch import Tensor
 
 NUM_EIGENVECTORS = 16
 VERSION = 1
-SMALL = 256  # nodes of a component that is decomposed whole
-BATCH_ENTRIES = 2**22  # of the stacked dense matrices: 32 MB
-TOLERANCE = 1e-6  # of an eigenvalue; the encoding is stored with 7 digits
-RESTART = 3  # times k Lanczos vectors kept: 60k-node grid 8 s; with scipy's 2k + 1, 18 s
+SMALL = 256  # largest component, in nodes, that is decomposed as a dense matrix
+BATCH_ENTRIES = 2**22  # entries of the stacked dense matrices: 32 MB
+TOLERANCE = 1e-6  # error of an eigenvalue; the encoding is stored with 7 digits
+RESTART = 3  # 3 k Lanczos vectors are kept: 8 s on a grid of 60k nodes; scipy's 2k + 1: 18 s
 DIFFUSION_ROUNDS = 4
-DIFFUSION_STEPS = 16  # a round; 64 in all: 0.7 s on that grid, overlap with the exact ones 0.5
-ROWS = 2**20  # of a tall matrix at a time
-DIFFUSION_EXTRA = 8  # columns beyond k, so that the k-th is not the worst of them
+DIFFUSION_STEPS = 16  # per round, 64 in all: 0.7 s on that grid, overlap with exact vectors 0.5
+DIFFUSION_EXTRA = 8  # columns beyond k, because the last columns converge least
+ROWS = 2**20  # rows of a tall matrix at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Positions:
-    """The encoding of every node, and how it came about.
+    """Positional encoding of the nodes of a graph, and its method.
 
     Args:
-        pe: (N, 2k + 2) float32: k eigenvector entries, each vector scaled to mean square 1 over
-            its component; the k eigenvalues of the node's component, ascending in (0, 2];
-            log(1 + degree); the probability that a random walk is back after two steps. Both
-            eigen parts are 0 beyond what a component has.
-        method: Which ways were taken, joined by ``+``: ``eigh`` for small components, ``eigsh``
-            for large ones, ``diffusion`` where time ran out, ``none`` without any edge.
-        seconds: What it took.
+        pe: (N, 2k + 2) float32. Columns: k eigenvector entries, each vector with a mean square of 1
+            over its component; the k eigenvalues of the component, ascending in (0, 2];
+            log(1 + degree); the probability that a random walk returns after two steps. A
+            component with fewer than k eigenvectors has zeros in their place.
+        method: Methods, joined by ``+``: ``eigh`` for small components, ``eigsh`` for large ones,
+            ``diffusion`` after the time limit, ``none`` without edges.
+        seconds: Duration, in seconds.
     """
 
     pe: Tensor
@@ -53,7 +55,7 @@ class Positions:
 
 
 def position_dim(k: int = NUM_EIGENVECTORS) -> int:
-    """Columns of the encoding with k eigenvectors."""
+    """Return the number of columns of the encoding with k eigenvectors."""
     return 2 * k + 2
 
 
@@ -67,17 +69,16 @@ def encode_positions(
 ) -> Positions:
     """Encode the nodes of one graph.
 
-    Components of more than 256 nodes share ``time_limit_s``; what is not done by then is
-    approximated by diffusing random features: smooth, but blurred where many eigenvalues lie
-    close together. Whether a component makes it depends on the machine, so store the result and
-    read ``method``.
+    Components of more than 256 nodes share a time limit. Those that exceed it are approximated by
+    diffusing random features; the approximation mixes eigenvectors with close eigenvalues. The
+    method depends on the speed of the machine, so store the result and its ``method``.
 
     Args:
-        rowptr: (N + 1,) CSR offsets.
-        col: (E,) neighbors: both directions, no self-loops, no repeats.
-        k: Eigenvectors and eigenvalues per node.
-        time_limit_s: For all iterative decompositions together.
-        seed: Of the start vector and of the random features.
+        rowptr: CSR row pointers, (N + 1,).
+        col: Neighbors, (E,): both directions, no self-loops, no repeats.
+        k: Number of eigenvectors and eigenvalues.
+        time_limit_s: Time limit of all iterative decompositions together, in seconds.
+        seed: Seed of the start vector and of the random features.
     """
     start = time.perf_counter()
     n = len(rowptr) - 1
@@ -85,7 +86,7 @@ def encode_positions(
     inverse = np.where(degree > 0, 1 / np.maximum(degree, 1), 0.0)
     root = np.sqrt(inverse)
     small = max(n, len(col)) < 2**31
-    places = col.numpy().astype(np.int32 if small else np.int64)  # half the bytes of a large graph
+    places = col.numpy().astype(np.int32 if small else np.int64)  # half the memory
     ends = rowptr.numpy().astype(places.dtype)
     pe = np.zeros((n, position_dim(k)), dtype=np.float32)
     pe[:, 2 * k] = np.log1p(degree)
@@ -98,7 +99,7 @@ def encode_positions(
     sizes = np.bincount(owner, minlength=num_components)
     order = np.argsort(sizes[owner] * num_components + owner, kind="stable")  # by size, then owner
     by_size = np.sort(sizes)
-    place = np.empty(n, dtype=np.int64)  # of a node within its component
+    place = np.empty(n, dtype=np.int64)  # position of a node within its component
     place[order] = np.arange(n) - np.repeat(np.cumsum(by_size) - by_size, by_size)
     limit = max(SMALL, 4 * k)
 
@@ -113,7 +114,7 @@ def encode_positions(
         first += size
         rows = normal[nodes] if size < n else normal
         if first == n:
-            del normal, places  # the last component is the largest: not twice in memory
+            del normal, places  # the last component is the largest: hold it once in memory
         if size < n:
             rows.indices = place[rows.indices].astype(rows.indices.dtype)
         part = sparse.csr_array((rows.data, rows.indices, rows.indptr), shape=(size, size))
@@ -141,7 +142,7 @@ def _encode_small(
     sizes: np.ndarray,
     k: int,
 ) -> None:
-    """Write the encodings of all small components into pe, one size after the other."""
+    """Write the encodings of all small components to ``pe``; components of one size are batched."""
     first = 0
     for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
         nodes = order[first : first + size * count].reshape(count, size)
@@ -162,27 +163,27 @@ def _encode_small(
 def _lanczos(
     normal: sparse.csr_array, top: np.ndarray, k: int, deadline: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Eigenvalues (k,) and eigenvectors (M, k) of one component; None if time runs out."""
+    """Return eigenvalues (k,) and eigenvectors (M, k) of a component; None after the time limit."""
 
     def times(v: np.ndarray) -> np.ndarray:
         if time.perf_counter() > deadline:
             raise _OutOfTime
         v = v.ravel()
-        # The eigenvector of 0 is known: moving it to the far end of the spectrum leaves Lanczos
-        # one vector less to find, and keeps it apart from clusters that are nearly disconnected.
+        # The eigenvector of eigenvalue 0 is known. It is moved to the far end of the spectrum, so
+        # that Lanczos need not find it, nor separate it from nearly disconnected clusters.
         out: np.ndarray = normal @ v - 2 * top * (top @ v)
         return out
 
     m = len(top)
     operator = LinearOperator((m, m), matvec=times, dtype=np.float64)
     v0 = np.random.default_rng(seed).standard_normal(m)
-    options = {"ncv": RESTART * k, "tol": TOLERANCE, "maxiter": 10**6}  # the clock ends it
+    options = {"ncv": RESTART * k, "tol": TOLERANCE, "maxiter": 10**6}  # the time limit ends it
     try:
         began = time.perf_counter()
         times(v0)
         least = RESTART * k * (time.perf_counter() - began)  # products until the first restart
         if time.perf_counter() + least > deadline:
-            return None  # at 10 million nodes, 20 s and 4 GB of vectors for nothing
+            return None  # saves 20 s and 4 GB of vectors at 10 million nodes
         values, vectors = eigsh(operator, k=k, which="LA", v0=v0, **options)
     except (_OutOfTime, ArpackError):
         return None
@@ -193,17 +194,20 @@ def _lanczos(
 def _diffuse(
     normal: sparse.csr_array, top: np.ndarray, k: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The smoothest vectors in the span of some diffused random ones, and their eigenvalues.
+    """Approximate the smoothest eigenvectors by diffusing random vectors.
 
-    One round is a Chebyshev filter (Zhou, Saad, Tiago, Chelikowsky 2006): it damps what varies
-    faster than the basis does by now, and t steps reach as far as t^2 steps of a random walk.
-    Rayleigh-Ritz then turns the basis so that it looks like eigenvectors, in the same order.
+    Each round is a Chebyshev filter (Zhou, Saad, Tiago, Chelikowsky 2006) followed by
+    Rayleigh-Ritz. The filter damps components that vary faster than the current basis; t steps
+    reach as far as t^2 steps of a random walk.
 
     Args:
-        normal: (M, M) float32: half the time of double.
-        top: (M,), the eigenvector of 0.
-        k: How many.
-        seed: Of the random vectors.
+        normal: D^-1/2 A D^-1/2, (M, M) float32, which takes half the time of double.
+        top: Eigenvector of eigenvalue 0 of the Laplacian, (M,).
+        k: Number of eigenvectors.
+        seed: Seed of the random vectors.
+
+    Returns:
+        Eigenvalues (k,), ascending, and vectors (M, k).
     """
     top = top.astype(np.float32)
 
@@ -227,14 +231,14 @@ def _diffuse(
             before, after = after, further
         del before, further
         basis = _orthonormal(after)
-        values, turn = np.linalg.eigh(basis.T @ times(basis))
-        basis, values = basis @ turn[:, ::-1], values[::-1]
+        values, rotation = np.linalg.eigh(basis.T @ times(basis))
+        basis, values = basis @ rotation[:, ::-1], values[::-1]
         low = max(float(values[-1]), 0.0)
     return 1 - values[:k], basis[:, :k]
 
 
 def _shifted(times: Callable[[np.ndarray], np.ndarray], v: np.ndarray, low: float) -> np.ndarray:
-    """Apply the operator with the unwanted part of its spectrum, [-1, low], moved to [-1, 1]."""
+    """Apply the operator, with the unwanted part of its spectrum, [-1, low], mapped to [-1, 1]."""
     out = times(v)
     for rows in _blocks(len(v)):
         out[rows] = (2 * out[rows] + (1 - low) * v[rows]) / (1 + low)
@@ -242,9 +246,9 @@ def _shifted(times: Callable[[np.ndarray], np.ndarray], v: np.ndarray, low: floa
 
 
 def _orthonormal(v: np.ndarray) -> np.ndarray:
-    """Orthonormal columns of the same span, (M, S): QR of blocks of rows, then of their R's.
+    """Return orthonormal columns of the same span, (M, S): QR of row blocks, then of their R's.
 
-    One decomposition of 10 million rows, which numpy does in double, would take 6 GB.
+    A single decomposition of 10 million rows in double precision would take 6 GB.
     """
     blocks = list(_blocks(len(v)))
     if len(blocks) == 1:
@@ -260,10 +264,10 @@ def _orthonormal(v: np.ndarray) -> np.ndarray:
 
 
 def _blocks(num_rows: int) -> Iterator[slice]:
-    """Rows of a tall matrix in pieces: what is made in passing stays small."""
+    """Yield slices of at most ROWS rows, which keeps temporary arrays small."""
     for start in range(0, num_rows, ROWS):
         yield slice(start, min(start + ROWS, num_rows))
 
 
 class _OutOfTime(Exception):
-    """Leaves eigsh from within, between two products."""
+    """Raised between two products to leave eigsh after the time limit."""

@@ -1,10 +1,11 @@
-"""Graph -> PreparedGraph: encoded positions and transformed features, computed once and cached.
+"""Preparation of one graph: positional encoding and feature transform, computed once and cached.
 
-Positions are kept under the hash of the structure and features under that of the features, not
-under that of the graph: whatever the labels are, nothing here can depend on them.
+The cache key of positions is a hash of the edges, that of features a hash of the features. Labels
+are in neither key, and nothing here depends on them.
 
 Shapes:
-    N  nodes   E  edges   F  raw feature columns   F'  transformed ones   P  columns of the encoding
+    N  nodes   E  edges   F  raw feature columns   F'  transformed columns   P  encoding columns
+    C  classes
 """
 
 from __future__ import annotations
@@ -22,34 +23,35 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.graphs.features import position
-from graphfm.graphs.features import transform as features
-from graphfm.graphs.features.transform import FeatureTransform
+from graphfm.graphs.features.transform import VERSION, FeatureTransform
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.spec import GraphSpec, TaskSpec
 from graphfm.storage import cache_folder, from_cache, read_folder, write_folder
 
-Parts = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and plain values of one cached folder
+Parts = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors and plain values of one cached folder."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedGraph:
-    """A graph as the model reads it.
+    """A graph with the inputs of the model.
 
     Args:
-        name: Its id.
-        rowptr: (N + 1,) int64.
-        col: (E,) int64, neighbors: both directions, no self-loops, ascending in a row.
-        x: (N, F') float32, transformed features; F' = 0 without features.
-        pe: (N, P) float32, positional and structural encoding.
-        y: (N,) int64 or (N, C) int8, -1 = unlabelled; None without labels.
-        train_mask: (N,) bool, or None.
-        val_mask: (N,) bool, or None.
-        test_mask: (N,) bool, or None.
-        task: What there is to predict.
+        name: Id of the graph.
+        rowptr: CSR row pointers, (N + 1,) int64.
+        col: Neighbors, (E,) int64: both directions, no self-loops, ascending within a row.
+        x: Transformed features, (N, F') float32; F' = 0 without features.
+        pe: Positional and structural encoding, (N, P) float32.
+        y: Labels, (N,) int64 or (N, C) int8, -1 = unlabelled; (N,) float for a regression, NaN =
+            unlabelled; None without labels.
+        train_mask: Training nodes, (N,) bool, or None.
+        val_mask: Validation nodes, (N,) bool, or None.
+        test_mask: Test nodes, (N,) bool, or None.
+        task: Prediction task.
         class_names: Name of each class, (C,).
-        node_ids: The user's name of each node, (N,); None = its position.
-        transform: What made ``x``; applies to new rows of the same columns.
-        position_method: How ``pe`` was computed: ``eigsh``, ``diffusion``, ...
+        node_ids: The user's id of each node, (N,); None = its position.
+        transform: Transform that gave ``x``; it applies to new rows with the same columns.
+        position_method: Method that computed ``pe``: ``eigsh``, ``diffusion``, ...
     """
 
     name: str
@@ -69,29 +71,29 @@ class PreparedGraph:
 
     @property
     def num_nodes(self) -> int:
-        """N."""
+        """Number of nodes, N."""
         return len(self.rowptr) - 1
 
     @property
     def num_features(self) -> int:
-        """F', columns of the transformed features."""
+        """Number of transformed feature columns, F'."""
         return int(self.x.shape[1])
 
     @property
     def spec(self) -> GraphSpec:
-        """What a model must know of it."""
+        """Name, feature width and task, from which a model builds the layers of this graph."""
         return GraphSpec(name=self.name, num_features=self.num_features, task=self.task)
 
 
 def prepare(
     graph: Graph, *, transform: FeatureTransform | None = None, cache: bool = True
 ) -> PreparedGraph:
-    """Encode positions and transform features.
+    """Encode positions and transform the features of one graph.
 
     Args:
-        graph: Any graph.
-        transform: None = fit one on this graph's features (all nodes, no labels). Given = apply it.
-        cache: Read and write the cache folder.
+        graph: The graph.
+        transform: Transform to apply. Default: one that is fitted to the features of all nodes.
+        cache: Read the result from the cache folder, or write it there.
     """
 
     def cached(key: str, make: Callable[[], Parts]) -> Parts:
@@ -139,15 +141,19 @@ def prepare(
     )
 
 
+def is_cached(graph: Graph) -> bool:
+    """Return true if the cache holds the positions and the transformed features of a graph."""
+    return all(_folder(key).is_dir() for key in (_structure_key(graph), _feature_key(graph)))
+
+
 def _folder(key: str) -> Path:
     return cache_folder() / "prepared" / key
 
 
 def _one_thread(make: Callable[[], Parts]) -> Parts:
-    """One BLAS thread: the same numbers whatever the machine.
+    """Compute with one BLAS thread, so that results do not depend on the number of cores.
 
-    On two busy cores local-152 takes 27 CPU seconds instead of 200, since threads that wait for
-    each other spin.
+    On two busy cores local-152 takes 27 CPU seconds instead of 200: waiting threads spin.
     """
     import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
 
@@ -166,12 +172,14 @@ def _prefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _structure_key(graph: Graph) -> str:
+    """Return the cache key of the positions: a hash of the edges."""
     recipe = {"positions": position.VERSION, "k": position.NUM_EIGENVECTORS}
     return _key(recipe | {"directed": graph.directed}, graph.rowptr, graph.col)
 
 
 def _feature_key(graph: Graph) -> str:
-    recipe = {"features": features.VERSION, "shape": [graph.num_nodes, graph.num_features]}
+    """Return the cache key of the transformed features: a hash of the raw features."""
+    recipe = {"features": VERSION, "shape": [graph.num_nodes, graph.num_features]}
     if isinstance(graph.x, sparse.csr_array):
         return _key(recipe | {"csr": True}, graph.x.indptr, graph.x.indices, graph.x.data)
     return _key(recipe, *([] if graph.x is None else [graph.x]))
