@@ -274,10 +274,12 @@ def test_one_validation_node(model, graph, caplog: pytest.LogCaptureFixture) -> 
     estimator = GraphFMClassifier(model, tune="probe")
     estimator.fit(graph, train_mask=graph.train_mask, val_mask=one)
     assert estimator.temperature_ == pytest.approx(1, abs=0.2)
-    assert "only 1 validation node" in caplog.text and "no node is left" in caplog.text
+    assert "only 1 validation node" in caplog.text and "too few validation nodes" in caplog.text
     caplog.clear()
     assert estimator.predict_set(coverage=0.9).all()
-    assert "every set holds every class" in caplog.text and "at least 9" in caplog.text
+    assert (
+        "every prediction set contains every class" in caplog.text and "at least 9" in caplog.text
+    )
 
 
 def test_no_validation_node(model, graph, caplog: pytest.LogCaptureFixture) -> None:

@@ -118,7 +118,7 @@ def test_too_few_validation_nodes_promise_nothing(
         )
         low, high = fitted.predict_interval()
     assert np.isinf(low).all() and np.isinf(high).all()
-    assert "no node is left to calibrate intervals" in caplog.text
+    assert "too few validation nodes to calibrate intervals" in caplog.text
     assert "at least 9 calibration nodes" in caplog.text
     with pytest.raises(DataError, match="GFM180"):
         fitted.predict_interval(coverage=1.0)

@@ -10,7 +10,7 @@ from graphfm.fitting import members
 from graphfm.fitting.depth import MIN_TRAIN, MIN_VAL, Trial, choose_depth, depths_to_try
 from graphfm.fitting.descent import ValidationScore
 from graphfm.fitting.finetune import finetune
-from graphfm.fitting.members import Fitted
+from graphfm.fitting.fitted import Fitted
 from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.splits import with_split

@@ -12,8 +12,8 @@ from graphfm.errors import CheckpointError
 from graphfm.estimator import GraphFMClassifier
 from graphfm.fitting.ensemble import Ensemble, members_of
 from graphfm.fitting.finetune import finetune
+from graphfm.fitting.fitted import Fitted
 from graphfm.fitting.inference import node_logits, node_states
-from graphfm.fitting.members import Fitted
 from graphfm.fitting.probe import SAMPLING, TARGET, bank_of
 from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
@@ -151,7 +151,7 @@ def test_members_that_would_say_the_same_are_one(
         deaf.decoder.norm.weight.zero_()  # every node has the same state
     own = fitted(deaf, graph.replace(y=y), tune="probe", ensemble=3)
     assert own.state_weight == 0 and own.members == 1
-    assert "one member in place of 3" in caplog.text
+    assert "1 ensemble member instead of 3" in caplog.text
 
 
 def test_several_labels_a_node(model: GraphFM, graph: Graph) -> None:

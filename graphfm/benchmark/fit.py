@@ -23,7 +23,7 @@ from graphfm.fitting.budget import Budget
 from graphfm.fitting.cost import flops_of
 from graphfm.fitting.descent import DEPTHS
 from graphfm.fitting.finetune import MAX_STEPS, finetune
-from graphfm.fitting.members import Fitted
+from graphfm.fitting.fitted import Fitted
 from graphfm.fitting.probe import SAMPLING, adopt, answer_by_states, bank_of
 from graphfm.fitting.sizes import sizes_of
 from graphfm.graphs.features.prepare import PreparedGraph

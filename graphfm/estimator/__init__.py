@@ -1,4 +1,4 @@
-"""GraphFMClassifier and GraphFMRegressor: fit, predict, score, embed, in scikit-learn's manners."""
+"""Estimators GraphFMClassifier and GraphFMRegressor, with the interface of scikit-learn."""
 
 from graphfm.estimator.classifier import GraphFMClassifier as GraphFMClassifier
 from graphfm.estimator.load import load_fitted as load_fitted

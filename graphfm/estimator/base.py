@@ -1,7 +1,7 @@
-"""What both estimators have in common: fitting, states, masks, rows without edges.
+"""Base class of the two estimators: fit, embed, and the graph to predict.
 
 Shapes:
-    N  nodes   Q  nodes asked for   D  width   n  rows   F  feature columns   M  rows kept
+    N  nodes   Q  nodes asked for   D  width   n  rows   F  feature columns
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
@@ -19,13 +18,15 @@ from torch import Tensor
 from graphfm.checkpoint.folder import not_judged_on
 from graphfm.checkpoint.hub import NOVELTY, RANDOM
 from graphfm.errors import DataError
-from graphfm.estimator.masks import MIN_TO_SPARE, VAL_SHARE, mask_of
+from graphfm.estimator.masks import fit_masks, mask_of
+from graphfm.estimator.rows import join_rows
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.cost import check_memory
 from graphfm.fitting.ensemble import Ensemble
 from graphfm.fitting.experts.pool import Experts
 from graphfm.fitting.finetune import MAX_STEPS, finetune
+from graphfm.fitting.fitted import FitSummary
 from graphfm.fitting.inference import node_states
 from graphfm.fitting.novelty import graph_novelty
 from graphfm.fitting.probe import MAX_CONTEXT, SAMPLING, bank_of
@@ -37,8 +38,7 @@ from graphfm.graphs.features.transform import FeatureTransform
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.inputs import is_matrix, is_rows, read_graph, rows_graph
 from graphfm.graphs.readers.options import Reading, ReadOptions
-from graphfm.graphs.spec import Task, TaskSpec
-from graphfm.graphs.splits import stratified_split
+from graphfm.graphs.spec import Task
 from graphfm.machine import pick_device
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
@@ -46,33 +46,45 @@ from graphfm.sampling.batch import sample_context
 from graphfm.training.state_cloud import StateCloud
 
 
+def _summary_value(name: str) -> Any:
+    """Read-only attribute of an estimator: a value of its ``summary_``."""
+    return property(lambda estimator: getattr(estimator.summary_, name))
+
+
 class GraphEstimator(BaseEstimator):
-    """What both have in common; use :class:`GraphFMClassifier` or :class:`GraphFMRegressor`."""
+    """Base class of :class:`GraphFMClassifier` and :class:`GraphFMRegressor`."""
 
     TASK: ClassVar[Task]
 
-    best_step_: int
     calibration_: Calibration
-    corpus_novelty_: dict[str, dict[str, float]]
     experts_: Experts | None
-    far_states_: float | None
-    cut_short_: list[str]
-    fit_seconds_: float
     graph_: Graph | None
     graph_name_: str
-    history_: list[dict[str, float]]
-    members_: int
     model_: GraphFM | Ensemble
     not_judged_on_: list[str]
     reading_: Reading | None
     rows_: Tensor | None
     scaling_: Scaling | None
+    summary_: FitSummary
     transform_: FeatureTransform
-    tried_: list[dict[str, Any]]
-    tune_: str
-    tune_reason_: str
-    val_score_: float | None
-    weights_: str
+
+    # Documented in FitSummary.
+    best_step_ = _summary_value("best_step")
+    corpus_novelty_ = _summary_value("corpus_novelty")
+    cut_short_ = _summary_value("cut_short")
+    far_states_ = _summary_value("far_states")
+    fit_seconds_ = _summary_value("fit_seconds")
+    history_ = _summary_value("history")
+    members_ = _summary_value("members")
+    tried_ = _summary_value("tried")
+    tune_ = _summary_value("tune")
+    tune_reason_ = _summary_value("tune_reason")
+    val_score_ = _summary_value("val_score")
+    weights_ = _summary_value("weights")
+
+    # Of the graph of the fit; neither is saved.
+    _bank: GraphBank | None = None
+    _given_masks: tuple[Tensor, Tensor] | None = None
 
     def __init__(
         self,
@@ -106,90 +118,111 @@ class GraphEstimator(BaseEstimator):
         nodes: str | Path | None = None,
         options: ReadOptions | None = None,
     ) -> Self:
-        """Learn from the labels of the training nodes.
+        """Fit to the labels of the training nodes.
 
         Args:
             graph: ``Graph``, PyG ``Data``, NetworkX graph, adjacency matrix, catalog id, or a file
-                or folder as the command line takes it. With ``y`` a matrix is rows of features
+                or folder as the command line reads it. With ``y`` a matrix holds rows of features,
                 (n, F), dense or sparse: a graph without edges.
-            y: Label of each node, (N,), in place of the graph's own; with rows of features (n,).
-            train_mask: (N,) bool, nodes to learn from. Default: the graph's own; without one, all
+            y: Label of each node, (N,), instead of the graph's own; with rows of features (n,).
+            train_mask: Training nodes, (N,) bool. Default: the graph's own; without one, all
                 labelled nodes that are not in its other masks.
-            val_mask: (N,) bool, nodes to stop by and to calibrate on. Default: the graph's own;
-                without one, a fifth of the training nodes is split off.
+            val_mask: Validation nodes, (N,) bool, which choose the step and calibrate. Default: the
+                graph's own; without one, a fifth of the training nodes.
             target: Column or node attribute that holds the label, for a file or a NetworkX graph.
-            nodes: The node table that goes with an edge list.
-            options: Whatever else a file does not say of itself.
+            nodes: Node table of an edge list.
+            options: Other options of the file reader. Default: detected from the file.
 
         Raises:
-            DataError: For a graph or labels that cannot be used.
+            DataError: If the graph or the labels cannot be used.
         """
         budget = Budget(self.max_time)
-        known, self.reading_ = self._known(graph, y, target, nodes, options)
-        masks = self._masks(known, train_mask, val_mask)
+        known, self.reading_ = self._read_fit_graph(graph, y, target, nodes, options)
+        train, val = fit_masks(known, train_mask, val_mask, seed=self.seed)
         start = self._pretrained()
         model = start.to(pick_device(self.device))
-        sizes = sizes_of(known, model, num_train=int(masks[0].sum()))
+        sizes = sizes_of(known, model, num_train=int(train.sum()))
         check_memory(sizes, model, model.device, ensemble=self.ensemble, where=known.name)
         prepared = prepare(known)
         fitted = finetune(
             prepared,
             model,
-            train_mask=masks[0],
-            val_mask=masks[1],
+            train_mask=train,
+            val_mask=val,
             tune=self.tune,  # type: ignore[arg-type]
             max_steps=self.max_steps,
             budget=budget,
             ensemble=self.ensemble,
-            corpus=_corpus_states(start),
+            corpus=StateCloud(**start.extra[NOVELTY]) if NOVELTY in start.extra else None,
             seed=self.seed,
             progress=self.verbose,
         )
-        self.history_, self.best_step_ = fitted.history, fitted.best_step
-        self.val_score_, self.fit_seconds_ = fitted.val_score, fitted.seconds
-        self.tune_, self.tune_reason_ = fitted.tune, fitted.tune_reason
-        self.cut_short_, self.far_states_ = fitted.cut_short, fitted.far_states
-        self.tried_ = [each.to_json() for each in fitted.tried]
-        self.model_, self.members_ = fitted.model, fitted.members
+        about = start.about
+        self.summary_ = fitted.summary(
+            weights=str(about.get("name", "given" if start is self.checkpoint else RANDOM)),
+            corpus_novelty=_corpus_novelty(about.get("corpus", []), known),
+        )
+        self.model_, self.calibration_ = fitted.model, fitted.calibration
         self.transform_, self.scaling_ = prepared.transform, fitted.scaling
         self.experts_ = fitted.experts
-        self.calibration_ = fitted.calibration
         self.rows_ = None
-        if self._of_rows:  # what the encoder reads when further rows are predicted
+        if self._of_rows:  # the encoder reads them again when other rows are predicted
             kept = sample_context(known.num_nodes, MAX_CONTEXT, seed=[self.seed, 0, 0])
             self.rows_ = prepared.x[kept].clone()
-        about = start.about
-        self.weights_ = str(about.get("name", "given" if start is self.checkpoint else RANDOM))
         self.not_judged_on_ = not_judged_on(about)
-        self.corpus_novelty_ = _novelty_beside(about.get("corpus", []), known)
         self.graph_, self.graph_name_ = known, known.name
+        no_masks = train_mask is None and val_mask is None
+        self._given_masks, self._bank = None if no_masks else (train, val), None
         return self
 
     def embed(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:
-        """State of each node, (Q, D); arguments as in :meth:`predict`."""
-        bank, places, how = self._ready(graph, mask, nodes)
-        return node_states(self.model_, bank, 0, places, **how).cpu().numpy()
+        """Return the state of each node, (Q, D); arguments as in :meth:`predict`."""
+        bank, places, sampling = self._ready(graph, mask, nodes)
+        return node_states(self.model_, bank, 0, places, **sampling).cpu().numpy()
+
+    def answer(
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        *,
+        nodes: Any = None,
+        coverage: float | None = None,
+    ) -> Any:
+        """Return all predictions for some nodes, made in one pass."""
+        raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
-        """Rows of features may be sparse."""
+        """Tags of scikit-learn: rows of features may be sparse."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickling, without the bank of the graph, which is built again when needed."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_bank"}
+
+    def masks_given_for(self, graph: Graph) -> tuple[Tensor, Tensor] | None:
+        """Training and validation nodes of the fit, if masks were passed and it had this graph."""
+        return self._given_masks if graph is self.graph_ else None
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the keys that only this kind of estimator saves."""
+        raise NotImplementedError
+
     def _labels_of_rows(self, y: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
-        """Labels (n,) of rows as a graph holds them; learns what they mean."""
+        """Convert the labels (n,) of rows to those of a graph, and store their meaning."""
         raise NotImplementedError
 
     def _labelled(self, graph: Graph, y: Any) -> Graph:
-        """The graph with these labels, or with its own as the task reads them."""
+        """Return the graph with these labels, or with its own as the task reads them."""
         raise NotImplementedError
 
     @property
     def _of_rows(self) -> bool:
-        """Whether it was fitted to rows of features without edges."""
+        """True if the model was fitted to rows of features without edges."""
         return hasattr(self, "n_features_in_")
 
-    def _known(
+    def _read_fit_graph(
         self,
         graph: Any,
         y: Any,
@@ -197,6 +230,7 @@ class GraphEstimator(BaseEstimator):
         nodes: str | Path | None,
         options: ReadOptions | None,
     ) -> tuple[Graph, Reading | None]:
+        """Read the graph of a fit, and how it was read; None if it came from no file."""
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit to rows
             if hasattr(self, name):
                 delattr(self, name)
@@ -216,33 +250,10 @@ class GraphEstimator(BaseEstimator):
         return self._labelled(read.graph, y), read.reading
 
     def _pretrained(self) -> GraphFM:
+        """Return the pretrained model that the fit begins with."""
         if isinstance(self.checkpoint, GraphFM):
             return self.checkpoint
         return GraphFM.from_pretrained(self.checkpoint, seed=self.seed)
-
-    def _masks(self, graph: Graph, train: Any, val: Any) -> tuple[Tensor, Tensor]:
-        """What to learn from and what to stop by; no node is in both, none in the test mask."""
-        no_node = torch.zeros(graph.num_nodes, dtype=torch.bool)
-        all_nodes = ~no_node
-        if train is None and graph.train_mask is None:
-            others = [m for m in (graph.val_mask, graph.test_mask) if m is not None]
-            all_nodes = ~torch.stack([no_node, *others]).any(dim=0)
-        chosen = mask_of(train, graph, graph.train_mask, default=all_nodes) & graph.labelled
-        if val is None and train is None and graph.val_mask is not None:
-            return chosen, graph.val_mask
-        if val is not None:
-            stop = mask_of(val, graph, None, default=no_node)
-            if (stop & chosen).any():
-                raise DataError("GFM135", "train_mask and val_mask overlap", where=graph.name)
-            return chosen, stop
-        if graph.y is None or int(chosen.sum()) < MIN_TO_SPARE:
-            return chosen, no_node
-        y = graph.y.clone()
-        y[~chosen] = torch.nan if y.is_floating_point() else -1
-        parts = stratified_split(
-            y, (1 - VAL_SHARE, VAL_SHARE, 0.0), seed=self.seed, ids=graph.ids()
-        )
-        return parts[0], parts[1]
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):
@@ -251,7 +262,7 @@ class GraphEstimator(BaseEstimator):
             )
 
     def _graph(self, graph: Any, nodes: Any = None) -> Graph:
-        """The graph asked about; None = that of the fit."""
+        """Read the graph to predict; None is the graph of the fit."""
         self._check_fitted()
         if graph is not None and self._of_rows and is_matrix(graph):
             x = validate_data(self, graph, reset=False, accept_sparse="csr", dtype=np.float32)
@@ -269,50 +280,34 @@ class GraphEstimator(BaseEstimator):
     def _ready(
         self, graph: Any, mask: Any, nodes: Any = None
     ) -> tuple[GraphBank, Tensor, dict[str, Any]]:
-        """The bank of a graph, the nodes asked for, and how they are sampled."""
+        """Return the bank of a graph, the indices of the nodes asked for, and sampling options."""
         known = self._graph(graph, nodes)
         places = mask_of(mask, known, None).nonzero().flatten()
         if not len(places):
             raise DataError("GFM133", "there is no node to predict", where=known.name)
-        prepared = prepare(known, transform=self.transform_, cache=self.rows_ is None)
-        how: dict[str, Any] = {"seed": self.seed, **SAMPLING}
+        sampling: dict[str, Any] = {"seed": self.seed, **SAMPLING}
         if self.rows_ is not None and known.num_edges == 0:
-            # What is said of a row does not depend on the rows that are asked about beside it.
-            prepared = _beside(self.rows_, prepared)
-            places, how["num_context"] = places + len(self.rows_), len(self.rows_)
+            # The encoder reads rows of the fit only: predictions do not depend on the other rows.
+            prepared = join_rows(self.rows_, self._prepared(known))
+            places, sampling["num_context"] = places + len(self.rows_), len(self.rows_)
+            return self._new_bank(prepared), places, sampling
+        if known is not self.graph_:
+            return self._new_bank(self._prepared(known)), places, sampling
+        if self._bank is None or self._bank.device != next(self.model_.parameters()).device:
+            self._bank = self._new_bank(self._prepared(known))
+        return self._bank, places, sampling
+
+    def _prepared(self, graph: Graph) -> PreparedGraph:
+        """Transform the features of a graph as in the fit."""
+        return prepare(graph, transform=self.transform_, cache=self.rows_ is None)
+
+    def _new_bank(self, prepared: PreparedGraph) -> GraphBank:
+        """Build the bank of a graph, with raw columns and expert predictions as in the fit."""
         device = next(self.model_.parameters()).device
-        bank = bank_of(prepared, device, like=self.scaling_, experts=self.experts_)
-        return bank, places, how
+        return bank_of(prepared, device, like=self.scaling_, experts=self.experts_)
 
 
-def _beside(rows: Tensor, prepared: PreparedGraph) -> PreparedGraph:
-    """The rows of a fit (M, F'), then those of a graph without edges."""
-    num_nodes = len(rows) + prepared.num_nodes
-    pe = prepared.pe.new_zeros(num_nodes, prepared.pe.shape[1])  # as every node without an edge
-    return PreparedGraph(
-        name=prepared.name,
-        rowptr=torch.zeros(num_nodes + 1, dtype=torch.int64),
-        col=prepared.col,
-        x=torch.cat([rows.to(prepared.x.dtype), prepared.x]),
-        pe=pe,
-        y=None,
-        train_mask=None,
-        val_mask=None,
-        test_mask=None,
-        task=TaskSpec(num_classes=0),
-        class_names=(),
-        node_ids=None,
-        transform=prepared.transform,
-        position_method=prepared.position_method,
-    )
-
-
-def _corpus_states(model: GraphFM) -> StateCloud | None:
-    """Where the states of a model's corpus lie; None where its checkpoint does not say."""
-    return StateCloud(**model.extra[NOVELTY]) if NOVELTY in model.extra else None
-
-
-def _novelty_beside(ids: list[str], graph: Graph) -> dict[str, dict[str, float]]:
-    """Where a graph lies among the graphs of a corpus, as far as the catalog knows them."""
+def _corpus_novelty(ids: list[str], graph: Graph) -> dict[str, dict[str, float]]:
+    """Position of a graph among the graphs of a corpus that the catalog lists."""
     entries = Catalog.read().entries if ids else {}
     return graph_novelty(graph, [entries[i] for i in ids if i in entries])

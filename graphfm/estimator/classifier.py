@@ -1,4 +1,4 @@
-"""GraphFMClassifier: fit / predict / predict_proba / score / embed, in scikit-learn's manners.
+"""Estimator for node classification, with the interface of scikit-learn.
 
 Shapes:
     N  nodes   Q  nodes asked for   C  classes
@@ -7,7 +7,7 @@ Shapes:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -27,43 +27,51 @@ from graphfm.graphs.graph import Graph
 from graphfm.graphs.labels import labels
 from graphfm.metrics import accuracy
 
+if TYPE_CHECKING:
+    from graphfm.benchmark.scores import Scores
+    from graphfm.report.importance import Importances
+
 
 class GraphFMClassifier(ClassifierMixin, GraphEstimator):
     """Fit a pretrained trunk to one graph and predict the class of its nodes.
 
     Args:
-        checkpoint: Run or checkpoint folder, ``owner/name`` on the hub, ``graphfm-small``,
-            ``random``, or a ``GraphFM``. None = the weights that come with the package; where the
-            installation has none, random ones, said aloud.
-        tune: How deep to fit: ``probe``, ``adapter``, ``decoder``, ``full``, or ``auto``: the probe
-            first, then deeper ones, of which validation nodes choose.
-        max_steps: Gradient steps at most; the best on validation nodes is kept.
-        max_time: Seconds of the fit at most; None = as long as it takes.
-        ensemble: Fits whose mean answers.
-        seed: Of everything random.
-        device: ``auto``, ``cpu``, ``cuda``.
-        verbose: Show progress.
+        checkpoint: Run or checkpoint folder, ``owner/name`` on the Hugging Face Hub,
+            ``graphfm-small``, ``random``, or a ``GraphFM``. Default: the weights that come with the
+            package; an installation without them uses random weights and logs a warning.
+        tune: Depth of the fit: ``probe``, ``adapter``, ``decoder``, ``full``, or ``auto``, which
+            tries the probe and then deeper fits; validation nodes choose. Default: ``auto``.
+        max_steps: Largest number of gradient steps; the best on validation nodes is kept.
+            Default: 20.
+        max_time: Time limit for the fit, in seconds. Default: none.
+        ensemble: Number of ensemble members, whose mean is predicted. Default: 1.
+        seed: Seed of everything random. Default: 0.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Default: ``auto``.
+        verbose: If true, show progress bars.
 
     Attributes:
-        classes_: Names of the classes (labels for multi-label), (C,); with rows of features the
-            values of ``y``.
-        tune_: Depth that was taken, and ``tune_reason_`` why.
-        tried_: Each depth that was tried: score, steps, seconds.
-        members_: Fits whose mean answers.
-        cut_short_: What ``max_time`` left out.
-        history_: Loss of each step, score of each evaluation.
-        best_step_: Step that was kept; 0 = the closed-form probe.
-        val_score_: Validation accuracy there; None without validation nodes.
-        fit_seconds_: Time to fit.
-        temperature_: What logits are divided by, fitted on half of the validation nodes.
-        calibration_: All that was learned from the validation nodes.
-        far_states_: Share of its nodes whose pretrained state lies farther out than 95% of the
-            corpus'; 0.05 = like the corpus, None where the checkpoint does not say.
-        corpus_novelty_: Where the graph lies among those that the checkpoint was pretrained on, by
-            size, degree, features and classes; empty without a checkpoint that names them.
-        not_judged_on_: Ids of graphs that the pretrained weights have seen, and of their groups.
+        classes_: Names of the classes (of the labels for multi-label), (C,); with rows of features
+            the values of ``y``.
+        tune_: Depth of the fit. ``tune_reason_`` gives the reason.
+        tried_: Depths that were tried: validation score, steps, seconds.
+        members_: Number of ensemble members.
+        cut_short_: Depths, steps and members that ``max_time`` left out, one sentence each.
+        history_: Loss of each step, and loss and score of each evaluation.
+        best_step_: Step whose weights were kept; 0 = the closed-form probe.
+        val_score_: Validation accuracy of that step; None without validation nodes.
+        fit_seconds_: Duration of the fit, in seconds.
+        temperature_: Divisor of the logits, fitted on half of the validation nodes.
+        calibration_: Temperature, conformal scores and novelty, learned from validation nodes.
+        far_states_: Share of nodes whose pretrained state lies farther from the corpus than 95% of
+            the corpus' own held-out nodes; 0.05 = like the corpus, None if the checkpoint does not
+            say.
+        corpus_novelty_: Position of the graph among the graphs of the pretraining corpus, by size,
+            degree, features and classes; empty if the corpus is unknown.
+        not_judged_on_: Ids of the graphs that the weights must not be evaluated on: those they were
+            trained on, and graphs of the same groups.
         weights_: Name of the pretrained weights; ``random`` for none, ``given`` for a ``GraphFM``
-            that does not say.
+            without a name.
+        summary_: All of these that are plain data, as one record.
 
     Example:
         >>> import networkx as nx
@@ -79,17 +87,17 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
 
     @property
     def temperature_(self) -> float:
-        """What logits are divided by."""
+        """Divisor of the logits."""
         return self.calibration_.temperature
 
     def predict(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:
-        """Likeliest class of each node, by name: (Q,); for multi-label 0 or 1: (Q, C).
+        """Predict the class of each node, by name: (Q,); for multi-label 0 or 1: (Q, C).
 
         Args:
-            graph: A graph with the same feature columns, or a file with them; None = the one it was
-                fitted on.
-            mask: (N,) bool, nodes to predict; None = all.
-            nodes: The node table that goes with an edge list.
+            graph: A graph with the feature columns of the fit, or a file with them. Default: the
+                graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            nodes: Node table of an edge list.
         """
         probabilities = self.predict_proba(graph, mask, nodes=nodes)
         if self.model_.specs[TARGET].task.kind == "multilabel":
@@ -99,26 +107,26 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
     def predict_proba(
         self, graph: Any = None, mask: Any = None, *, nodes: Any = None
     ) -> np.ndarray:
-        """Calibrated probability of each class for each node, (Q, C); arguments as in `predict`."""
+        """Predict calibrated probabilities of the classes, (Q, C); arguments as in `predict`."""
         return self.answer(graph, mask, nodes=nodes).proba
 
     def predict_set(
         self, graph: Any = None, mask: Any = None, *, nodes: Any = None, coverage: float = 0.9
     ) -> np.ndarray:
-        """Classes that each node may have: (Q, C) bool, columns as in ``classes_``.
+        """Predict a set of classes for each node: (Q, C) bool, columns as in ``classes_``.
 
-        A set holds the true class with probability ``coverage`` at least, for nodes that are to the
-        validation nodes as those are to each other; not for nodes that the model has learned from.
-        It is never empty. With several labels a node it holds all of them, and may be empty.
+        A set contains the true class with probability ``coverage`` or more, for nodes that are
+        exchangeable with the validation nodes; not for training nodes. A set is never empty. For
+        multi-label it contains all labels of its node, and may be empty.
 
         Args:
-            graph: As in :meth:`predict`.
-            mask: As in :meth:`predict`.
-            nodes: As in :meth:`predict`.
-            coverage: Between 0 and 1.
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            nodes: Node table of an edge list.
+            coverage: Share of sets that contain the true class, between 0 and 1. Default: 0.9.
 
         Raises:
-            DataError: GFM180 for a coverage that is none.
+            DataError: GFM180 if the coverage is out of range.
         """
         sets = self.answer(graph, mask, nodes=nodes, coverage=coverage).sets
         assert sets is not None
@@ -132,29 +140,29 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         nodes: Any = None,
         coverage: float | None = None,
     ) -> Answers:
-        """Probabilities, prediction sets and novelty of nodes in one pass.
+        """Predict probabilities, prediction sets and novelty of nodes in one pass.
 
         Args:
-            graph: As in :meth:`predict`.
-            mask: As in :meth:`predict`.
-            nodes: As in :meth:`predict`.
-            coverage: Of the sets; None = none.
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            nodes: Node table of an edge list.
+            coverage: Coverage of the prediction sets. Default: no sets.
         """
         if coverage is not None:
             check_coverage(coverage)
-        bank, places, how = self._ready(graph, mask, nodes)
-        return answer(self.model_, bank, places, self.calibration_, coverage=coverage, **how)
+        bank, places, sampling = self._ready(graph, mask, nodes)
+        return answer(self.model_, bank, places, self.calibration_, coverage=coverage, **sampling)
 
     def score(
         self, graph: Any = None, y: Any = None, mask: Any = None, *, nodes: Any = None
     ) -> float:
-        """Accuracy on the labelled nodes of a graph, or on rows of features.
+        """Compute the accuracy on the labelled nodes of a graph, or on rows of features.
 
         Args:
-            graph: As in :meth:`predict`.
-            y: Label of each row or node, in place of the graph's own.
-            mask: (N,) bool; None = the graph's test nodes, or all labelled ones.
-            nodes: As in :meth:`predict`.
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            y: Label of each row or node, instead of the graph's own.
+            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled ones.
+            nodes: Node table of an edge list.
         """
         known = self._graph(graph, nodes)
         if y is not None and self._of_rows:
@@ -171,30 +179,127 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             found = np.array([place.get(name, len(place)) for name in known.class_names])[found]
         return accuracy(found, self.predict_proba(known, chosen))
 
-    def save(self, folder: str | Path) -> None:
-        """Write the fitted model: a checkpoint folder that :meth:`load` reads.
+    def compare(
+        self,
+        graph: Any = None,
+        *,
+        nodes: Any = None,
+        predictions: Answers | None = None,
+        max_gcn_seconds: float | None = None,
+    ) -> dict[str, Scores]:
+        """Score the model and simple baselines on the same test nodes.
+
+        The baselines are the majority class, logistic regression on the features, label
+        propagation and a GCN.
+
+        Args:
+            graph: Graph with labels, as in :meth:`predict`. Its own split is used; if masks were
+                passed to :meth:`fit`, its test nodes are all other labelled nodes.
+            nodes: Node table of an edge list.
+            predictions: Result of :meth:`answer` for all nodes. Default: computed.
+            max_gcn_seconds: Time that the GCN may take, in seconds. Default: 30.
+
+        Returns:
+            Scores by method, ``graphfm`` first.
 
         Raises:
-            OutputError: GFM801 if it cannot be written.
+            DataError: GFM133 without training or test nodes.
+        """
+        from graphfm.estimator.evaluation import compare_with_baselines
+
+        known = self._graph(graph, nodes)
+        return compare_with_baselines(
+            self, known, predictions=predictions, max_gcn_seconds=max_gcn_seconds
+        )
+
+    def importances(
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        *,
+        nodes: Any = None,
+        max_seconds: float = 20.0,
+    ) -> Importances:
+        """Compute permutation importances: the accuracy lost when a column is shuffled.
+
+        Args:
+            graph: A graph with labels, as in :meth:`predict`.
+            mask: Nodes to evaluate on, (N,) bool. Default: the validation nodes, else the test
+                nodes, else all labelled nodes.
+            nodes: Node table of an edge list.
+            max_seconds: Time limit in seconds; columns that matter more come first. Default: 20.
+
+        Raises:
+            DataError: GFM133 without a labelled node or without feature columns.
+        """
+        from graphfm.estimator.evaluation import importances_of
+
+        return importances_of(self, self._graph(graph, nodes), mask, max_seconds=max_seconds)
+
+    def report(
+        self,
+        path: str | Path,
+        graph: Any = None,
+        *,
+        nodes: Any = None,
+        tsne: bool = False,
+        max_seconds: float = 20.0,
+    ) -> None:
+        """Write a report about the fitted model: one HTML file that loads nothing else.
+
+        It compares the model with baselines (:meth:`compare`) if the graph has test nodes.
+
+        Args:
+            path: File to write, .html; replaced if it exists.
+            graph: A graph with labels, as in :meth:`predict`.
+            nodes: Node table of an edge list.
+            tsne: If true, draw the map of nodes by t-SNE instead of principal components.
+            max_seconds: Time for the importances, in seconds; 0 leaves them out. Default: 20.
+
+        Raises:
+            OutputError: GFM402 unless the name ends in .html or .htm.
+        """
+        from graphfm.estimator.evaluation import write_report_of
+
+        known = self._graph(graph, nodes)
+        write_report_of(self, Path(path), known, tsne=tsne, max_seconds=max_seconds)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted model to a folder that :meth:`load` reads; the graph is not saved.
+
+        Args:
+            folder: Folder to write; replaced if it exists.
+
+        Raises:
+            OutputError: GFM801 if the folder cannot be written.
         """
         self._check_fitted()
-        kind = self.classes_.dtype.str if self.classes_.dtype.kind in "biuf" else None
-        own = {"classes": [str(c) for c in self.classes_.tolist()], "classes_dtype": kind}
-        save_fitted(self, Path(folder), own)
+        save_fitted(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path | Checkpoint) -> Self:
-        """A fitted model from its folder; it predicts graphs that are passed to it.
+        """Load a fitted model from its folder. It predicts graphs that are passed to it.
 
         Raises:
-            CheckpointError: GFM301 to GFM307.
+            CheckpointError: GFM301 to GFM307 if the folder holds no such model.
         """
-        checkpoint = open_folder(folder, kind=("classify", "multilabel"))
+        checkpoint = open_folder(
+            folder,
+            kind=(
+                "classify",
+                "multilabel",
+            ),
+        )
         saved = checkpoint.config["estimator"]
         estimator = cls(**saved["params"])
         fill(estimator, checkpoint)
         estimator.classes_ = _classes(saved["classes"], saved.get("classes_dtype"))
         return estimator
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the names and the type of the classes, as they are saved."""
+        kind = self.classes_.dtype.str if self.classes_.dtype.kind in "biuf" else None
+        return {"classes": [str(c) for c in self.classes_.tolist()], "classes_dtype": kind}
 
     def _labels_of_rows(self, y: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
         check_classification_targets(y)
@@ -217,7 +322,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
 
 
 def _encoded(y: Any) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Labels of the nodes of a graph, in numbers or text; None, NaN and -1 = unlabelled."""
+    """Numbers and names of labels given as numbers or text; None, NaN and -1 = unlabelled."""
     values = np.asarray(y)
     if values.dtype.kind in "biuf":
         return labels(values.astype(np.int64) if values.dtype.kind in "bu" else values,
@@ -229,6 +334,7 @@ def _encoded(y: Any) -> tuple[Tensor | None, tuple[str, ...]]:
 
 
 def _classes(names: list[str], dtype: str | None) -> np.ndarray:
+    """Class names in the type that they had at the fit; None = text."""
     if dtype is None:
         return np.array(names)
     if np.dtype(dtype).kind == "b":

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def load_fitted(folder: str | Path) -> GraphFMClassifier | GraphFMRegressor:
-    """A fitted model from its folder, of whichever kind it is.
+    """Load a fitted model of either kind from its folder.
 
     Raises:
-        CheckpointError: GFM301 to GFM307.
+        CheckpointError: GFM301 to GFM307 if the folder holds no fitted model.
     """
     from graphfm.estimator.classifier import GraphFMClassifier
     from graphfm.estimator.regressor import GraphFMRegressor

@@ -1,4 +1,8 @@
-"""TODO: graphfm/estimator/masks.py, from graphfm/estimator/base.py."""
+"""Masks of an estimator: training and validation nodes of a fit, nodes to predict.
+
+Shapes:
+    N  nodes
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,23 @@ from torch import Tensor
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.splits import stratified_split
 
-VAL_SHARE = 0.2  # of the training nodes, split off where a graph brings no validation nodes
-
-
-MIN_TO_SPARE = 10  # training nodes; of fewer none is split off
+VAL_SHARE = 0.2  # share of the training nodes to validate on, for a graph without validation nodes
+MIN_TO_SPARE = 10  # training nodes; with fewer, none is taken for validation
 
 
 def mask_of(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None = None) -> Tensor:
-    """A mask as given, else the graph's own, else the default, else all nodes.
+    """Return the given mask, else the graph's own, else the default, else all nodes; (N,) bool.
+
+    Args:
+        given: Mask that the user passed; None for none.
+        graph: The graph.
+        own: The graph's own mask; None if it has none.
+        default: Mask if neither is there. Default: all nodes.
 
     Raises:
-        DataError: GFM116 for one that is not (N,) bool.
+        DataError: GFM116 if the given mask is not (N,) bool.
     """
     if given is None:
         if own is not None:
@@ -34,3 +43,65 @@ def mask_of(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None
             where=graph.name,
         )
     return mask
+
+
+def fit_masks(graph: Graph, train: Any, val: Any, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the training and the validation nodes of a fit, (N,) bool each, without overlap.
+
+    Without validation nodes, :data:`VAL_SHARE` of the training nodes is split off.
+
+    Args:
+        graph: The graph; its test nodes are in neither mask.
+        train: Training mask that the user passed; None uses the graph's own, or all labelled nodes
+            that are not in its other masks.
+        val: Validation mask that the user passed; None uses the graph's own.
+        seed: Seed of the split.
+
+    Raises:
+        DataError: GFM116 for a mask that is not (N,) bool, GFM135 if the masks overlap.
+    """
+    no_node = torch.zeros(graph.num_nodes, dtype=torch.bool)
+    all_nodes = ~no_node
+    if train is None and graph.train_mask is None:
+        others = [m for m in (graph.val_mask, graph.test_mask) if m is not None]
+        all_nodes = ~torch.stack([no_node, *others]).any(dim=0)
+    chosen = mask_of(train, graph, graph.train_mask, default=all_nodes) & graph.labelled
+    if val is None and train is None and graph.val_mask is not None:
+        return chosen, graph.val_mask
+    if val is not None:
+        stop = mask_of(val, graph, None, default=no_node)
+        if (stop & chosen).any():
+            raise DataError("GFM135", "train_mask and val_mask overlap", where=graph.name)
+        return chosen, stop
+    if graph.y is None or int(chosen.sum()) < MIN_TO_SPARE:
+        return chosen, no_node
+    y = graph.y.clone()
+    y[~chosen] = torch.nan if y.is_floating_point() else -1
+    parts = stratified_split(y, (1 - VAL_SHARE, VAL_SHARE, 0.0), seed=seed, ids=graph.ids())
+    return parts[0], parts[1]
+
+
+def split_to_compare(graph: Graph, given: tuple[Tensor, Tensor] | None) -> Graph:
+    """Return the graph with the split on which models are compared.
+
+    Args:
+        graph: A graph with labels.
+        given: Training and validation nodes of the fit, if the user passed masks. The test nodes
+            are then the graph's own, or all other labelled nodes. None uses the graph's own split.
+
+    Raises:
+        DataError: GFM133 if there are no training nodes or no test nodes.
+    """
+    if given is not None:
+        train, val = given
+        test = graph.labelled if graph.test_mask is None else graph.test_mask
+        graph = graph.replace(train_mask=train, val_mask=val, test_mask=test & ~train & ~val)
+    for part, mask in (("training", graph.train_mask), ("test", graph.test_mask)):
+        if mask is None or not (mask & graph.labelled).any():
+            raise DataError(
+                "GFM133",
+                f"there are no labelled {part} nodes to compare on",
+                where=graph.name,
+                fix="pass train_mask to fit(), or give the graph a split: with_split(graph)",
+            )
+    return graph

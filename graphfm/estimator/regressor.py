@@ -1,4 +1,4 @@
-"""GraphFMRegressor: a continuous target, in scikit-learn's manners.
+"""Estimator for a continuous target, with the interface of scikit-learn.
 
 Shapes:
     N  nodes   Q  nodes asked for
@@ -7,7 +7,7 @@ Shapes:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -25,29 +25,34 @@ from graphfm.graphs.graph import Graph
 from graphfm.graphs.labels import as_numbers, labels
 from graphfm.metrics import r2
 
+if TYPE_CHECKING:
+    from graphfm.benchmark.number_scores import NumberScores
+
 
 class GraphFMRegressor(RegressorMixin, GraphEstimator):
     """Fit a pretrained trunk to one graph and predict a number for each of its nodes.
 
     Args:
-        checkpoint: Run or checkpoint folder, ``owner/name`` on the hub, ``graphfm-small``,
-            ``random``, or a ``GraphFM``. None = the weights that come with the package; where the
-            installation has none, random ones, said aloud.
-        tune: How deep to fit, as in :class:`GraphFMClassifier`.
-        max_steps: Gradient steps at most; the best on validation nodes is kept.
-        max_time: Seconds of the fit at most; None = as long as it takes.
-        ensemble: Fits whose mean answers.
-        seed: Of everything random.
-        device: ``auto``, ``cpu``, ``cuda``.
-        verbose: Show progress.
+        checkpoint: Run or checkpoint folder, ``owner/name`` on the Hugging Face Hub,
+            ``graphfm-small``, ``random``, or a ``GraphFM``. Default: the weights that come with the
+            package; an installation without them uses random weights and logs a warning.
+        tune: Depth of the fit, as in :class:`GraphFMClassifier`. Default: ``auto``.
+        max_steps: Largest number of gradient steps; the best on validation nodes is kept.
+            Default: 20.
+        max_time: Time limit for the fit, in seconds. Default: none.
+        ensemble: Number of ensemble members, whose mean is predicted. Default: 1.
+        seed: Seed of everything random. Default: 0.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Default: ``auto``.
+        verbose: If true, show progress bars.
 
     Attributes:
         val_score_: Share of the training targets' variance that is explained on validation nodes;
-            None without any.
-        calibration_: What was learned from the validation nodes: absolute residuals, ascending.
-        tune_: As in :class:`GraphFMClassifier`, like all that follow: ``tune_reason_``, ``tried_``,
-            ``members_``, ``history_``, ``best_step_``, ``fit_seconds_``, ``corpus_novelty_``,
-            ``not_judged_on_``, ``weights_``.
+            None without validation nodes.
+        calibration_: Absolute residuals of validation nodes, ascending, and novelty.
+        tune_: Depth of the fit. This and the following are described in
+            :class:`GraphFMClassifier`: ``tune_reason_``, ``tried_``, ``members_``, ``cut_short_``,
+            ``history_``, ``best_step_``, ``fit_seconds_``, ``far_states_``, ``corpus_novelty_``,
+            ``not_judged_on_``, ``weights_``, ``summary_``.
 
     Example:
         >>> from graphfm import GraphFMRegressor
@@ -59,37 +64,38 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
     TASK = "regress"
 
     def predict(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:
-        """Number of each node, in the unit of the target: (Q,) float64.
+        """Predict the number of each node, in the unit of the target: (Q,) float64.
 
         Args:
-            graph: A graph with the same feature columns, or a file with them; None = the one it was
-                fitted on.
-            mask: (N,) bool, nodes to predict; None = all.
-            nodes: The node table that goes with an edge list.
+            graph: A graph with the feature columns of the fit, or a file with them. Default: the
+                graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            nodes: Node table of an edge list.
         """
         return self.answer(graph, mask, nodes=nodes).values
 
     def predict_interval(
         self, graph: Any = None, mask: Any = None, *, nodes: Any = None, coverage: float = 0.9
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper end of what each node's number may be, (Q,) each.
+        """Predict the lower and the upper end of an interval for each node, (Q,) each.
 
-        An interval holds the true number with probability ``coverage`` at least, for nodes that are
-        to the validation nodes as those are to each other; not for nodes that the model has learned
-        from. Infinite where validation nodes were too few. All are equally wide.
+        An interval contains the true number with probability ``coverage`` or more, for nodes that
+        are exchangeable with the validation nodes; not for training nodes. All intervals have the
+        same width. It is infinite if there were too few validation nodes.
 
         Args:
-            graph: As in :meth:`predict`.
-            mask: As in :meth:`predict`.
-            nodes: As in :meth:`predict`.
-            coverage: Between 0 and 1.
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            nodes: Node table of an edge list.
+            coverage: Share of intervals that contain the true number, between 0 and 1.
+                Default: 0.9.
 
         Raises:
-            DataError: GFM180 for a coverage that is none.
+            DataError: GFM180 if the coverage is out of range.
         """
-        said = self.answer(graph, mask, nodes=nodes, coverage=coverage)
-        assert said.low is not None and said.high is not None
-        return said.low, said.high
+        found = self.answer(graph, mask, nodes=nodes, coverage=coverage)
+        assert found.low is not None and found.high is not None
+        return found.low, found.high
 
     def answer(
         self,
@@ -99,29 +105,31 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         nodes: Any = None,
         coverage: float | None = None,
     ) -> Values:
-        """Predictions, intervals and novelty of nodes in one pass.
+        """Predict numbers, intervals and novelty of nodes in one pass.
 
         Args:
-            graph: As in :meth:`predict`.
-            mask: As in :meth:`predict`.
-            nodes: As in :meth:`predict`.
-            coverage: Of the intervals; None = none.
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            nodes: Node table of an edge list.
+            coverage: Coverage of the intervals. Default: no intervals.
         """
         if coverage is not None:
             check_coverage(coverage)
-        bank, places, how = self._ready(graph, mask, nodes)
-        return answer_values(self.model_, bank, places, self.calibration_, coverage=coverage, **how)
+        bank, places, sampling = self._ready(graph, mask, nodes)
+        return answer_values(
+            self.model_, bank, places, self.calibration_, coverage=coverage, **sampling
+        )
 
     def score(
         self, graph: Any = None, y: Any = None, mask: Any = None, *, nodes: Any = None
     ) -> float:
-        """R2, the share of the variance that is explained, on labelled nodes or rows of features.
+        """Compute R2, the share of the variance that is explained, on labelled nodes or rows.
 
         Args:
-            graph: As in :meth:`predict`.
-            y: Number of each row or node, in place of the graph's own.
-            mask: (N,) bool; None = the graph's test nodes, or all labelled ones.
-            nodes: As in :meth:`predict`.
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            y: Number of each row or node, instead of the graph's own.
+            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled ones.
+            nodes: Node table of an edge list.
         """
         known = self._labelled(self._graph(graph, nodes), y)
         chosen = known.labelled & mask_of(mask, known, known.test_mask)
@@ -129,26 +137,61 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
             raise DataError("GFM133", "there is no labelled node to score on", where=known.name)
         return r2(known.y[chosen].numpy(), self.predict(known, chosen))
 
-    def save(self, folder: str | Path) -> None:
-        """Write the fitted model: a checkpoint folder that :meth:`load` reads.
+    def compare(
+        self,
+        graph: Any = None,
+        *,
+        nodes: Any = None,
+        predictions: Values | None = None,
+    ) -> dict[str, NumberScores]:
+        """Score the model and simple baselines on the same test nodes.
+
+        The baselines are the mean and a ridge regression on the features.
+
+        Args:
+            graph: Graph with labels, as in :meth:`predict`. Its own split is used; if masks were
+                passed to :meth:`fit`, its test nodes are all other labelled nodes.
+            nodes: Node table of an edge list.
+            predictions: Result of :meth:`answer` for all nodes. Default: computed.
+
+        Returns:
+            Scores by method, ``graphfm`` first.
 
         Raises:
-            OutputError: GFM801 if it cannot be written.
+            DataError: GFM133 without training or test nodes.
+        """
+        from graphfm.estimator.evaluation import compare_with_baselines
+
+        known = self._graph(graph, nodes)
+        return compare_with_baselines(self, known, predictions=predictions)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted model to a folder that :meth:`load` reads; the graph is not saved.
+
+        Args:
+            folder: Folder to write; replaced if it exists.
+
+        Raises:
+            OutputError: GFM801 if the folder cannot be written.
         """
         self._check_fitted()
-        save_fitted(self, Path(folder), {"classes": []})
+        save_fitted(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path | Checkpoint) -> Self:
-        """A fitted model from its folder; it predicts graphs that are passed to it.
+        """Load a fitted model from its folder. It predicts graphs that are passed to it.
 
         Raises:
-            CheckpointError: GFM301 to GFM307.
+            CheckpointError: GFM301 to GFM307 if the folder holds no such model.
         """
         checkpoint = open_folder(folder, kind=("regress",))
         estimator = cls(**checkpoint.config["estimator"]["params"])
         fill(estimator, checkpoint)
         return estimator
+
+    def own_config(self) -> dict[str, Any]:
+        """Return an empty list of classes, which readers of ``config.json`` expect."""
+        return {"classes": []}
 
     def _labels_of_rows(self, y: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
         return torch.from_numpy(y.astype(np.float64)), ()

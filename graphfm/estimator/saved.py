@@ -1,4 +1,4 @@
-"""A fitted estimator <-> its checkpoint folder."""
+"""Save a fitted estimator to a checkpoint folder, and read it again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from graphfm.checkpoint.folder import Checkpoint, save_checkpoint
 from graphfm.checkpoint.split_json import read_split
 from graphfm.errors import CheckpointError
 from graphfm.fitting.calibration import Calibration
-from graphfm.fitting.ensemble import parted, with_members
+from graphfm.fitting.ensemble import load_members, split_members
 from graphfm.fitting.experts.pool import Experts
+from graphfm.fitting.fitted import FitSummary
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.features.transform import FeatureTransform
 from graphfm.graphs.readers.options import Reading
@@ -21,44 +22,17 @@ from graphfm.model.graphfm import GraphFM
 if TYPE_CHECKING:
     from graphfm.estimator.base import GraphEstimator
 
-PLAIN: tuple[
-    tuple[str, Any], ...
-] = (  # attributes that are plain data, with what they are in a folder of an earlier version
-    ("best_step", 0),
-    ("corpus_novelty", {}),
-    ("cut_short", []),
-    ("far_states", None),
-    ("fit_seconds", 0.0),
-    ("history", []),
-    ("members", 1),
-    ("tried", []),
-    ("tune", ""),
-    ("tune_reason", ""),
-    ("val_score", None),
-    ("weights", ""),
-)
 
-
-def save_fitted(estimator: GraphEstimator, folder: Path, own: dict[str, Any]) -> None:
-    """Write a fitted estimator.
-
-    Args:
-        estimator: Fitted.
-        folder: Where; replaced if it is there.
-        own: What only its kind keeps; plain data.
-
-    Raises:
-        OutputError: GFM801 if it cannot be written.
-    """
+def config_of(estimator: GraphEstimator) -> dict[str, Any]:
+    """Return what ``config.json`` keeps of a fitted estimator, without the shape of the model."""
     params = {k: v for k, v in estimator.get_params().items() if k != "checkpoint"}
     given = estimator.checkpoint
     params["checkpoint"] = str(given) if given is not None else None
-    first, members = parted(estimator.model_)
     reading = estimator.reading_
-    meta = {
+    return {
         "name": f"fitted on {estimator.graph_name_}",
         "estimator": {
-            "kind": first.specs[TARGET].task.kind,
+            "kind": estimator.model_.specs[TARGET].task.kind,
             "params": params,
             "graph": estimator.graph_name_,
             "transform": estimator.transform_.config(),
@@ -66,12 +40,25 @@ def save_fitted(estimator: GraphEstimator, folder: Path, own: dict[str, Any]) ->
             "input": None if reading is None else reading.to_json(),
             "experts": None if estimator.experts_ is None else estimator.experts_.config(),
             "num_columns": getattr(estimator, "n_features_in_", None),
-            **{name: getattr(estimator, f"{name}_") for name, _ in PLAIN},
-            **own,
+            **estimator.summary_.to_json(),
+            **estimator.own_config(),
         },
         "not_judged_on": estimator.not_judged_on_,
         "environment": environment(estimator.seed),
     }
+
+
+def save_fitted(estimator: GraphEstimator, folder: Path) -> None:
+    """Write a fitted estimator to a checkpoint folder.
+
+    Args:
+        estimator: Fitted estimator.
+        folder: Folder to write; replaced if it exists.
+
+    Raises:
+        OutputError: GFM801 if it cannot be written.
+    """
+    first, members = split_members(estimator.model_)
     extra = {
         "transform": estimator.transform_.tensors(),
         "calibration": estimator.calibration_.tensors(),
@@ -83,19 +70,19 @@ def save_fitted(estimator: GraphEstimator, folder: Path, own: dict[str, Any]) ->
         extra["experts"] = estimator.experts_.tensors()
     if estimator.rows_ is not None:
         extra["rows"] = {"x": estimator.rows_}
-    save_checkpoint(folder, first, meta=meta, extra=extra)
+    save_checkpoint(folder, first, meta=config_of(estimator), extra=extra)
 
 
 def open_folder(folder: str | Path | Checkpoint, kind: Sequence[str] = ()) -> Checkpoint:
-    """Open the checkpoint of a fitted model, verified.
+    """Open and verify the checkpoint of a fitted model.
 
     Args:
-        folder: Of the fitted model.
-        kind: Tasks that it may have been fitted to; empty = any.
+        folder: Folder of the fitted model.
+        kind: Tasks that it may have been fitted to. Default: any.
 
     Raises:
-        CheckpointError: GFM301 to GFM306 for a folder that is none, GFM307 for a pretrained model
-            or one of another task.
+        CheckpointError: GFM301 to GFM306 if the folder holds no checkpoint, GFM307 for a pretrained
+            model or one of another task.
     """
     checkpoint = folder if isinstance(folder, Checkpoint) else Checkpoint.open(folder)
     folder = checkpoint.path
@@ -105,7 +92,7 @@ def open_folder(folder: str | Path | Checkpoint, kind: Sequence[str] = ()) -> Ch
             f"{folder} is a pretrained model, not fitted to a graph yet",
             fix="graphfm finetune --from it first",
         )
-    # A folder of an earlier version does not say: there was no other.
+    # Folders of an earlier version lack the key: they are all classifiers.
     own = checkpoint.config["estimator"].get("kind", "classify")
     if kind and own not in kind:
         name = "GraphFMRegressor" if own == "regress" else "GraphFMClassifier"
@@ -132,17 +119,16 @@ def saved_reading(checkpoint: Checkpoint) -> Reading | None:
 
 
 def fill(estimator: GraphEstimator, checkpoint: Checkpoint) -> None:
-    """Give an estimator what :func:`save_fitted` kept of it."""
+    """Set the fitted attributes of an estimator from its checkpoint."""
     saved = checkpoint.config["estimator"]
     tensors = _needed(checkpoint, "transform")
     estimator.transform_ = FeatureTransform.from_parts(saved["transform"], tensors)
-    model = with_members(GraphFM.from_checkpoint(checkpoint), checkpoint.path)
+    model = load_members(GraphFM.from_checkpoint(checkpoint), checkpoint.path)
     estimator.model_ = model.to(pick_device(estimator.device)).eval()
     estimator.graph_, estimator.graph_name_ = None, saved["graph"]
-    for name, default in PLAIN:
-        setattr(estimator, f"{name}_", saved.get(name, default))
+    estimator.summary_ = FitSummary.from_json(saved)
     estimator.not_judged_on_ = checkpoint.config.get("not_judged_on", [])
-    estimator.calibration_ = Calibration()  # of a fit before there was one
+    estimator.calibration_ = Calibration()  # folders of an earlier version may lack it
     if "calibration" in saved:
         tensors = _needed(checkpoint, "calibration")
         estimator.calibration_ = Calibration.from_parts(saved["calibration"], tensors)
@@ -158,7 +144,7 @@ def fill(estimator: GraphEstimator, checkpoint: Checkpoint) -> None:
 
 
 def _needed(checkpoint: Checkpoint, stem: str) -> dict[str, Any]:
-    """Tensors that a fitted model always has."""
+    """Read tensors that every fitted model has; GFM302 if they are missing."""
     tensors = checkpoint.tensors(stem)
     if tensors is None:
         raise CheckpointError(

@@ -1,4 +1,8 @@
-"""TODO: graphfm/fitting/answers.py, from graphfm/fitting/calibration.py."""
+"""Predictions of a fitted classifier: probabilities, novelty and prediction sets.
+
+Shapes:
+    Q  nodes asked for   C  classes
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from graphfm.fitting.conformal import (
     threshold,
 )
 from graphfm.fitting.ensemble import Ensemble
-from graphfm.fitting.inference import _Neighbors, run_nodes
+from graphfm.fitting.inference import Neighborhood, run_nodes
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 
@@ -29,14 +33,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """All that a fitted model says of some nodes.
+    """All predictions of a fitted classifier for some nodes.
 
     Args:
-        proba: (Q, C) calibrated probabilities.
-        uncalibrated: (Q, C) those at temperature 1.
-        novelty: (Q,) see :class:`StateCloud`; NaN where it is not known.
-        sets: (Q, C) bool, classes of each prediction set; None = no coverage was asked for.
-        filled: (Q,) bool, sets that were empty and got the likeliest class; None without sets.
+        proba: Calibrated probabilities, (Q, C).
+        uncalibrated: Probabilities at temperature 1, (Q, C).
+        novelty: Novelty of each node, (Q,), see :class:`StateCloud`; NaN if unknown.
+        sets: Classes of each prediction set, (Q, C) bool; None without a coverage.
+        filled: True for sets that were empty and got the likeliest class, (Q,) bool; None without
+            sets.
     """
 
     proba: np.ndarray
@@ -58,21 +63,21 @@ def answer(
     max_context: int,
     num_context: int | None = None,
 ) -> Answers:
-    """Probabilities, novelty and, with a coverage, sets of some nodes, in one pass over them.
+    """Predict probabilities, novelty and prediction sets in one pass over the nodes.
 
     Args:
-        model: Fitted; its one graph is the bank's first.
-        bank: Holds the graph.
-        nodes: (Q,) places.
-        calibration: Of the fit.
-        coverage: Share of sets that shall hold the true class; None = no sets.
-        seed: Of the fit.
-        num_neighbors: T.
-        max_context: Nodes that the encoder reads.
-        num_context: It reads of the first so many only; None = of all.
+        model: Fitted model; its graph is the first of the bank.
+        bank: Bank that holds the graph.
+        nodes: Indices of the nodes, (Q,).
+        calibration: Calibration of the fit.
+        coverage: Share of sets that contain the true class; None makes no sets.
+        seed: Seed of the fit.
+        num_neighbors: Number of sampled neighbors T.
+        max_context: Largest number of nodes that the encoder reads.
+        num_context: The encoder reads only among this many first nodes. Default: among all.
     """
     share = 0.0 if coverage is None else calibration.smoothing
-    around = _Neighbors.of(bank, nodes, seed, num_neighbors if share else 0)
+    around = Neighborhood.of(bank, nodes, seed, num_neighbors if share else 0)
     cloud = calibration.cloud
     logits, novelty = run_nodes(
         model,
@@ -93,8 +98,8 @@ def answer(
         bound = threshold(calibration.scores, check_coverage(coverage))
         if math.isinf(bound):
             log.warning(
-                "every set holds every class: a coverage of %g needs at least %d calibration nodes "
-                "(half of the validation nodes), the fit had %d",
+                "every prediction set contains every class: a coverage of %g needs at least %d "
+                "calibration nodes (half of the validation nodes), and the fit had %d",
                 coverage, nodes_needed(coverage), len(calibration.scores),
             )  # fmt: skip
         mixed = smooth(class_scores(proba), *around.places, share)

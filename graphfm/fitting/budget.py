@@ -1,32 +1,35 @@
-"""The time that a fit may take: ``--max-time``."""
+"""Time limit of a fit: ``--max-time``."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 
 class Budget:
-    """Seconds from now on; None = as many as it takes.
+    """A time limit that runs from its construction on.
 
     Args:
-        seconds: In all.
+        seconds: Time limit in seconds. None = no limit.
+        clock: Function that returns the time in seconds. Default: ``time.monotonic``.
     """
 
-    def __init__(self, seconds: float | None):
-        self.began = time.monotonic()
+    def __init__(self, seconds: float | None, *, clock: Callable[[], float] = time.monotonic):
+        self.clock = clock
+        self.began = clock()
         self.seconds = math.inf if seconds is None else seconds
-        self.kept = 0.0
+        self.reserved = 0.0
 
     @property
     def spent(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self.began
+        return self.clock() - self.began
 
-    def keep(self, seconds: float) -> None:
-        """Set so many aside, for what has to be done at the end."""
-        self.kept = seconds
+    def reserve(self, seconds: float) -> None:
+        """Reserve time for what must be done at the end; replaces an earlier reservation."""
+        self.reserved = seconds
 
     def would_exceed(self, seconds: float) -> bool:
         """True if this many more seconds would exceed the budget."""
-        return self.spent + seconds + self.kept > self.seconds
+        return self.spent + seconds + self.reserved > self.seconds

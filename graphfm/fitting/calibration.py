@@ -1,7 +1,7 @@
-"""Probabilities that mean what they say, sets that hold what they promise.
+"""Calibration of probabilities (temperature) and of prediction sets (conformal thresholds).
 
-Validation nodes are halved: one half chooses the step and fits the temperature, the other fits
-nothing and sets the thresholds (``conformal``).
+Validation nodes are halved: one half chooses the step and fits the temperature, the other half is
+used for nothing but the thresholds (``conformal``).
 
 Shapes:
     Q  nodes asked for   C  classes   D  width   n  calibration nodes   U  nodes and their neighbors
@@ -27,7 +27,7 @@ from graphfm.fitting.conformal import (
     true_scores,
 )
 from graphfm.fitting.ensemble import Ensemble
-from graphfm.fitting.inference import _Neighbors, run_nodes
+from graphfm.fitting.inference import Neighborhood, run_nodes
 from graphfm.graphs.splits import stable_hash
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
@@ -36,35 +36,36 @@ from graphfm.training.state_cloud import StateCloud
 
 log = logging.getLogger(__name__)
 
-# Half of fewer cannot bound a set at a coverage of 0.9 (nodes_needed(0.9) = 9), so all of them
+# With fewer, half of them are too few for a coverage of 0.9 (nodes_needed(0.9) = 9), so all of them
 # choose the step and fit the temperature.
 MIN_VALIDATION = 18
-MAX_NODES = 2048  # in each part: the coverage of a fit then varies by 0.7 points, as 9 in 2,050
-# Width of the prior on log temperature. Over 15 graphs the one that is best on test nodes has a
-# standard deviation of 0.04 at depth probe (its scale is honest already) and 0.05 at depth decoder;
-# this is far wider, so that 100 nodes mend a head that is off. Without it, 18 nodes of webkb-texas
-# give 0.80 and a test loss of 0.47 in place of 0.38.
+MAX_NODES = 2048  # in each half: the coverage of a fit then varies by 0.7 points
+# Width of the prior on log temperature. Over 15 graphs the temperature that is best on test nodes
+# has a standard deviation of 0.04 at depth probe (already calibrated by leave-one-out) and 0.05 at
+# depth decoder. This prior is far wider, so that 100 nodes can correct a head. Without a prior, 18
+# nodes of webkb-texas give 0.80, and a test loss of 0.47 instead of 0.38.
 PRIOR_WIDTH = 0.25
-MAX_REFERENCE = 512  # nodes that a cloud of states lies around: of 96 dimensions, shrunk
-MAX_CHOICE = 512  # nodes whose neighbors are predicted too, to choose the smoothing: 2 s
-FEW = 30  # nodes; below, the prior outweighs them, and the log says so
+MAX_REFERENCE = 512  # reference nodes of a cloud of states, which has 96 dimensions
+MAX_CHOICE = 512  # nodes that choose the smoothing; with their neighbors they take 2 s
+FEW = 30  # nodes; with fewer the prior outweighs them, and a warning says so
 
 
 def no_scores() -> Tensor:
-    """Scores of no node."""
+    """Return an empty tensor of scores."""
     return torch.zeros(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a fit learned from its validation nodes; the defaults are those of a fit without any.
+    """Values that a fit learned from validation nodes; the defaults are those without any.
 
     Args:
-        temperature: Logits are divided by it.
-        num_nodes: Nodes it was fitted on.
+        temperature: Divisor of the logits.
+        num_nodes: Number of nodes that the temperature was fitted on.
         smoothing: Share of the neighbors in conformal scores.
-        scores: (n,) of the true classes of the calibration nodes, ascending.
-        cloud: Where states lie; None = not known.
+        scores: Conformal scores of the true classes of the calibration nodes, (n,), ascending; for
+            a number, absolute residuals.
+        cloud: Cloud of the node states, for novelty; None if unknown.
     """
 
     temperature: float = 1.0
@@ -74,25 +75,31 @@ class Calibration:
     cloud: StateCloud | None = None
 
     def config(self) -> dict[str, Any]:
-        """The plain values, for a checkpoint."""
+        """Return the plain values, for a checkpoint."""
         return {k: getattr(self, k) for k in ("temperature", "num_nodes", "smoothing")}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors, for a checkpoint."""
+        """Return the tensors, for a checkpoint."""
         cloud = {} if self.cloud is None else {f"cloud.{k}": v for k, v in vars(self.cloud).items()}
         return {"scores": self.scores, **cloud}
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Calibration:
-        """What :meth:`config` and :meth:`tensors` gave."""
+        """Build a calibration from the results of :meth:`config` and :meth:`tensors`."""
         cloud = {k.removeprefix("cloud."): v for k, v in tensors.items() if k != "scores"}
         return cls(**config, scores=tensors["scores"], cloud=StateCloud(**cloud) if cloud else None)
 
 
 def split_validation(ids: Sequence[str], *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Halve the validation nodes by a hash of their ids: (places to fit with, to calibrate with).
+    """Halve the validation nodes by a hash of their ids.
 
-    The second is empty below :data:`MIN_VALIDATION`.
+    Args:
+        ids: Ids of the validation nodes.
+        seed: Seed of the hash.
+
+    Returns:
+        Positions in ``ids`` of the nodes that choose step and temperature, and of those that
+        calibrate, ascending. The second is empty with fewer than :data:`MIN_VALIDATION` ids.
     """
     order = np.argsort(stable_hash([f"calibration {i}" for i in ids], seed=seed), kind="stable")
     half = len(order) - num_choosing(len(order))
@@ -100,21 +107,21 @@ def split_validation(ids: Sequence[str], *, seed: int) -> tuple[np.ndarray, np.n
 
 
 def num_choosing(num_val: int) -> int:
-    """How many of so many validation nodes may fit something; the others calibrate."""
+    """Return how many of the validation nodes choose step and temperature; the rest calibrate."""
     return num_val - num_val // 2 if num_val >= MIN_VALIDATION else num_val
 
 
 def fit_temperature(logits: Tensor, y: Tensor, head: nn.Module) -> float:
-    """The temperature of the highest posterior (Guo et al. 2017, arXiv 1706.04599, section 4.2).
+    """Fit the temperature of highest posterior (Guo et al. 2017, arXiv 1706.04599, section 4.2).
 
-    ``min_t sum_v nll(logits_v / e^t, y_v) + t^2 / (2 s^2)`` with s = :data:`PRIOR_WIDTH`: few nodes
-    leave it near 1, and nodes that are all predicted right do not send it to 0. With several labels
-    a node, nll is the mean over its labels, which are not independent.
+    ``min_t sum_v nll(logits_v / e^t, y_v) + t^2 / (2 s^2)`` with s = :data:`PRIOR_WIDTH`. With few
+    nodes it stays near 1; with nodes that are all predicted right it does not fall to 0. For
+    several labels a node, nll is the mean over its labels, which are not independent.
 
     Args:
-        logits: (Q, C).
-        y: (Q,) classes or (Q, C) labels.
-        head: Gives the loss.
+        logits: Logits, (Q, C).
+        y: Classes (Q,) or labels (Q, C).
+        head: Head of the model, for its loss.
     """
     if not len(y):
         return 1.0
@@ -140,28 +147,28 @@ def calibrate(
     num_neighbors: int,
     max_context: int,
 ) -> Calibration:
-    """Learn temperature, smoothing, thresholds and the cloud of states.
+    """Fit temperature, smoothing, conformal scores and the cloud of states.
 
     Args:
-        model: Fitted; its one graph is the bank's first.
-        bank: Holds the graph.
-        train: Places of nodes it has learned from.
-        fit: Places of the validation nodes that may fit something.
-        held: Places of those that may not.
-        seed: Of neighbors.
-        num_neighbors: T.
-        max_context: Nodes that the encoder reads.
+        model: Fitted model; its graph is the first of the bank.
+        bank: Bank that holds the graph.
+        train: Indices of the training nodes.
+        fit: Indices of the validation nodes that fit temperature and smoothing.
+        held: Indices of the validation nodes that are used for the thresholds only.
+        seed: Seed of neighbors.
+        num_neighbors: Number of sampled neighbors T.
+        max_context: Largest number of nodes that the encoder reads.
     """
     name = bank.names[0]
     head, y = model.head(name), bank.y[name].cpu()
     known = y >= 0 if y.ndim == 1 else (y >= 0).all(dim=1)
     fit, held = (subsample(nodes[known[nodes]], MAX_NODES, seed=seed) for nodes in (fit, held))
-    _say_what_is_missing(len(fit), len(held))
+    _warn_few_nodes(len(fit), len(held))
     sampling = {"seed": seed, "num_neighbors": num_neighbors, "max_context": max_context}
 
-    # The nodes that fit, of which some tell by their neighbors how much to smooth.
+    # Temperature; some of its nodes, with their neighbors, choose the smoothing.
     choosing = subsample(fit, MAX_CHOICE, seed=[seed, 1])
-    around = _Neighbors.of(bank, choosing, seed, num_neighbors, beside=fit)
+    around = Neighborhood.of(bank, choosing, seed, num_neighbors, beside=fit)
     logits, states = run_nodes(model, bank, around.nodes, Tensor.cpu, **sampling)
     at_fit = torch.searchsorted(around.nodes, fit)
     temperature = fit_temperature(logits[at_fit], y[fit], head)
@@ -171,9 +178,9 @@ def calibrate(
         smoothing = choose_smoothing(scores, *around.places, y[choosing])
     off_train = states[at_fit]
 
-    # The nodes that fitted nothing.
+    # Conformal scores, on nodes that were used for nothing else.
     if len(held):
-        around = _Neighbors.of(bank, held, seed, num_neighbors if smoothing else 0)
+        around = Neighborhood.of(bank, held, seed, num_neighbors if smoothing else 0)
         logits, states = run_nodes(model, bank, around.nodes, Tensor.cpu, **sampling)
         scores = class_scores(head.probabilities(logits / temperature))
         true = true_scores(smooth(scores, *around.places, smoothing), y[held]).sort().values
@@ -190,13 +197,14 @@ def calibrate(
     )
 
 
-def _say_what_is_missing(num_fit: int, num_held: int) -> None:
+def _warn_few_nodes(num_fit: int, num_held: int) -> None:
+    """Warn if there are too few validation nodes for the temperature or for prediction sets."""
     if num_fit == 0:
-        log.warning("no labelled validation node: probabilities are not calibrated, temperature 1")
+        log.warning("no labelled validation node: probabilities are not calibrated (temperature 1)")
     elif num_fit < FEW:
-        log.warning("temperature from only %d validation nodes: it stays near 1", num_fit)
+        log.warning("temperature fitted on only %d validation nodes: it stays near 1", num_fit)
     if num_held == 0:
         log.warning(
-            "no node is left to calibrate prediction sets on (that takes %d labelled validation "
-            "nodes): they will hold every class", MIN_VALIDATION,
+            "too few validation nodes to calibrate prediction sets (%d labelled ones are needed): "
+            "each set will contain every class", MIN_VALIDATION,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a fit will need, before it begins: memory, seconds, parameters.
+"""Memory, floating point operations and seconds of a fit, before it begins.
 
 Shapes:
     N  nodes   E  edges, both directions   F  transformed features   P  columns of the encoding
@@ -14,7 +14,7 @@ import torch
 from graphfm.errors import DataError
 from graphfm.fitting.calibration import MAX_CHOICE, MAX_NODES, num_choosing
 from graphfm.fitting.descent import DEPTHS, EVAL_EVERY, STEP_CONTEXT, TARGETS_PER_STEP, Depth
-from graphfm.fitting.experts.cost import flops_of_experts, memory_of_experts, seconds_of_experts
+from graphfm.fitting.experts.cost import flops_of_experts, memory_of_experts, slow_operations
 from graphfm.fitting.inference import TILE
 from graphfm.fitting.probe import MAX_CONTEXT, MAX_RIDGE_NODES, NUM_NEIGHBORS, STATE_WEIGHTS
 from graphfm.fitting.sizes import Sizes
@@ -22,23 +22,19 @@ from graphfm.machine import matmul_rate, memory_left
 from graphfm.model.graphfm import GraphFM
 
 GIB = 2**30
-# What the arithmetic of a fit reaches of a plain product of two matrices, on a CPU.
-EFFICIENCY = 0.35
-BEGIN_SECONDS = 0.3
-FIRST_STEP_SECONDS = 2.0  # the first optimizer of a process makes torch import its compiler
-STEP_SECONDS = 0.01  # of a step, beside its arithmetic
-ACTIVATIONS = 24  # numbers a token of a gradient step leaves in each layer, over D
+EFFICIENCY = 0.35  # share of the rate of a plain matrix product that a fit reaches
+ACTIVATIONS = 24  # numbers that a token of a gradient step leaves in each layer, over D
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes that a fit allocates, by what they are for.
+    """Bytes that a fit allocates, by purpose.
 
-    100,000 nodes of 100 features: 0.43 GiB measured, 0.44 estimated.
+    For 100,000 nodes of 100 features 0.43 GiB were measured and 0.44 estimated.
 
     Args:
-        lasting: Held from where they are made to the end.
-        passing: Given back; no two of them are held at once.
+        lasting: Bytes held until the end of the fit.
+        passing: Bytes given back; no two of them are held at once.
     """
 
     lasting: dict[str, int]
@@ -46,12 +42,12 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most at once."""
+        """Largest number of bytes at once."""
         return sum(self.lasting.values()) + max(self.passing.values())
 
 
 def memory_of(sizes: Sizes, model: GraphFM, *, ensemble: int = 1) -> Memory:
-    """What a fit will allocate."""
+    """Estimate the memory of a fit."""
     n, edges = sizes.num_nodes, sizes.num_edges
     rows = min(sizes.num_train, MAX_RIDGE_NODES)
     columns = model.shape.dim + sizes.num_raw
@@ -59,12 +55,12 @@ def memory_of(sizes: Sizes, model: GraphFM, *, ensemble: int = 1) -> Memory:
     layers = len(model.decoder.layers) + 1
     params = model.num_params()
     own = params["trunk"] + params["universal"] + columns * sizes.num_classes
-    said, expert_parts = memory_of_experts(sizes)
+    log_probs, expert_parts = memory_of_experts(sizes)
     lasting = {
         "structure": n * 16 + edges * 4,
         "positional encodings": n * sizes.num_encodings * 4,
         "raw multi-hop features": n * sizes.num_raw * 4,
-        "what experts say": said,
+        "predictions of experts": log_probs,
         "weights and their gradients": 4 * own * (5 + ensemble),
     }
     passing = {
@@ -86,10 +82,10 @@ def memory_of(sizes: Sizes, model: GraphFM, *, ensemble: int = 1) -> Memory:
 def check_memory(
     sizes: Sizes, model: GraphFM, device: torch.device, *, ensemble: int, where: str
 ) -> int:
-    """Bytes that a fit will need at least.
+    """Return the bytes that a fit needs at least.
 
     Raises:
-        DataError: GFM149 if that is more than there are.
+        DataError: GFM149 if that is more than is free.
     """
     memory, left = memory_of(sizes, model, ensemble=ensemble), memory_left(device)
     if memory.peak > left:
@@ -101,15 +97,15 @@ def check_memory(
             f"and {left / GIB:.2f} GiB are free",
             where=where,
             why=", ".join(f"{name} {parts[name] / GIB:.2f} GiB" for name in largest),
-            fix="give fewer feature columns (--features), or take a machine with more memory; "
-            "free some if other programs hold it",
+            fix="give fewer feature columns (--features), or use a machine with more memory; "
+            "close other programs that hold memory",
         )
     return memory.peak
 
 
 def calibration_share(sizes: Sizes, model: GraphFM) -> float:
-    """How many times as long the calibration takes at most as judging the nodes that choose."""
-    return _calibration_flops(sizes, model) / _answer_flops(_num_judged(sizes), sizes, model)
+    """Return the cost of the calibration over that of one validation, at most."""
+    return _calibration_flops(sizes, model) / _answer_flops(_num_choosing(sizes), sizes, model)
 
 
 def seconds_of(
@@ -121,23 +117,22 @@ def seconds_of(
     ensemble: int = 1,
     device: torch.device | None = None,
 ) -> float:
-    """About how long a fit will take, preparation of the graph not counted.
+    """Estimate the seconds of a fit, without the preparation of the graph.
+
+    All operations are divided by one rate, which is measured. The estimate is right within a factor
+    of about two, but for the first second.
 
     Args:
-        sizes: Of the graph.
-        model: Pretrained.
-        depths: What will be tried.
-        max_steps: Of each.
-        ensemble: Members, at the last of these depths.
-        device: Where.
+        sizes: Sizes of the graph.
+        model: Pretrained model.
+        depths: Depths to try.
+        max_steps: Gradient steps of each depth.
+        ensemble: Number of members, at the last of these depths.
+        device: Device of the fit. Default: the CPU.
     """
     rate = EFFICIENCY * matmul_rate(device or torch.device("cpu"))
-    total = flops_of(sizes, model, depths, max_steps=max_steps, ensemble=ensemble)
-    tries = sum(depth != DEPTHS[0] for depth in depths)
-    begin = FIRST_STEP_SECONDS if tries else 0.0
-    steps = ensemble * max_steps * tries
-    begin += BEGIN_SECONDS + seconds_of_experts(sizes)
-    return begin + steps * STEP_SECONDS + total / rate
+    flops = flops_of(sizes, model, depths, max_steps=max_steps, ensemble=ensemble)
+    return (flops + slow_operations(sizes)) / rate
 
 
 def flops_of(
@@ -148,30 +143,31 @@ def flops_of(
     max_steps: int,
     ensemble: int = 1,
 ) -> int:
-    """About how many floating point operations a fit takes; arguments as in :func:`seconds_of`."""
+    """Estimate the floating point operations of a fit; arguments as in :func:`seconds_of`."""
     rows = min(sizes.num_train, MAX_RIDGE_NODES)
     columns = model.shape.dim + sizes.num_raw
     small = min(rows, columns)
     ridge = len(STATE_WEIGHTS) * 2 * (2 * rows * columns * small + 10 * small**3)
     calibration = _calibration_flops(sizes, model)
-    judged = _answer_flops(_num_judged(sizes), sizes, model) if sizes.num_val else 0
-    probe = _answer_flops(rows, sizes, model) + ridge + judged
+    validation = _answer_flops(_num_choosing(sizes), sizes, model) if sizes.num_val else 0
+    probe = _answer_flops(rows, sizes, model) + ridge + validation
     targets = min(TARGETS_PER_STEP, sizes.num_train)
     step = 3 * _pass_flops(targets, min(STEP_CONTEXT, sizes.num_nodes), sizes, model)
-    a_try = max_steps * step + (max_steps // EVAL_EVERY) * judged
-    tries = sum(depth != DEPTHS[0] for depth in depths)
-    member = probe + a_try * (tries > 0)
-    once = probe + tries * a_try + flops_of_experts(sizes)
+    trial = max_steps * step + (max_steps // EVAL_EVERY) * validation
+    trials = sum(depth != DEPTHS[0] for depth in depths)
+    member = probe + trial * (trials > 0)
+    once = probe + trials * trial + flops_of_experts(sizes)
     return once + (ensemble - 1) * member + ensemble * calibration
 
 
-def _num_judged(sizes: Sizes) -> int:
+def _num_choosing(sizes: Sizes) -> int:
+    """Number of validation nodes that choose step and depth."""
     return min(num_choosing(sizes.num_val), MAX_NODES)
 
 
 def _calibration_flops(sizes: Sizes, model: GraphFM) -> int:
-    """Of its three passes: nodes that fit and neighbors of some, held ones and theirs, training."""
-    fit, train = _num_judged(sizes), min(sizes.num_train, MAX_NODES)
+    """Operations of its three passes: choosing nodes, calibrating nodes, training nodes."""
+    fit, train = _num_choosing(sizes), min(sizes.num_train, MAX_NODES)
     held = min(sizes.num_val - num_choosing(sizes.num_val), MAX_NODES)
     passes = (
         fit + min(fit, MAX_CHOICE) * NUM_NEIGHBORS,
@@ -182,7 +178,7 @@ def _calibration_flops(sizes: Sizes, model: GraphFM) -> int:
 
 
 def _answer_flops(num_nodes: int, sizes: Sizes, model: GraphFM) -> int:
-    """Of predicting so many nodes in tiles: the encoder reads once."""
+    """Operations of predicting some nodes in tiles; the encoder reads once."""
     whole, rest = divmod(num_nodes, TILE)
     context = min(MAX_CONTEXT, sizes.num_nodes)
     decode = whole * _pass_flops(TILE, 0, sizes, model) + _pass_flops(rest, 0, sizes, model)
@@ -190,6 +186,7 @@ def _answer_flops(num_nodes: int, sizes: Sizes, model: GraphFM) -> int:
 
 
 def _pass_flops(num_targets: int, num_context: int, sizes: Sizes, model: GraphFM) -> int:
+    """Operations of a forward pass with some targets and context nodes."""
     tokens = num_targets * (1 + NUM_NEIGHBORS) + num_context
     dim, latents = model.shape.dim, model.encoder.num_latents
     head = 2 * num_targets * (dim + sizes.num_raw) * sizes.num_classes

@@ -1,9 +1,8 @@
-"""How deep a fit goes, where the user leaves it to us: ``tune="auto"``.
+"""Choice of the depth of a fit: ``tune="auto"``.
 
-The probe first. Then depths that learn by gradient, each from the probe, where there are labels
-enough to learn from and to tell by. The deepest is not the best by being tried: it has to be better
-on validation nodes by more than chance. Beside a pool of experts the next depth is tried only where
-the one before was better.
+The probe comes first. Depths that learn by gradient follow, each from the probe, if there are
+enough labels to learn from and to compare on. A deeper fit must be better on validation nodes by
+more than chance. With a pool of experts, the next depth is tried only if the one before was better.
 
 Shapes:
     V  validation nodes
@@ -22,7 +21,7 @@ from graphfm.fitting.descent import Depth, FineTuneResult, ValidationScore
 Tune = Literal["auto", "probe", "adapter", "decoder", "full"]
 AUTO: Literal["auto"] = "auto"
 
-# Chosen, not measured. A tenth of 30 nodes is 3, about what two depths differ by from chance alone.
+# Chosen, not measured. A tenth of 30 nodes is 3, about the difference of two depths by chance.
 MIN_VAL = 30
 MIN_TRAIN: dict[Depth, int] = {"adapter": 20, "decoder": 100}  # labelled training nodes
 
@@ -32,12 +31,12 @@ class Trial:
     """One depth that was tried.
 
     Args:
-        depth: Which.
-        validation: On the validation nodes; None without any.
-        best_step: Gradient steps that were kept.
-        steps: Gradient steps taken.
-        stopped: Why before the last one; empty = all were taken.
-        seconds: It took.
+        depth: The depth.
+        validation: Score on the validation nodes; None without validation nodes.
+        best_step: Number of gradient steps that were kept.
+        steps: Number of gradient steps taken.
+        stopped: Reason for stopping before the last step; empty if all were taken.
+        seconds: Duration in seconds.
     """
 
     depth: Depth
@@ -48,18 +47,19 @@ class Trial:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, depth: Depth, done: FineTuneResult) -> Trial:
-        """What gradient steps gave."""
-        plain = {name: getattr(done, name) for name in ("best_step", "steps", "stopped", "seconds")}
-        return cls(depth=depth, validation=done.best, **plain)
+    def of(cls, depth: Depth, result: FineTuneResult) -> Trial:
+        """Build the trial of a depth from the result of its gradient steps."""
+        names = ("best_step", "steps", "stopped", "seconds")
+        plain = {name: getattr(result, name) for name in names}
+        return cls(depth=depth, validation=result.best, **plain)
 
     @property
     def score(self) -> float | None:
-        """On the validation nodes."""
+        """Score on the validation nodes; None without validation nodes."""
         return None if self.validation is None else self.validation.score
 
     def to_json(self) -> dict[str, Any]:
-        """As a receipt keeps it."""
+        """Return plain data, for ``config.json``."""
         plain = ("depth", "best_step", "steps", "stopped")
         return {
             **{name: getattr(self, name) for name in plain},
@@ -69,61 +69,58 @@ class Trial:
 
 
 def depths_to_try(num_train: int, num_val: int) -> tuple[tuple[Depth, ...], str]:
-    """Depths beyond the probe that labels allow, and why not the others.
+    """Return the depths beyond the probe that the labels allow, and why others are left out.
 
     >>> depths_to_try(140, 250)
     (('adapter', 'decoder'), '')
     >>> depths_to_try(15, 250)
-    ((), '15 training nodes: adapter takes 20, decoder takes 100')
+    ((), '15 training nodes: adapter needs 20, decoder needs 100')
 
     Args:
-        num_train: Labelled training nodes.
-        num_val: Labelled validation nodes that may choose.
+        num_train: Number of labelled training nodes.
+        num_val: Number of labelled validation nodes that may choose.
     """
     if not num_val:
-        return (), "no validation node can tell whether a deeper fit is better"
+        return (), "there are no validation nodes to compare depths on"
     if num_val < MIN_VAL:
-        return (), (
-            f"{num_val} validation nodes cannot tell whether a deeper fit is better "
-            f"(that takes {MIN_VAL})"
-        )
+        return (), f"{num_val} validation nodes are too few to compare depths: {MIN_VAL} are needed"
     depths = tuple(depth for depth, least in MIN_TRAIN.items() if num_train >= least)
-    lacks = [f"{d} takes {least}" for d, least in MIN_TRAIN.items() if d not in depths]
-    return depths, f"{num_train} training nodes: {', '.join(lacks)}" if lacks else ""
+    missing = [f"{d} needs {least}" for d, least in MIN_TRAIN.items() if d not in depths]
+    return depths, f"{num_train} training nodes: {', '.join(missing)}" if missing else ""
 
 
-def choose_depth(tries: Sequence[Trial]) -> tuple[Trial, str]:
-    """The shallowest try that no deeper one beats by more than chance, and why it is.
+def choose_depth(trials: Sequence[Trial]) -> tuple[Trial, str]:
+    """Choose the shallowest trial that no deeper one beats by more than chance; return the reason.
 
     Deeper is better if it is so by more than one standard error of the difference on the same
-    validation nodes (the rule of one standard error, Breiman et al. 1984, section 3.4.3).
+    validation nodes (one-standard-error rule, Breiman et al. 1984, section 3.4.3).
 
     Args:
-        tries: The probe first, all of them scored.
+        trials: The probe first, all with a validation score.
     """
-    best, lines = tries[0], []
-    if len(tries) == 1:
+    best, lines = trials[0], []
+    if len(trials) == 1:
         return best, ""
-    for deeper in tries[1:]:
+    for deeper in trials[1:]:
         assert best.validation is not None and deeper.validation is not None
         difference = deeper.validation.right - best.validation.right
         gain, error = float(difference.mean()), standard_error(difference)
-        beside = f"{best.depth} {best.validation.score:.3f}"
-        if gain > error * (1 + 1e-9):  # one node more is a tie, whatever it rounds to
-            lines.append(f"{deeper.depth} {deeper.validation.score:.3f} beats {beside}")
+        other = f"{best.depth} {best.validation.score:.3f}"
+        if gain > error * (1 + 1e-9):  # one node more is a tie, however it is rounded
+            lines.append(f"{deeper.depth} {deeper.validation.score:.3f} beats {other}")
             best = deeper
         else:
             short = f", within a standard error of {error:.3f}" if gain > 0 else ""
             lines.append(
-                f"{deeper.depth} {deeper.validation.score:.3f} is no better than {beside}{short}"
+                f"{deeper.depth} {deeper.validation.score:.3f} is no better than {other}{short}"
             )
     return best, "on validation nodes " + "; ".join(lines)
 
 
 def standard_error(difference: np.ndarray) -> float:
-    """Of the mean of numbers (V,) whose mean is 0: as if no depth were better.
+    """Standard error of the mean of numbers (V,), if their true mean is 0: no depth is better.
 
     For classes it is the root of the number of nodes on which two depths differ, over V, as in
-    McNemar's test (1947, Psychometrika): one node more can never exceed it.
+    McNemar's test (1947, Psychometrika). A difference of one node never exceeds it.
     """
     return float(np.sqrt(np.square(difference).sum()) / len(difference))

@@ -1,4 +1,4 @@
-"""Gradient steps of a fit: from the probe on, with early stopping.
+"""Gradient steps of a fit, from the probe on, with early stopping.
 
 Shapes:
     V  validation nodes   C  classes
@@ -40,20 +40,21 @@ LR = 3e-4  # 1e-3 and 1e-4 were worse on validation nodes of eight pretraining g
 WARMUP_STEPS = 5
 EVAL_EVERY = 5
 OUT_OF_TIME = "out of time"
-# Evaluations in a row without a better one, then a fit stops: beside a pool of experts ten of ten
-# pretraining graphs stayed with the probe, and each step costs as much as an expert.
+# Evaluations in a row without improvement before a fit stops. With a pool of experts ten of ten
+# pretraining graphs stayed at the probe, and each step costs as much as an expert.
 PATIENCE = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ValidationScore:
-    """How a model does on the validation nodes.
+    """Score and loss of a model on the validation nodes.
 
     Args:
-        score: Accuracy, for several labels the share of right ones; for a number the share of
-            the training targets' variance that is explained (R2 against their mean).
-        loss: Mean, over log C; for a number over that variance.
-        right: (V,) what each node adds to the score; their mean is it.
+        score: Accuracy. For several labels a node, the share of right labels; for a number, the
+            share of the training targets' variance that is explained (R2 against their mean).
+        loss: Mean loss over log C; for a number over the variance of the training targets.
+        right: Contribution of each node to the score, (V,); their mean is the score.
+        metric: Name of the score in a history.
     """
 
     score: float
@@ -63,25 +64,26 @@ class ValidationScore:
 
     @property
     def order(self) -> tuple[float, float]:
-        """The higher, the better: score, then loss where scores tie."""
+        """Sort key, higher is better: the score, then the loss where scores tie."""
         return self.score, -self.loss
 
     def record(self, step: int) -> dict[str, float]:
-        """As a history keeps it."""
+        """Return the entry of a history."""
         return {"step": step, "val_loss": self.loss, "accuracy": self.score}
 
 
 @dataclass(kw_only=True)
 class FineTuneResult:
-    """What gradient steps did to a model, whose weights are those of the best evaluation.
+    """Result of gradient steps; the model has the weights of the best evaluation.
 
     Args:
-        history: Loss of each step, score and loss of each evaluation.
-        best_step: Steps taken at the best one; 0 = the probe. The last without validation nodes.
-        best: Of it; None without validation nodes.
-        steps: Steps taken.
-        stopped: Why before ``max_steps``; empty = all were taken.
-        seconds: They took.
+        history: Loss of each step, and score and loss of each evaluation.
+        best_step: Steps taken at the best evaluation, 0 = the probe; without validation nodes, all
+            steps taken.
+        best: Score of the best evaluation; None without validation nodes.
+        steps: Number of steps taken.
+        stopped: Reason for stopping before ``max_steps``; empty if all were taken.
+        seconds: Duration in seconds.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -92,15 +94,22 @@ class FineTuneResult:
     seconds: float = 0.0
 
     @property
-    def late(self) -> bool:
-        """Whether time ran out."""
+    def out_of_time(self) -> bool:
+        """True if the time limit ended the steps."""
         return self.stopped == OUT_OF_TIME
 
 
 def validate(
     model: GraphFM | Ensemble, bank: GraphBank, nodes: Tensor, seed: int
 ) -> ValidationScore:
-    """Score and loss on labelled nodes."""
+    """Compute score and loss on labelled nodes.
+
+    Args:
+        model: Fitted model.
+        bank: Bank that holds the graph.
+        nodes: Indices of labelled nodes, (V,).
+        seed: Seed of neighbors.
+    """
     logits = node_logits(model, bank, 0, nodes, seed=seed, **SAMPLING)
     head, y = model.head(TARGET), bank.y[TARGET][nodes.to(bank.device)]
     with torch.no_grad():
@@ -131,59 +140,57 @@ def descend(
     *,
     max_steps: int,
     seed: int,
-    begin: ValidationScore | None = None,
-    out_of_time: Callable[[float], bool] = lambda _: False,
+    start: ValidationScore | None = None,
+    would_exceed: Callable[[float], bool] = lambda _: False,
+    clock: Callable[[], float] = time.monotonic,
     progress: bool = False,
 ) -> FineTuneResult:
-    """Take gradient steps; the weights of the best validation score stay.
+    """Take gradient steps, and keep the weights of the best validation score.
 
     Args:
-        model: What learns, its head solved already.
-        bank: Holds the graph.
-        nodes: To learn from.
-        val_nodes: To stop by; None = all steps are taken and the last one stays.
-        depth: Which of its parts learn.
-        max_steps: At most; stops after :data:`PATIENCE` evaluations without a better one.
-        seed: Of order, neighbors and dropout.
-        begin: What :func:`validate` says of the model now.
-        out_of_time: Whether so many seconds more are too many; asked before every step.
-        progress: Show a bar.
+        model: Model to train, its head already solved.
+        bank: Bank that holds the graph.
+        nodes: Indices of the training nodes.
+        val_nodes: Indices of the validation nodes. None takes all steps and keeps the last weights.
+        depth: Depth, which says which parts are trained.
+        max_steps: Largest number of steps. Training stops earlier after :data:`PATIENCE`
+            evaluations without improvement.
+        seed: Seed of node order, neighbors and dropout.
+        start: Validation score of the model before the first step. Default: computed.
+        would_exceed: Returns true if so many more seconds would exceed the time limit; called after
+            every step. Default: no limit.
+        clock: Function that returns the time in seconds.
+        progress: If true, show a progress bar.
     """
-    began = time.monotonic()
-    done = FineTuneResult()
+    began = clock()
+    result = FineTuneResult()
     c = TrainConfig(
         steps=max_steps, lr=LR, warmup_steps=min(WARMUP_STEPS, max_steps - 1), final_lr=0.1
     )
-    modules: list[nn.Module] = [model.adapters, model.heads]
-    if depth in ("decoder", "full"):
-        modules.append(model.decoder)
-    if depth == "full":
-        modules += [model.encoder, model.position]
-    for param in model.parameters():
-        param.requires_grad_(False)
-    for module in modules:
-        module.requires_grad_(True)
+    modules = _freeze_all_but(model, depth)
     weights: dict[str, Tensor] = {}
-    behind = 0  # evaluations without a better one
-    longest, judging = 0.0, 0.0  # seconds of the longest evaluation, and of all
+    behind = 0  # evaluations without improvement
+    longest, evaluating = 0.0, 0.0  # seconds of the longest evaluation, and of all
 
     def evaluate(step: int) -> None:
-        nonlocal weights, behind, longest, judging
+        nonlocal weights, behind, longest, evaluating
         if val_nodes is None:
             return
-        before = time.monotonic()
-        found = begin if step == 0 and begin is not None else validate(model, bank, val_nodes, seed)
-        seconds = time.monotonic() - before
-        longest, judging = max(longest, seconds), judging + seconds
-        done.history.append({"step": step, "val_loss": found.loss, found.metric: found.score})
+        before = clock()
+        known = step == 0 and start is not None
+        found = start if known else validate(model, bank, val_nodes, seed)
+        assert found is not None
+        seconds = clock() - before
+        longest, evaluating = max(longest, seconds), evaluating + seconds
+        result.history.append({"step": step, "val_loss": found.loss, found.metric: found.score})
         behind += 1
-        if done.best is None or found.order > done.best.order:
-            done.best, done.best_step, behind = found, step, 0
+        if result.best is None or found.order > result.best.order:
+            result.best, result.best_step, behind = found, step, 0
             weights = {k: v.clone() for k, v in model.state_dict().items()}
 
     evaluate(0)
-    optimizer = make_optimizer(modules, c)  # the first of a process takes torch two seconds
-    stepping, judging = time.monotonic(), 0.0
+    optimizer = make_optimizer(modules, c)  # the first one of a process takes torch two seconds
+    stepping, evaluating = clock(), 0.0
     taken = train(
         model,
         Supervised().build(),
@@ -196,31 +203,45 @@ def descend(
         total=c.steps, unit="step", desc=depth, disable=not (progress and sys.stderr.isatty())
     )
     for step in taken:
-        done.steps = step.number
-        done.history.append({"step": step.number, "loss": float(step.loss)})
+        result.steps = step.number
+        result.history.append({"step": step.number, "loss": float(step.loss)})
         bar.update()
-        # the next step, and the evaluation after it, must end in time
-        a_step = (time.monotonic() - stepping - judging) / step.number
-        late = out_of_time(a_step + longest)
+        # There must be time for the next step and the evaluation after it.
+        step_seconds = (clock() - stepping - evaluating) / step.number
+        late = would_exceed(step_seconds + longest)
         if step.number % EVAL_EVERY == 0 or step.number == c.steps or late:
             evaluate(step.number)
         if late and step.number < c.steps:
-            done.stopped = OUT_OF_TIME
+            result.stopped = OUT_OF_TIME
             break
         if behind >= PATIENCE and step.number < c.steps:
-            done.stopped = f"{PATIENCE} evaluations without a better one"
+            result.stopped = f"{PATIENCE} evaluations without a better one"
             break
     bar.close()
     if weights:
         model.load_state_dict(weights)
     else:
-        done.best_step = done.steps
-    done.seconds = time.monotonic() - began
-    return done
+        result.best_step = result.steps
+    result.seconds = clock() - began
+    return result
+
+
+def _freeze_all_but(model: GraphFM, depth: Depth) -> list[nn.Module]:
+    """Freeze the model except for the modules that a depth trains; return these."""
+    modules: list[nn.Module] = [model.adapters, model.heads]
+    if depth in ("decoder", "full"):
+        modules.append(model.decoder)
+    if depth == "full":
+        modules += [model.encoder, model.position]
+    for param in model.parameters():
+        param.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(True)
+    return modules
 
 
 def _batch_at(bank: GraphBank, nodes: Tensor, step: int, seed: int) -> GraphBatch:
-    """The batch of a step: the next training nodes in an order that is shuffled every turn."""
+    """Batch of a step: the next training nodes in an order that is shuffled every epoch."""
     size = min(TARGETS_PER_STEP, len(nodes))
     visit = Visit(graph=0, start=step * size, num_targets=size)
     places = targets_of(visit, len(nodes), seed=seed, graph_key=0)
@@ -237,7 +258,7 @@ def _batch_at(bank: GraphBank, nodes: Tensor, step: int, seed: int) -> GraphBatc
 
 
 def _share_of_right(truth: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Right labels of each node, over known labels of a node on average: (V, C), (V, C) -> (V,)."""
+    """Right labels of each node over the mean number of known labels: (V, C), (V, C) -> (V,)."""
     known = truth >= 0
     hits = (((given > 0.5) == (truth == 1)) & known).sum(axis=1)
     shares: np.ndarray = hits / max(known.sum() / max(len(truth), 1), 1e-12)

@@ -1,4 +1,4 @@
-"""TODO: graphfm/fitting/dry_run.py, from graphfm/cli/fit_plan.py."""
+"""Plan of a fit, for ``graphfm finetune --dry-run``: nothing is fitted."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ GIB = 2**30
 
 
 def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str, Any]:
-    """Labels, split, depths, parameters, memory and seconds of a fit.
+    """Return labels, split, depths, parameters, memory and seconds of a fit.
 
     Args:
-        whole: The graph, with its split.
-        asked: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble`` and ``seed``.
-        device: Where it would be fitted.
+        whole: Graph with its split.
+        asked: Arguments of the fit: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble``
+            and ``seed``.
+        device: Device of the fit.
 
     Raises:
-        DataError: GFM149 if it needs more memory than there is.
+        DataError: GFM149 if the fit needs more memory than is free.
     """
     from graphfm.fitting.calibration import num_choosing
     from graphfm.fitting.cost import check_memory, seconds_of
@@ -41,9 +42,9 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
     }
     steps = MAX_STEPS if asked["max_steps"] is None else asked["max_steps"]
     deeper: tuple[Depth, ...] = ()
-    why_not = "asked for"
+    left_out = "asked for"
     if asked["tune"] == AUTO:
-        deeper, why_not = depths_to_try(counts["train"], num_choosing(counts.get("val", 0)))
+        deeper, left_out = depths_to_try(counts["train"], num_choosing(counts.get("val", 0)))
     elif asked["tune"] != DEPTHS[0]:
         deeper = (asked["tune"],)
     depths = (DEPTHS[0], *(deeper if steps else ()))
@@ -67,7 +68,7 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
         "num_classes": whole.num_classes,
         **counts,
         "depths": list(depths),
-        "depths_left_out": why_not,
+        "depths_left_out": left_out,
         "steps": steps,
         "weights": model.about.get("name", "random"),
         "params_trunk": params["trunk"],

@@ -1,7 +1,7 @@
-"""Several fits of one graph that answer as one: the mean of their probabilities.
+"""Ensemble of several fits of one graph, which predicts the mean of their probabilities.
 
-Members share the graph, the labels and the depth. They differ in what a seed decides: neighbors,
-context, dropout, order of nodes, and the signs of the axes they read (``Adapter.flip``).
+Members share the graph, the labels and the depth. They differ by their seed: neighbors, context,
+dropout, order of nodes, and the signs of the feature axes (``Adapter.flip_signs``).
 
 Shapes:
     M  members   Q  nodes   C  classes   D  width
@@ -27,10 +27,11 @@ SEED_STEP = 1_000_003  # between the seeds of members: those of `--seed 0` and `
 
 
 class Ensemble(nn.Module):
-    """Members as one model; what it predicts is in :mod:`graphfm.fitting.inference`.
+    """Several fitted models as one; :mod:`graphfm.fitting.inference` computes its predictions.
 
     Args:
-        members: Fitted to the same graph, at least 1; the first is the fit without an ensemble.
+        members: Models fitted to the same graph, at least 1. The first is the fit without an
+            ensemble.
     """
 
     def __init__(self, members: Sequence[GraphFM]):
@@ -45,49 +46,49 @@ class Ensemble(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.first.device
 
     @property
     def specs(self) -> dict[str, GraphSpec]:
-        """The graph they know."""
+        """Specification of the graph, by name."""
         return self.first.specs
 
     def head(self, name: str) -> Any:
-        """Of the first member: tells what logits mean, the same for all."""
+        """Return the head of the first member; logits mean the same for all."""
         return self.first.head(name)
 
     def num_params(self) -> dict[str, int]:
-        """Parameters by group, of all members together."""
+        """Count the parameters of all members, by group."""
         first = self.first.num_params()
         return {name: count * len(self.members) for name, count in first.items()}
 
 
 def members_of(model: GraphFM | Ensemble) -> list[GraphFM]:
-    """The members, or the model itself as the only one."""
+    """Return the members of an ensemble, or the model itself as the only member."""
     return list(model.members) if isinstance(model, Ensemble) else [model]  # type: ignore[arg-type]
 
 
-def joined(members: Sequence[GraphFM]) -> GraphFM | Ensemble:
-    """One model of some members; a single one stays as it is."""
+def join_members(members: Sequence[GraphFM]) -> GraphFM | Ensemble:
+    """Join members to one model; a single member stays as it is."""
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def member_seed(seed: int, member: int) -> int:
-    """The seed of a member; the first has that of the fit."""
+    """Return the seed of a member; the first has the seed of the fit."""
     return seed + SEED_STEP * member
 
 
-def parted(model: GraphFM | Ensemble) -> tuple[GraphFM, dict[str, dict[str, Tensor]]]:
-    """The first member, and by file stem what each other has that differs from it.
+def split_members(model: GraphFM | Ensemble) -> tuple[GraphFM, dict[str, dict[str, Tensor]]]:
+    """Return the first member, and by file stem the weights of each other that differ from it.
 
-    At depth ``probe`` that is a head and the signs of an adapter, not a whole trunk.
+    At depth ``probe`` these are a head and the signs of an adapter, not a whole trunk.
     """
     first, *others = members_of(model)
     theirs = first.state_dict()
     more = {}
     for place, other in enumerate(others, start=1):
-        # safetensors keeps a file of no tensor too, so that equal members are counted
+        # an equal member gives a file without tensors, so that it is counted
         more[f"{STEM}{place}"] = {
             name: weight.detach().cpu()
             for name, weight in other.state_dict().items()
@@ -96,8 +97,8 @@ def parted(model: GraphFM | Ensemble) -> tuple[GraphFM, dict[str, dict[str, Tens
     return first, more
 
 
-def with_members(first: GraphFM, folder: Path) -> GraphFM | Ensemble:
-    """What :func:`parted` took apart, from a checkpoint folder that has been verified.
+def load_members(first: GraphFM, folder: Path) -> GraphFM | Ensemble:
+    """Load the other members from a verified checkpoint folder and join them with the first.
 
     Raises:
         CheckpointError: GFM302 for a member that cannot be read, GFM304 for weights that the model
@@ -116,6 +117,6 @@ def with_members(first: GraphFM, folder: Path) -> GraphFM | Ensemble:
                 where=str(path),
                 why=", ".join(unknown[:5]),
             )
-        member.load_state_dict(weights, strict=False)  # the rest is that of the first
+        member.load_state_dict(weights, strict=False)  # the other weights are those of the first
         members.append(member)
-    return joined(members)
+    return join_members(members)

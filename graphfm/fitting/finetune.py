@@ -1,22 +1,16 @@
 """Fit a pretrained model to one graph, at four depths or at the one that validation chooses.
 
-    probe     trunk frozen; closed forms, no gradient step (other depths ask boosted trees too)
-    adapter   then the adapter and the head learn (the paper's MFT)
+    probe     closed forms on the frozen trunk, no gradient step (other depths add boosted trees)
+    adapter   then the adapter and the head are trained (the paper's MFT)
     decoder   then the node decoder too (the paper's NFT)
-    full      then everything
-    auto      probe, then adapter and decoder as labels and time allow (``training.depth``)
+    full      then all weights
+    auto      probe, then adapter and decoder as labels and time allow (``fitting.depth``)
 
-Every depth begins at the probe: a ridge on the states and the raw multi-hop features. In a
+Every depth begins at the probe: a ridge on the node states and the raw multi-hop features. In a
 prototype it beat twenty gradient steps from a random head almost everywhere, in seconds.
 
-What an estimator calls: ``finetune(prepared, model, ..., tune=, max_steps=, budget=, ensemble=)``
-gives a :class:`Fitted`, whose ``model`` is a ``GraphFM`` or, of several members, an ``Ensemble``:
-both go into ``calibrate``, ``answer``, ``node_states`` and ``node_logits``. To save it,
-``first, more = parted(fitted.model)``: ``first`` is what ``save_checkpoint`` takes, ``more`` joins
-its ``extra``. To load it, ``with_members(load_model(path), path)``.
-
 Shapes:
-    N  nodes   V  validation nodes
+    N  nodes
 """
 
 from __future__ import annotations
@@ -31,17 +25,12 @@ from graphfm.fitting.budget import Budget
 from graphfm.fitting.calibration import calibrate, split_validation
 from graphfm.fitting.cost import check_memory
 from graphfm.fitting.depth import AUTO, Tune
-from graphfm.fitting.descent import DEPTHS, Depth, validate
-from graphfm.fitting.ensemble import joined, members_of
+from graphfm.fitting.descent import DEPTHS, validate
+from graphfm.fitting.ensemble import join_members, members_of
+from graphfm.fitting.fitted import Fitted
 from graphfm.fitting.intervals import calibrate_values
-from graphfm.fitting.members import Fitted, _Fit
-from graphfm.fitting.probe import (
-    SAMPLING,
-    TARGET,
-    add_experts,
-    adopt,
-    bank_of,
-)
+from graphfm.fitting.members import FitSetup, fit_deeper, fit_other_members, fit_probe
+from graphfm.fitting.probe import SAMPLING, add_experts, bank_of
 from graphfm.fitting.sizes import sizes_of
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.graph import labelled_nodes
@@ -49,22 +38,10 @@ from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.batch import subsample
 from graphfm.training.state_cloud import StateCloud
 
-__all__ = [
-    "DEPTHS",
-    "SAMPLING",
-    "TARGET",
-    "Depth",
-    "Fitted",
-    "Tune",
-    "adopt",
-    "bank_of",
-    "finetune",
-]
-
 log = logging.getLogger(__name__)
 
 MAX_STEPS = 20
-MAX_VAL_NODES = 2048  # of the validation part, for early stopping: an error of about 1 point
+MAX_VAL_NODES = 2048  # for early stopping: a standard error of about 1 point
 
 
 def finetune(
@@ -82,55 +59,62 @@ def finetune(
     seed: int = 0,
     progress: bool = False,
 ) -> Fitted:
-    """Fit to the labels of some nodes; no other label is read.
+    """Fit a model to the labels of the training nodes; no other label is read.
 
     Args:
         prepared: The graph.
         model: A pretrained model; it is copied, never changed.
-        train_mask: (N,) bool, nodes to learn from.
-        val_mask: (N,) bool. One half of them chooses depth and step and fits the temperature, the
-            other fits nothing and bounds the prediction sets (``split_validation``). Without them
-            ``auto`` is the probe, other depths take the last step, and probabilities stay as they
-            are.
-        tune: How deep.
-        max_steps: Gradient steps; none for ``probe``.
-        budget: Time, which runs already. The probe and the calibration are always done; depths,
-            steps and members that do not fit are left out, and a warning says which. Without it a
-            fit does the same on every machine.
-        ensemble: Members, fitted at the depth that the first has chosen.
-        pool: Whether experts that read no state answer too. Without them the trunk and the raw
-            features answer alone: what a trunk is worth can be seen then, not what is best.
-        corpus: Where the states of the pretraining corpus lie.
-        seed: Of order, neighbors and dropout.
-        progress: Show a bar.
+        train_mask: Training nodes, (N,) bool.
+        val_mask: Validation nodes, (N,) bool. One half chooses depth and step and fits the
+            temperature; the other half sets the thresholds of prediction sets
+            (``split_validation``). Without them ``auto`` is the probe, other depths take all steps,
+            and probabilities are not calibrated.
+        tune: Depth of the fit. Default: ``auto``.
+        max_steps: Largest number of gradient steps. Default: 20.
+        budget: Time limit, already running. The probe and the calibration are always done. Depths,
+            steps and members that would exceed it are left out, with a warning. Without one a fit
+            gives the same result on every machine. Default: none.
+        ensemble: Number of members, fitted at the depth that the first has chosen. Default: 1.
+        pool: If true, experts that do not read node states predict too. False shows what the trunk
+            and the raw features are worth alone.
+        corpus: States of the pretraining corpus. Default: unknown.
+        seed: Seed of node order, neighbors and dropout.
+        progress: If true, show progress bars.
 
     Raises:
         DataError: GFM131 without a labelled training node, GFM132 with only one class among them,
-            GFM149 if it needs more memory than there is, GFM209 for arguments that are none.
-        GraphFMError: As the model and its parts.
+            GFM149 if it needs more memory than is free, GFM209 for an argument out of range.
+        GraphFMError: Errors of the model and its parts.
     """
     budget = budget or Budget(None)
     if tune not in (AUTO, *DEPTHS):
         raise DataError("GFM209", f"tune must be one of {', '.join((AUTO, *DEPTHS))}, got {tune!r}")
     if ensemble < 1:
         raise DataError("GFM209", f"ensemble must be at least 1 member, got {ensemble}")
-    nodes = _labelled_nodes(prepared, train_mask)
-    device = model.device
-    fit_nodes, held_nodes = _val_nodes(prepared, val_mask, seed)
-    num_val = len(fit_nodes) + len(held_nodes)
-    sizes = sizes_of(prepared, model, num_train=len(nodes), num_val=num_val, pool=pool)
-    check_memory(sizes, model, device, ensemble=ensemble, where=prepared.name)
-    bank = bank_of(prepared, device)
+    nodes = _training_nodes(prepared, train_mask)
+    choosing, calibrating = _validation_nodes(prepared, val_mask, seed)
+    sizes = sizes_of(
+        prepared,
+        model,
+        num_train=len(nodes),
+        num_val=len(choosing) + len(calibrating),
+        pool=pool,
+    )
+    check_memory(sizes, model, model.device, ensemble=ensemble, where=prepared.name)
+
+    # The graph, and the columns that its head reads: raw features and predictions of experts.
+    bank = bank_of(prepared, model.device)
     experts = None
     if pool:
         experts = add_experts(bank, prepared, nodes, seed=seed, with_trees=tune != "probe")
-    fit = _Fit(
+    val_nodes = subsample(choosing, MAX_VAL_NODES, seed=seed) if len(choosing) else None
+    setup = FitSetup(
         prepared=prepared,
         trunk=model,
         bank=bank,
         experts=experts,
         nodes=nodes,
-        val_nodes=subsample(fit_nodes, MAX_VAL_NODES, seed=seed) if len(fit_nodes) else None,
+        val_nodes=val_nodes,
         sizes=sizes,
         max_steps=max_steps,
         ensemble=ensemble,
@@ -139,24 +123,32 @@ def finetune(
         seed=seed,
         progress=progress,
     )
-    fitted = fit.first(tune)
-    members = [*members_of(fitted.model), *fit.others(fitted)]
-    fitted.model, fitted.members = joined(members), len(members)
-    if len(members) > 1 and fit.val_nodes is not None:
-        fitted.val_score = validate(fitted.model, fit.bank, fit.val_nodes, seed).score
+
+    # Closed forms; then gradient steps, kept where validation nodes prefer them.
+    probe = fit_probe(setup)
+    fitted = fit_deeper(setup, probe, tune)
+
+    # Further members at the same depth; the model predicts the mean of all.
+    members = [*members_of(fitted.model), *fit_other_members(setup, probe, fitted)]
+    fitted.model, fitted.members = join_members(members), len(members)
+    if len(members) > 1 and val_nodes is not None:
+        fitted.val_score = validate(fitted.model, bank, val_nodes, seed).score
     for line in fitted.cut_short:
         log.warning("out of time: %s", line)
+
+    # Temperature, from the nodes that chose; thresholds, from those that did not.
     learn = calibrate_values if prepared.task.kind == "regress" else calibrate
     fitted.calibration = learn(
-        fitted.model, fit.bank, train=nodes, fit=fit_nodes, held=held_nodes, seed=seed, **SAMPLING
+        fitted.model, bank, train=nodes, fit=choosing, held=calibrating, seed=seed, **SAMPLING
     )
-    fitted.scaling, fitted.experts, fitted.bank = fit.bank.scaling, experts, fit.bank
+    fitted.scaling, fitted.experts, fitted.bank = bank.scaling, experts, bank
     fitted.model.eval()
     fitted.seconds = budget.spent
     return fitted
 
 
-def _labelled_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
+def _training_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
+    """Indices of the labelled training nodes, ascending."""
     y = prepared.y
     if y is None:
         raise DataError("GFM131", "the graph has no labels to learn from", where=prepared.name)
@@ -173,13 +165,15 @@ def _labelled_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
     return nodes
 
 
-def _val_nodes(prepared: PreparedGraph, mask: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Labelled validation nodes: those to fit with and those held back, each ascending."""
+def _validation_nodes(
+    prepared: PreparedGraph, mask: Tensor | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Indices of labelled validation nodes, ascending: those that choose, those that calibrate."""
     none = torch.zeros(0, dtype=torch.int64)
     if mask is None or prepared.y is None:
         return none, none
     nodes = (mask & labelled_nodes(prepared.y)).nonzero().flatten()
     ids = prepared.node_ids
     names = [str(i) if ids is None else ids[i] for i in nodes.tolist()]
-    fit, held = split_validation(names, seed=seed)
-    return nodes[torch.from_numpy(fit)], nodes[torch.from_numpy(held)]
+    choosing, calibrating = split_validation(names, seed=seed)
+    return nodes[torch.from_numpy(choosing)], nodes[torch.from_numpy(calibrating)]

@@ -1,7 +1,7 @@
-"""Predict without learning: latents once for a graph, then its targets in tiles.
+"""Predictions without training: latents once per graph, then its targets in tiles.
 
 Shapes:
-    Q  targets   D  width   K  latents   C  classes
+    Q  targets   U  targets and their neighbors   T  neighbors   D  width   C  classes
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
 from graphfm.sampling.neighbors import row_keys, sample_neighbors
 
-TILE = 1024  # targets at once: at T = 16 and D = 96 their tokens take about 7 MB a layer
+TILE = 1024  # targets per tile: at T = 16 and D = 96 their tokens take about 7 MB a layer
 
 
 @torch.no_grad()
@@ -35,28 +35,28 @@ def decoded_tiles(
     num_context: int | None = None,
     tile: int = TILE,
 ) -> Iterator[tuple[GraphBatch, Tensor]]:
-    """Batches of targets of one graph with their states; each node's result is its own.
+    """Decode targets of one graph in tiles; the result of a node does not depend on its tile.
 
     Args:
-        model: Put into evaluation mode.
-        bank: Holds the graph.
-        graph: Its place there.
-        nodes: (Q,) places in the graph.
-        num_neighbors: T.
-        max_context: Nodes that the encoder reads.
-        seed: Decides the context of a large graph and every node's neighbors.
-        num_context: The encoder reads of the first so many nodes only; None = of all.
-        tile: Targets at once.
+        model: Model; it is put into evaluation mode.
+        bank: Bank that holds the graph.
+        graph: Index of the graph in the bank.
+        nodes: Indices of the targets in the graph, (Q,).
+        num_neighbors: Number of sampled neighbors T.
+        max_context: Largest number of nodes that the encoder reads.
+        seed: Seed of the context of a large graph and of every node's neighbors.
+        num_context: The encoder reads only among this many first nodes. Default: among all.
+        tile: Number of targets in a tile.
 
     Yields:
-        The batch of a tile and its states (at most ``tile``, D).
+        The batch of a tile and its states, (at most ``tile``, D).
     """
     model.eval()
     num_nodes = bank.offset[graph + 1] - bank.offset[graph]
     of = num_nodes if num_context is None else num_context
     context = sample_context(of, max_context, seed=[seed, 0, 0])
     if not model.encoder.num_latents:
-        context = context[:0]  # nobody reads it
+        context = context[:0]  # the model has no encoder that reads it
     latents = None
     for part in nodes.split(tile):
         batch = make_batch(
@@ -72,17 +72,17 @@ def decoded_tiles(
         tokens = model.tokens(batch)
         if latents is None:
             latents = model.encode(batch, tokens)
-            context = context[:0]  # read once; later tiles only decode
+            context = context[:0]  # encoded once; later tiles only decode
         yield batch, model.decode(batch, tokens, latents)
 
 
-def answered_tiles(
+def predicted_tiles(
     model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, *, seed: int, **sampling
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (q, C) and states (q, D) of tiles of nodes; keywords as in :func:`decoded_tiles`.
+    """Yield logits (q, C) and states (q, D) of tiles; keywords as in :func:`decoded_tiles`.
 
-    Of an ensemble: each member reads neighbors and a context of its own, states are averaged, and
-    logits are those of the mean probabilities.
+    Each member of an ensemble samples its own neighbors and context. States are averaged; logits
+    are those of the mean probabilities.
     """
     members = members_of(model)
     tiles = [
@@ -105,7 +105,7 @@ def answered_tiles(
 def node_states(
     model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, *, seed: int, **sampling
 ) -> Tensor:
-    """States of nodes (Q, D), of an ensemble their mean; keywords as in :func:`decoded_tiles`."""
+    """Return states of nodes, (Q, D), averaged over members; keywords of :func:`decoded_tiles`."""
     states = []
     for place, member in enumerate(members_of(model)):
         own = member_seed(seed, place)
@@ -117,19 +117,19 @@ def node_states(
 def node_logits(
     model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, **sampling
 ) -> Tensor:
-    """Logits of nodes (Q, C); keywords as in :func:`decoded_tiles`."""
-    return torch.cat([z for z, _ in answered_tiles(model, bank, graph, nodes, **sampling)])
+    """Return logits of nodes, (Q, C); keywords as in :func:`decoded_tiles`."""
+    return torch.cat([z for z, _ in predicted_tiles(model, bank, graph, nodes, **sampling)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Neighbors:
-    """Nodes with those that the decoder reads beside them, each once.
+class Neighborhood:
+    """Nodes and their sampled neighbors, each node once.
 
     Args:
-        nodes: (U,) places in the graph.
-        rows: (Q,) where in ``nodes`` each node asked for stands.
-        neighbors: (Q, T) where its neighbors do.
-        mask: (Q, T) bool.
+        nodes: Indices in the graph, (U,), ascending.
+        rows: Position in ``nodes`` of each node asked for, (Q,).
+        neighbors: Positions in ``nodes`` of its neighbors, (Q, T).
+        mask: True for real neighbors, (Q, T) bool.
     """
 
     nodes: Tensor
@@ -140,8 +140,8 @@ class _Neighbors:
     @classmethod
     def of(
         cls, bank: GraphBank, nodes: Tensor, seed: int, k: int, *, beside: Tensor | None = None
-    ) -> _Neighbors:
-        """At most k neighbors of each; ``nodes``, which ascend, hold those ``beside`` too."""
+    ) -> Neighborhood:
+        """Sample at most k neighbors of each node; the nodes ``beside`` are included too."""
         nodes = nodes.cpu()
         keys = row_keys(nodes, bank.graph_key.cpu()[:1].expand(len(nodes)), seed=seed, epoch=0)
         rowptr, col = bank.rowptr.cpu(), bank.col.cpu()
@@ -156,7 +156,7 @@ class _Neighbors:
 
     @property
     def places(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What :func:`smooth` reads beside scores of ``nodes``."""
+        """Arguments of :func:`~graphfm.fitting.conformal.smooth` after the scores of ``nodes``."""
         return self.rows, self.neighbors, self.mask
 
 
@@ -165,13 +165,24 @@ def run_nodes(
     model: GraphFM | Ensemble,
     bank: GraphBank,
     nodes: Tensor,
-    of_states: Callable[[Tensor], Tensor],
+    map_states: Callable[[Tensor], Tensor],
     **sampling: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (U, C) of nodes, and what is made of their states (U, ...), on the host, in tiles."""
+    """Return logits and mapped states of nodes, in tiles, on the CPU.
+
+    Args:
+        model: Fitted model; its graph is the first of the bank.
+        bank: Bank that holds the graph.
+        nodes: Indices of the nodes, (U,).
+        map_states: Function of the states of a tile, (u, D) -> (u, ...).
+        **sampling: Keywords of :func:`decoded_tiles`.
+
+    Returns:
+        Logits (U, C), and the results of ``map_states``, (U, ...).
+    """
     classes = model.specs[bank.names[0]].task.num_classes
-    logits, made = [torch.zeros(0, classes)], []
-    for of_tile, states in answered_tiles(model, bank, 0, nodes, **sampling):
-        logits.append(of_tile.cpu())
-        made.append(of_states(states))
-    return torch.cat(logits), torch.cat(made) if made else torch.zeros(0)
+    logits, mapped = [torch.zeros(0, classes)], []
+    for tile_logits, states in predicted_tiles(model, bank, 0, nodes, **sampling):
+        logits.append(tile_logits.cpu())
+        mapped.append(map_states(states))
+    return torch.cat(logits), torch.cat(mapped) if mapped else torch.zeros(0)

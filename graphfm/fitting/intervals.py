@@ -1,10 +1,10 @@
-"""Intervals that hold the true number as often as was asked for.
+"""Prediction intervals with a guaranteed coverage, for a continuous target.
 
 Split conformal prediction with the absolute residual as score (Lei, G'Sell, Rinaldo, Tibshirani,
 Wasserman 2018, JASA, "Distribution-free predictive inference for regression", algorithm 2): the
-prediction plus and minus one quantile of the residuals of validation nodes that fitted nothing. If
-these and the nodes asked about are exchangeable, an interval holds its number with at least the
-coverage, on average over draws of the calibration nodes. All intervals are equally wide.
+prediction plus and minus one quantile of the residuals of calibration nodes. If these and the nodes
+to predict are exchangeable, an interval contains its number with at least the coverage, on average
+over draws of the calibration nodes. All intervals have the same width.
 
 Shapes:
     Q  nodes asked for   D  width   n  calibration nodes
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """All that a fitted model says of some nodes, in the unit of the target.
+    """All predictions of a fitted regressor for some nodes, in the unit of the target.
 
     Args:
-        values: (Q,) float64 predictions.
-        novelty: (Q,) see :class:`StateCloud`; NaN where it is not known.
-        low: (Q,) lower end of each interval; None = no coverage was asked for.
-        high: (Q,) upper end.
+        values: Predictions, (Q,) float64.
+        novelty: Novelty of each node, (Q,), see :class:`StateCloud`; NaN if unknown.
+        low: Lower end of each interval, (Q,); None without a coverage.
+        high: Upper end of each interval, (Q,); None without a coverage.
     """
 
     values: np.ndarray
@@ -61,35 +61,37 @@ def calibrate_values(
     seed: int,
     **sampling: Any,
 ) -> Calibration:
-    """Learn the residuals of validation nodes and the cloud of states.
+    """Compute the residuals of calibration nodes and the cloud of states.
 
     Args:
-        model: Fitted; its one graph is the bank's first.
-        bank: Holds the graph.
-        train: Places of nodes it has learned from.
-        fit: Places of the validation nodes that may choose something.
-        held: Places of those that may not.
-        seed: Of neighbors.
+        model: Fitted model; its graph is the first of the bank.
+        bank: Bank that holds the graph.
+        train: Indices of the training nodes.
+        fit: Indices of the validation nodes that chose step and depth.
+        held: Indices of the validation nodes that are used for the intervals only.
+        seed: Seed of neighbors.
         **sampling: ``num_neighbors`` and ``max_context``.
     """
     name = bank.names[0]
     y = bank.y[name].cpu()
     known = labelled_nodes(y)
     fit, held = (subsample(nodes[known[nodes]], MAX_NODES, seed=seed) for nodes in (fit, held))
-    how = {"seed": seed, **sampling}
+    options = {"seed": seed, **sampling}
     residuals, off_train = torch.zeros(0, dtype=torch.float64), torch.zeros(0)
     if len(held):
-        logits, off_train = run_nodes(model, bank, held, Tensor.cpu, **how)
-        given = model.head(name).values(logits.to(bank.device)).cpu()
-        residuals = (given - y[held]).abs().sort().values
+        logits, off_train = run_nodes(model, bank, held, Tensor.cpu, **options)
+        predicted = model.head(name).values(logits.to(bank.device)).cpu()
+        residuals = (predicted - y[held]).abs().sort().values
     else:
         log.warning(
-            "no node is left to calibrate intervals on (that takes %d labelled validation nodes): "
-            "they will reach from -inf to inf", MIN_VALIDATION,
+            "too few validation nodes to calibrate intervals (%d labelled ones are needed): each "
+            "interval will reach from -inf to inf", MIN_VALIDATION,
         )  # fmt: skip
         if len(fit):
-            off_train = run_nodes(model, bank, fit, Tensor.cpu, **how)[1]
-    _, reference = run_nodes(model, bank, subsample(train, MAX_NODES, seed=seed), Tensor.cpu, **how)
+            off_train = run_nodes(model, bank, fit, Tensor.cpu, **options)[1]
+    _, reference = run_nodes(
+        model, bank, subsample(train, MAX_NODES, seed=seed), Tensor.cpu, **options
+    )
     return Calibration(
         num_nodes=len(fit),
         scores=residuals,
@@ -106,18 +108,18 @@ def answer_values(
     coverage: float | None,
     **sampling: Any,
 ) -> Values:
-    """Predictions, novelty and, with a coverage, intervals of some nodes, in one pass over them.
+    """Predict numbers, novelty and intervals in one pass over the nodes.
 
     Args:
-        model: Fitted; its one graph is the bank's first.
-        bank: Holds the graph.
-        nodes: (Q,) places.
-        calibration: Of the fit.
-        coverage: Share of intervals that shall hold the true number; None = no intervals.
-        **sampling: As in :func:`graphfm.fitting.inference.decoded_tiles`.
+        model: Fitted model; its graph is the first of the bank.
+        bank: Bank that holds the graph.
+        nodes: Indices of the nodes, (Q,).
+        calibration: Calibration of the fit.
+        coverage: Share of intervals that contain the true number; None makes no intervals.
+        **sampling: Keywords of :func:`graphfm.fitting.inference.decoded_tiles`.
 
     Raises:
-        DataError: GFM180 for a coverage that is none.
+        DataError: GFM180 if the coverage is out of range.
     """
     cloud = calibration.cloud
 
@@ -133,7 +135,7 @@ def answer_values(
     if math.isinf(bound):
         log.warning(
             "every interval reaches from -inf to inf: a coverage of %g needs at least %d "
-            "calibration nodes (half of the validation nodes), the fit had %d",
+            "calibration nodes (half of the validation nodes), and the fit had %d",
             coverage, nodes_needed(coverage), len(calibration.scores),
         )  # fmt: skip
     return Values(values=values, novelty=novelty.numpy(), low=values - bound, high=values + bound)

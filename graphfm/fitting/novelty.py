@@ -1,4 +1,4 @@
-"""TODO: graphfm/fitting/novelty.py, from graphfm/training/state_cloud.py."""
+"""Novelty of a graph: its position among the graphs of a pretraining corpus."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.spec import DatasetSpec
 
-MIN_CORPUS = 5  # graphs from which on a spread means something
+MIN_CORPUS = 5  # graphs; with fewer a standard deviation means little
 
 
 def graph_novelty(graph: Graph, corpus: Iterable[DatasetSpec]) -> dict[str, dict[str, float]]:
-    """Where a graph lies among the graphs of a pretraining corpus, by what the catalog says.
+    """Compare a graph with the graphs of a pretraining corpus, by the counts in the catalog.
 
     Args:
         graph: The graph.
-        corpus: Entries of the corpus; counts that are not known are left out.
+        corpus: Catalog entries of the corpus; entries with unknown counts are left out.
 
     Returns:
-        For ``nodes``, ``degree`` (edges a node), ``features`` and ``classes``: the ``value``, its
-        ``z`` (standard deviations from the corpus' mean, of logarithms) and the ``share`` of the
-        corpus below it. Empty with fewer than :data:`MIN_CORPUS` graphs.
+        For ``nodes``, ``degree`` (edges per node), ``features`` and ``classes``: the ``value``, its
+        ``z`` score among logarithms, and the ``share`` of the corpus below it. Empty with fewer
+        than :data:`MIN_CORPUS` graphs.
     """
     entries = list(corpus)
     mine = _axes(graph.num_nodes, graph.num_edges, graph.num_features, graph.num_classes)
@@ -49,6 +49,7 @@ def graph_novelty(graph: Graph, corpus: Iterable[DatasetSpec]) -> dict[str, dict
 
 
 def _axes(nodes: int, edges: int, features: int, classes: int) -> dict[str, float]:
+    """Compared quantities of a graph, by name."""
     return {
         "nodes": float(nodes),
         "degree": edges / max(1, nodes),

@@ -1,10 +1,10 @@
-"""Where every fit begins: a trunk that has taken in one graph, its head solved in closed form.
+"""The probe, where every fit begins: a frozen trunk whose head is solved in closed form.
 
-A head of classes pools closed-form experts, of which the ridge on the trunk's states is the first:
-they are weighed by their held-out loss, and that is corrected on validation nodes.
+A classification head pools closed-form experts; the first is a ridge on the trunk's states. They
+are weighted by their held-out loss, and validation nodes correct the weights.
 
 Shapes:
-    N  nodes   R  raw columns   D  width   C  classes
+    N  nodes   Q  nodes asked for   R  raw columns   E  experts   C  classes
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from graphfm.model.nn.ridge import RidgeFit, fit_ridge
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import subsample
 
-TARGET = "target"  # the name that a fitted model gives to its graph
+TARGET = "target"  # name of the graph in a fitted model
 NUM_NEIGHBORS = 16
 MAX_CONTEXT = 4096
 SAMPLING = {"num_neighbors": NUM_NEIGHBORS, "max_context": MAX_CONTEXT}
-STATE_WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of the state beside raw features, chosen by leave-one-out
-OFFSET_WIDTH = 0.7  # of the prior on a log weight: half a unit of variance; 0.35 gained less
+STATE_WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of states beside raw features, chosen by leave-one-out
+OFFSET_WIDTH = 0.7  # standard deviation of the prior on a log weight; 0.35 gained less
 MAX_RIDGE_NODES = 20_000  # the closed form costs nodes x columns^2: 15 s at 20,000 x 900
 
 
@@ -46,13 +46,13 @@ def bank_of(
     like: Scaling | None = None,
     experts: Experts | None = None,
 ) -> GraphBank:
-    """A bank of one graph, under the name :data:`TARGET`, with the raw features its head reads.
+    """Build the bank of one graph, named :data:`TARGET`, with the raw columns of its head.
 
     Args:
         prepared: The graph.
-        device: Where the bank lies.
-        like: ``scaling`` of the bank that a model was fitted on; None = fit.
-        experts: Of the fit, whose columns the head reads behind the raw ones; None = it has none.
+        device: Device of the bank.
+        like: Scaling of the raw columns in the bank of the fit. Default: fitted to this graph.
+        experts: Experts of the fit, whose columns follow the raw ones. Default: none.
     """
     renamed = copy.copy(prepared)
     object.__setattr__(renamed, "name", TARGET)
@@ -65,10 +65,17 @@ def bank_of(
 def add_experts(
     bank: GraphBank, prepared: PreparedGraph, nodes: Tensor, *, seed: int, with_trees: bool = True
 ) -> Experts | None:
-    """Fit experts to the labels of some nodes; the bank gets their columns behind the raw ones.
+    """Fit experts to some labels, and append their columns to the raw columns of the bank.
+
+    Args:
+        bank: Bank of the graph; its raw columns are replaced.
+        prepared: The graph.
+        nodes: Indices of the training nodes.
+        seed: Seed of the experts.
+        with_trees: If true, boosted trees are among the experts.
 
     Returns:
-        None for a task without experts, and for a graph that is too large.
+        The experts. None for a task without experts, and for a graph that is too large.
     """
     if prepared.task.kind != "classify":
         return None
@@ -87,8 +94,15 @@ def add_experts(
 def adopt(
     model: GraphFM, prepared: PreparedGraph, bank: GraphBank, experts: Experts | None = None
 ) -> GraphFM:
-    """A copy of the trunk with one new adapter, begun as the universal one, and one new head."""
-    shape = model.shape.model_copy(update={"universal_share": 0.0})  # from here on its own only
+    """Copy a trunk, with one new adapter, equal to the universal one, and one new head.
+
+    Args:
+        model: Pretrained model.
+        prepared: The graph.
+        bank: Bank of the graph; its device is used.
+        experts: Experts that the head pools. Default: none, a linear head.
+    """
+    shape = model.shape.model_copy(update={"universal_share": 0.0})  # only the new adapter is used
     own = GraphFM(shape, seed=0)
     for name, module in own.trunk.items():
         module.load_state_dict(model.trunk[name].state_dict())
@@ -110,21 +124,22 @@ def adopt(
 def solve_head(
     model: GraphFM, bank: GraphBank, nodes: Tensor, *, seed: int, power: float | None = None
 ) -> float:
-    """Set the head to the ridge on [state, raw features], scaled so that its logits are honest.
+    """Set the head to the ridge on [state, raw features], with calibrated logits.
 
-    How much the state counts beside the raw features, and the ridge's strength, are chosen by
-    leave-one-out, and the scale by the cross-entropy of the leave-one-out predictions, so that no
+    Leave-one-out chooses the weight of the state beside the raw features and the ridge's penalty.
+    The scale of the logits minimises the cross-entropy of the leave-one-out predictions, so that no
     validation label is needed.
 
     Args:
-        model: Its head is set.
-        bank: Holds the graph.
-        nodes: (n,) labelled places to learn from.
-        seed: Of neighbors, and of the choice of nodes where there are too many.
-        power: How much the leading axes of features count, as experts chose; None = chosen here.
+        model: Model whose head is set.
+        bank: Bank that holds the graph.
+        nodes: Indices of the training nodes, (n,).
+        seed: Seed of neighbors, and of the sample where there are too many nodes.
+        power: Power of the feature axes (``scaled_ridge``) that the experts chose. Default: chosen
+            here.
 
     Returns:
-        The weight of the state; 0 = it says nothing that the raw features do not.
+        Weight of the state; 0 if it adds nothing to the raw features.
     """
     nodes = subsample(nodes, MAX_RIDGE_NODES, seed=seed)
     head = model.head(TARGET)
@@ -136,7 +151,7 @@ def solve_head(
     if number:
         head.fit_scale(y)
     targets = head.targets(y, model.specs[TARGET].task.num_classes)
-    # Other experts read no state: among them its weight, at three more solutions, gains nothing.
+    # With experts, which read no states, choosing the weight gains nothing and costs 3 more ridges.
     weights = STATE_WEIGHTS if model.specs[TARGET].num_experts == 1 else (1.0,)
     columns = torch.cat([states, raw], dim=1)
     axes, blocks = axes_of(bank.x[TARGET]), NUM_HOPS + 1
@@ -144,7 +159,7 @@ def solve_head(
     powers = None if power is None else (power,)
     found = fit_scaled_ridge(columns, targets, axes, begin=begin, blocks=blocks, powers=powers)
 
-    def weighed(weight: float) -> RidgeFit:
+    def fit_with(weight: float) -> RidgeFit:
         if weight == 1.0:
             return found.fit
         by = found.gain.clone()
@@ -152,10 +167,10 @@ def solve_head(
         other = fit_ridge(columns * by, targets)
         return replace(other, weight=by[:, None] * other.weight)
 
-    fits = {weight: weighed(weight) for weight in weights}
+    fits = {weight: fit_with(weight) for weight in weights}
     weight = min(fits, key=lambda w: fits[w].error)
     fit = fits[weight]
-    # Least squares fits a number as it is; scores of classes need a scale, and not their mean.
+    # Least squares predicts a number directly; class scores need a scale and no mean.
     mean = 0.0 if number else fit.held_out.mean()
     held_out = (fit.held_out - mean).double()
 
@@ -176,17 +191,17 @@ def solve_head(
 def answer_by_states(
     model: GraphFM, bank: GraphBank, nodes: Tensor, asked: Tensor, *, seed: int
 ) -> Tensor:
-    """Closed form on the states alone, without raw features: what the trunk itself carries over.
+    """Predict by a ridge on the states alone, without raw features, to show the trunk's own worth.
 
     Args:
-        model: A trunk that :func:`adopt` gave the graph; its head is not read.
-        bank: Holds the graph, whose labels are classes.
-        nodes: (n,) labelled places to learn from.
-        asked: (Q,) places to answer for.
-        seed: Of neighbors, and of the choice of nodes where there are too many.
+        model: Result of :func:`adopt`; its head is not used.
+        bank: Bank that holds the graph, whose labels are classes.
+        nodes: Indices of the training nodes, (n,).
+        asked: Indices of the nodes to predict, (Q,).
+        seed: Seed of neighbors, and of the sample where there are too many nodes.
 
     Returns:
-        (Q, C) log-probabilities; how sure they are is chosen by leave-one-out.
+        Log-probabilities, (Q, C), with a temperature chosen by leave-one-out.
     """
     nodes = subsample(nodes, MAX_RIDGE_NODES, seed=seed)
     y = bank.y[TARGET][nodes.to(bank.device)]

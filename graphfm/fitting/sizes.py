@@ -1,4 +1,4 @@
-"""TODO: graphfm/fitting/sizes.py, from graphfm/fitting/cost.py."""
+"""Sizes that the cost of a fit depends on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from graphfm.model.graphfm import UNIVERSAL_FEATURES, GraphFM
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the cost of a fit depends on.
+    """Sizes of a graph and options of a fit that its cost depends on.
 
     Args:
-        num_nodes: N.
-        num_edges: E.
-        num_features: F.
-        num_encodings: P.
-        num_classes: C.
-        num_train: Labelled training nodes.
-        num_val: Labelled validation nodes.
-        prepared: Whether features and encodings are in memory already.
-        pool: Whether experts answer too, as where a node has one class of several.
-        with_trees: Whether trees are among them, which a fit at depth ``probe`` leaves out.
+        num_nodes: Number of nodes N.
+        num_edges: Number of edges E, both directions.
+        num_features: Number of transformed features F.
+        num_encodings: Number of columns of the positional encoding P.
+        num_classes: Number of classes C.
+        num_train: Number of labelled training nodes.
+        num_val: Number of labelled validation nodes.
+        prepared: True if features and encodings are in memory already.
+        pool: True if experts predict too, which needs one class per node.
+        with_trees: True if trees are among the experts; depth ``probe`` leaves them out.
     """
 
     num_nodes: int
@@ -41,7 +41,7 @@ class Sizes:
 
     @property
     def num_raw(self) -> int:
-        """R."""
+        """Number of raw columns R."""
         return (1 + NUM_HOPS) * self.num_features + (self.num_encodings - 2) // 2 + 2
 
 
@@ -54,11 +54,11 @@ def sizes_of(
     pool: bool = True,
     with_trees: bool = True,
 ) -> Sizes:
-    """Of a graph, prepared or yet to be, that is fitted with or without a pool of experts."""
+    """Return the sizes of a graph, prepared or not, for a fit with or without experts."""
     return Sizes(
         num_nodes=graph.num_nodes,
         num_edges=len(graph.col),
-        # the feature transform keeps so many axes at most
+        # the feature transform keeps at most this many axes
         num_features=min(graph.num_features, UNIVERSAL_FEATURES),
         num_encodings=position_dim(),
         num_classes=graph.task.num_classes,

@@ -54,7 +54,7 @@ class Head(LinearHead):
 
     @staticmethod
     def targets(y: Tensor, num_classes: int) -> Tensor:
-        """What a closed-form fit regresses on: (Q,) -> (Q, C), one-hot."""
+        """Return the targets of a closed-form fit, one-hot: (Q,) -> (Q, C)."""
         return F.one_hot(y, num_classes).to(torch.float64)
 
 
