@@ -1,4 +1,4 @@
-"""Attention in parts and by every backend is the attention of one softmax."""
+"""Attention in parts, and by every backend, equals the attention of one softmax."""
 
 import weakref
 
@@ -10,9 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from graphfm.model.encoders.perceiver import Config
 from graphfm.model.nn.attention import BACKENDS, backend_for, packed_attention, split_attention
-from graphfm.model.nn.backends import BLOCK, _zero_without_keys, document_mask, graph_of
 from graphfm.model.nn.block import Block
 from graphfm.model.nn.merge import Merge
+from graphfm.model.nn.varlen import _zero_without_keys
 from tests.graphs import stir
 
 CU_Q, CU_K = (0, 100, 100, 356, 600, 700), (0, 300, 350, 350, 999, 1000)  # also no query, no key
@@ -24,7 +24,7 @@ def randn(*shape, dtype=torch.float32, grad=False, seed=0, device="cpu"):
 
 
 def by_hand(q, k, v, mask):
-    """(B, N, H, E) over (B, M, H, E), one softmax; mask (B, M)."""
+    """Attention (B, N, H, E) over (B, M, H, E) by one softmax; mask (B, M)."""
     scores = torch.einsum("bnhe,bmhe->bhnm", q, k) * q.shape[-1] ** -0.5
     scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
     return torch.einsum("bhnm,bmhe->bnhe", scores.softmax(-1), v)
@@ -69,7 +69,7 @@ def test_split_attention_equals_unsplit(size):
 
     Seen to fail with the last chunk left out, and with the whole's output left out of the merge.
     """
-    block = Block(16, 2, 2, reads_itself=False)
+    block = Block(16, 2, 2, is_cross=True)
     stir(block)
     results = []
     for split in (False, True):
@@ -104,11 +104,11 @@ def test_an_encoder_splits_large_contexts_without_a_change():
 
 
 def test_a_split_context_keeps_no_keys_and_values():
-    """What autograd holds does not grow with the tokens, the tokens themselves left out.
+    """Memory held by autograd does not grow with the tokens, apart from the tokens themselves.
 
     Seen to fail without the checkpoint: 4 times the tokens.
     """
-    block = Block(16, 2, 2, reads_itself=False)
+    block = Block(16, 2, 2, is_cross=True)
     held = []
     for num_tokens in (256, 1024):
         tokens, kept = randn(num_tokens, 16, grad=True), {}
@@ -125,35 +125,8 @@ def test_a_split_context_keeps_no_keys_and_values():
     assert held[1] <= held[0] + 3 * 4 * (6 * 2 * 8 + 6 * 2 + 64)  # output and denominators
 
 
-def test_the_block_mask_of_documents_is_the_one_torch_makes():
-    """Seen to fail with the end of the keys taken from the first graph of a block of queries."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    for cu_q, cu_k in [(CU_Q, CU_K), ((0, 128, 256), (0, 128, 256)), ((0, 3), (0, 500))]:
-        mine = document_mask(cu_q, cu_k, "cpu")
-        owner_q, owner_k = graph_of(cu_q, "cpu"), graph_of(cu_k, "cpu")
-
-        def same(b, h, i, j, owner_q=owner_q, owner_k=owner_k):
-            return owner_q[i] == owner_k[j]
-
-        wanted = create_block_mask(
-            same, None, None, cu_q[-1], cu_k[-1], device="cpu", BLOCK_SIZE=BLOCK
-        )
-        assert torch.equal(mine.to_dense(), wanted.to_dense())
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_flex_equals_the_loop():
-    """Uncompiled and forward only: FlexAttention has no backward pass on a CPU."""
-    q, k, v = randn(700, 2, 16), randn(1000, 2, 16, seed=1), randn(1000, 2, 16, seed=2)
-    wanted = packed_attention(q, k, v, CU_Q, CU_K, backend="loop")
-    out = packed_attention(q, k, v, CU_Q, CU_K, backend="flex")
-    torch.testing.assert_close(out, wanted, rtol=1e-5, atol=1e-5)
-    assert not out[CU_Q[2] : CU_Q[3]].any()  # queries without a key
-
-
-def test_what_a_kernel_gives_without_keys_is_put_to_0():
-    """Seen to fail without it. The kernels here give 0 themselves; those of CUDA may give NaN."""
+def test_the_output_of_a_kernel_without_keys_is_set_to_0():
+    """Seen to fail without it: the kernel of CUDA may return NaN."""
     out = _zero_without_keys(torch.full((700, 2, 4), torch.nan), CU_Q, CU_K)
     without = torch.zeros(700, dtype=torch.bool)
     without[CU_Q[2] : CU_Q[3]] = True
@@ -162,11 +135,10 @@ def test_what_a_kernel_gives_without_keys_is_put_to_0():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["varlen", "flex"])
-def test_backends_of_cuda_equal_the_loop(backend):
+def test_the_kernel_of_cuda_equals_the_loop():
     """Values and gradients, bf16 to 2% of their size."""
     results = []
-    for name in ("loop", backend):
+    for name in ("loop", "varlen"):
         shapes = ((700, 2, 32), (1000, 2, 32), (1000, 2, 32))
         q, k, v = (
             randn(*shape, seed=i, dtype=torch.bfloat16, device="cuda").requires_grad_()
@@ -183,13 +155,13 @@ def test_the_backend_is_chosen_in_one_place(monkeypatch):
     monkeypatch.delenv("GRAPHFM_ATTENTION", raising=False)
     on_meta = torch.empty(1, 1, 1, device="meta")
     assert backend_for(randn(1, 1, 1)) == backend_for(on_meta) == "loop"
-    monkeypatch.setenv("GRAPHFM_ATTENTION", "flex")
-    assert backend_for(randn(1, 1, 1)) == "flex"
-    assert set(BACKENDS) == {"loop", "varlen", "flex"}
+    monkeypatch.setenv("GRAPHFM_ATTENTION", "varlen")
+    assert backend_for(randn(1, 1, 1)) == "varlen"
+    assert set(BACKENDS) == {"loop", "varlen"}
 
 
 def test_a_backward_pass_leaves_nothing_behind():
-    """Nor what it read, nor what it gave; a week of steps would fill any memory.
+    """Neither inputs nor outputs stay alive; a leak per step would fill any memory in a week.
 
     Seen to fail (both alive) where the backward pass kept the output with the node that made it.
     """

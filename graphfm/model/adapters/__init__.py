@@ -1,1 +1,1 @@
-"""Adapters: transformed features of one dataset -> node tokens. A file is a kind."""
+"""Adapters: transformed features of one dataset -> node tokens. Each file is a kind."""

@@ -1,4 +1,4 @@
-"""Two-layer adapter: one linear map to the shared width, and a residual feed-forward layer.
+"""Adapter of two layers: a linear map to the shared width, and a residual feed-forward layer.
 
 Shapes:
     N  nodes   F  transformed feature columns   D  width
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from graphfm.config.parts import PartConfig
 from graphfm.model.nn.block import FeedForward
 
-ROTATION_SEED = 2407_11907  # one rotation for every dataset, so that adapters begin alike
+ROTATION_SEED = 2407_11907  # all datasets share one rotation, so that their adapters start equal
 
 
 class Config(PartConfig):
@@ -23,21 +23,27 @@ class Config(PartConfig):
 
     kind: Literal["mlp"] = "mlp"
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of feature entries dropped in training."""
+    """Share of feature entries that are set to 0 in training."""
     ffn_mult: int = Field(default=1, ge=1)
-    """Width of the feed-forward layer over D."""
+    """Width of the feed-forward layer, as a multiple of D."""
 
     def build(self, *, num_features: int, dim: int) -> Adapter:
-        """The module for one dataset."""
+        """Build the module for one dataset."""
         return Adapter(num_features, dim, self.dropout, self.ffn_mult)
 
 
 class Adapter(nn.Module):
-    """See the module.
+    """Linear map and residual feed-forward layer.
 
-    Features arrive as principal scores in falling order. The map begins in that basis: the first D
-    axes, turned by one rotation that all datasets share, and the feed-forward layer at zero. So a
-    new dataset begins like all others did, and nothing of its leading axes is lost.
+    Features arrive as principal scores in falling order of variance. The initial map rotates the
+    first D axes by a rotation that all datasets share, and the feed-forward layer is zero. So all
+    datasets start equal, and the leading axes are kept without loss.
+
+    Args:
+        num_features: Number of feature columns F; may be 0.
+        dim: Width D.
+        dropout: Share of feature entries that are set to 0 in training.
+        ffn_mult: Width of the feed-forward layer, as a multiple of D.
     """
 
     def __init__(self, num_features: int, dim: int, dropout: float, ffn_mult: int):
@@ -46,7 +52,8 @@ class Adapter(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.bias = nn.Parameter(torch.zeros(dim))
         self.norm = nn.LayerNorm(dim)
-        self.ffn = FeedForward(dim, ffn_mult)  # before anything whose draws depend on the width
+        # Before `project`, whose random numbers depend on F: so all datasets draw the same weights.
+        self.ffn = FeedForward(dim, ffn_mult)
         self.project = nn.Linear(num_features, dim) if num_features else None
         nn.init.zeros_(self.ffn.down.weight)
         nn.init.zeros_(self.ffn.down.bias)
@@ -54,13 +61,13 @@ class Adapter(nn.Module):
             rng = torch.Generator().manual_seed(ROTATION_SEED)
             rotation = torch.linalg.qr(torch.randn(dim, dim, generator=rng))[0]
             kept = min(num_features, dim)
-            nn.init.zeros_(self.project.weight)  # axes beyond D are learned
+            nn.init.zeros_(self.project.weight)  # axes beyond D start at zero
             self.project.weight.data[:, :kept] = rotation[:, :kept]
             nn.init.zeros_(self.project.bias)
 
     @torch.no_grad()
     def copy_from(self, other: Adapter) -> None:
-        """Take over the weights of an adapter that is at least as wide, for the axes there are."""
+        """Copy the weights of an adapter with at least as many features, for the axes in use."""
         theirs = other.state_dict()
         for name, weight in self.state_dict().items():
             per_axis = name == "project.weight"
@@ -68,9 +75,12 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def flip_signs(self, signs: Tensor) -> None:
-        """Read axes with the signs given, (F,) of -1 and 1: a principal score has none of its own.
+        """Flip the signs of some axes; the sign of a principal score is arbitrary.
 
-        The members of an ensemble differ by it.
+        Ensemble members differ in these signs.
+
+        Args:
+            signs: (F,), each -1 or 1.
         """
         if self.project is not None:
             self.project.weight.mul_(signs)
@@ -83,6 +93,6 @@ class Adapter(nn.Module):
         return tokens + self.ffn(self.norm(tokens))
 
     def flops(self, num_nodes: int) -> int:
-        """Of the forward pass over so many nodes."""
+        """Return the FLOPs of a forward pass."""
         dim = len(self.bias)
         return num_nodes * 2 * (self.num_features * dim + 3 * self.ffn_mult * dim * dim)

@@ -1,1 +1,1 @@
-"""Decoders: target, neighbors and latents -> state of the target. A file is a kind."""
+"""Decoders: target, neighbors and latents -> node state of the target. Each file is a kind."""

@@ -1,7 +1,7 @@
-"""A control: the target's token alone, through feed-forward layers; the graph is not read at all.
+"""Control decoder: feed-forward layers on the token of the target; no graph is read.
 
-What is left of the graph is in the token: its positional encoding, and features that a dataset's
-transform has taken from neighbors.
+Only the token depends on the graph: by its position encoding, and by features that the transform of
+a dataset takes from neighbors.
 
 Shapes:
     Q  targets   T  neighbors   B  graphs   K  latents   D  width
@@ -20,22 +20,22 @@ from graphfm.model.nn.block import FeedForward
 
 
 class Config(PartConfig):
-    """Shape of the decoder; a change of ``kind`` alone also leaves out the encoder."""
+    """Shape of the decoder. The model builds no encoder for it."""
 
     kind: Literal["none"] = "none"
     reads_latents: ClassVar[bool] = False
     depth: int = Field(default=2, ge=0)
-    """M, layers; without any, a linear head reads the token."""
+    """Number of layers M; with 0, a linear head reads the normalized token."""
     ffn_mult: int = Field(default=2, ge=1)
-    """Width of a feed-forward layer over D."""
+    """Width of the feed-forward layers, as a multiple of D."""
 
     def build(self, *, dim: int) -> Decoder:
-        """The module at this width."""
+        """Build the module at width D."""
         return Decoder(dim, self)
 
 
 class Decoder(nn.Module):
-    """See the module.
+    """Residual feed-forward layers on the token of the target.
 
     Args:
         dim: Width D.
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
         latents: Tensor,
         ptr: Sequence[int],
     ) -> Tensor:
-        """States of the targets (Q, D), from their tokens (Q, D); all else is not read."""
+        """Return the states of the targets (Q, D) from their tokens (Q, D); all else is ignored."""
         del neighbors, neighbor_mask, latents, ptr
         state = target
         for norm, layer in zip(self.norms, self.layers, strict=True):
@@ -65,6 +65,6 @@ class Decoder(nn.Module):
         return self.norm(state)
 
     def flops(self, num_targets: int, num_neighbors: int, num_graphs: int, num_latents: int) -> int:
-        """Of the forward pass."""
+        """Return the FLOPs of a forward pass."""
         del num_neighbors, num_graphs, num_latents
         return num_targets * len(self.layers) * 2 * 3 * self.ffn_mult * self.dim**2

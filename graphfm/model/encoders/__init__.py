@@ -1,1 +1,1 @@
-"""Encoders: packed node tokens -> latents. A file is a kind."""
+"""Encoders: packed node tokens -> latents. Each file is a kind."""

@@ -1,4 +1,4 @@
-"""No encoder: no latents of any graph. What a model has whose decoder reads none.
+"""No encoder: used with decoders that read no latents.
 
 Shapes:
     N  tokens in the batch   B  graphs   D  width
@@ -15,18 +15,18 @@ from graphfm.config.parts import PartConfig
 
 
 class Config(PartConfig):
-    """It has no shape."""
+    """Empty: there is nothing to set."""
 
     kind: Literal["none"] = "none"
     num_latents: ClassVar[int] = 0
 
     def build(self, *, dim: int) -> Encoder:
-        """The module at this width."""
+        """Build the module at width D."""
         return Encoder(dim)
 
 
 class Encoder(nn.Module):
-    """See the module.
+    """An encoder that returns no latents.
 
     Args:
         dim: Width D.
@@ -39,10 +39,10 @@ class Encoder(nn.Module):
         self.dim = dim
 
     def forward(self, tokens: Tensor, ptr: Sequence[int]) -> Tensor:
-        """Packed tokens (N, D) of the graphs ``ptr[b]:ptr[b + 1]`` -> no latents, (B, 0, D)."""
+        """Return no latents, (B, 0, D); graph b owns tokens ``ptr[b]:ptr[b + 1]``."""
         return tokens.new_zeros(len(ptr) - 1, 0, self.dim)
 
     def flops(self, num_tokens: int, num_graphs: int) -> int:
-        """None."""
+        """Return 0."""
         del num_tokens, num_graphs
         return 0

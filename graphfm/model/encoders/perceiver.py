@@ -1,10 +1,10 @@
-"""Perceiver: K learned latents read all tokens of a graph once, then each other L times.
+"""Perceiver: K learned latents attend to all tokens of a graph once, then to each other L times.
 
 Shapes:
     N  tokens in the batch   B  graphs   K  latents per graph   D  width   H  heads
     E  width of a head
 
-Cost: K N + L K^2 attention scores (the paper, section 3), instead of N^2.
+Cost: K N + L K^2 attention scores (section 3 of the paper), instead of N^2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from graphfm.config.parts import PartConfig
 from graphfm.model.nn.attention import packed_attention, sizes_of, split_attention
 from graphfm.model.nn.block import Block, Blocks, linear_flops, score_flops
 
-SPLIT = 1 << 16  # tokens of one graph; keys and values of more are made and read in chunks
+SPLIT = 1 << 16  # tokens; graphs with more are read in chunks of this size
 
 
 class Config(PartConfig):
@@ -29,26 +29,26 @@ class Config(PartConfig):
 
     kind: Literal["perceiver"] = "perceiver"
     num_latents: int = Field(default=64, ge=1)
-    """K, learned, the same for every graph."""
+    """Number of learned latents K, equal for all graphs."""
     depth: int = Field(default=3, ge=0)
-    """L, self-attention layers over the latents."""
+    """Number of self-attention layers L over the latents."""
     num_heads: int = Field(default=4, ge=1)
     ffn_mult: int = Field(default=2, ge=1)
-    """Width of a feed-forward layer over D."""
+    """Width of the feed-forward layers, as a multiple of D."""
     recompute: bool = False
-    """Make activations again in the backward pass: a tenth of the memory, 1.6 times the time."""
+    """Compute activations again in the backward pass: a tenth of the memory, 1.6 times the time."""
 
     def build(self, *, dim: int) -> Encoder:
-        """The module at this width."""
+        """Build the module at width D."""
         return Encoder(dim, self)
 
 
 class Encoder(nn.Module):
-    """See the module.
+    """Cross-attention from latents to tokens, then self-attention of the latents.
 
     Args:
         dim: Width D.
-        config: Latents K, depth L, heads and feed-forward width.
+        config: Number of latents K, depth L, heads and feed-forward width.
     """
 
     split_above = SPLIT
@@ -57,25 +57,25 @@ class Encoder(nn.Module):
         super().__init__()
         self.dim, self.ffn_mult, self.recompute = dim, config.ffn_mult, config.recompute
         self.latents = nn.Parameter(torch.randn(config.num_latents, dim) * 0.5)
-        self.cross = Block(dim, config.num_heads, config.ffn_mult, reads_itself=False)
+        self.cross = Block(dim, config.num_heads, config.ffn_mult, is_cross=True)
         self.layers = Blocks(config.depth, dim, config.num_heads, config.ffn_mult)
 
     @property
     def num_latents(self) -> int:
-        """K."""
+        """Number of latents K."""
         return len(self.latents)
 
     def forward(self, tokens: Tensor, ptr: Sequence[int]) -> Tensor:
-        """Packed tokens (N, D) of the graphs ``ptr[b]:ptr[b + 1]`` -> latents (B, K, D)."""
-        latents = self._maybe_recomputed(self._read, tokens, ptr)
+        """Tokens (N, D) -> latents (B, K, D); graph b owns tokens ``ptr[b]:ptr[b + 1]``."""
+        latents = self._run(self._read, tokens, ptr)
         for layer in self.layers:
-            latents = self._maybe_recomputed(layer.self_attend, latents)
+            latents = self._run(layer.self_attend, latents)
         return latents
 
     def _read(self, tokens: Tensor, ptr: Sequence[int]) -> Tensor:
-        """Cross-attention: tokens (N, D) -> latents (B, K, D)."""
+        """Attend from the learned latents to the tokens (N, D) -> latents (B, K, D)."""
         num_graphs = len(ptr) - 1
-        query = self.cross.queries(self.latents)  # (K, H, E), of every graph
+        query = self.cross.queries(self.latents)  # (K, H, E), equal for all graphs
         sizes = sizes_of(ptr)
         if max(sizes, default=0) > self.split_above:
             reads = [
@@ -90,17 +90,19 @@ class Encoder(nn.Module):
             read = read.unflatten(0, (num_graphs, self.num_latents))
         return self.cross.update(self.latents.expand(num_graphs, -1, -1), read)
 
-    def _maybe_recomputed(self, function: Callable[..., Tensor], *inputs: object) -> Tensor:
+    def _run(self, function: Callable[..., Tensor], *inputs: object) -> Tensor:
+        """Call a function; with ``recompute``, without keeping its activations."""
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
         return function(*inputs)
 
     def flops(self, num_tokens: int, num_graphs: int) -> int:
-        """Of the forward pass over so many tokens of so many graphs."""
+        """Return the FLOPs of a forward pass."""
         per_query, per_key = linear_flops(self.dim, self.ffn_mult)
         num_latents = num_graphs * self.num_latents
-        to_q_once = 2 * self.dim**2 * (num_latents - self.num_latents)  # one query, all graphs
-        cross = num_latents * per_query - to_q_once + num_tokens * per_key
+        # The queries are equal for all graphs, so they are projected once.
+        saved = 2 * self.dim**2 * (num_latents - self.num_latents)
+        cross = num_latents * per_query - saved + num_tokens * per_key
         cross += score_flops(self.num_latents, num_tokens, self.dim)
         layer = num_latents * (per_query + per_key)
         layer += score_flops(num_latents, self.num_latents, self.dim)

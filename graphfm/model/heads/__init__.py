@@ -1,1 +1,1 @@
-"""Heads: node state -> prediction and loss. A file is a kind, and a kind is a task."""
+"""Heads: node state -> prediction and loss. Each file is a kind of task."""

@@ -1,7 +1,7 @@
-"""One class of several: one score per class, cross-entropy.
+"""Classification: one score per class, cross-entropy; a pool of closed-form experts.
 
 Shapes:
-    Q  targets   C  classes   E  experts
+    Q  targets   C  classes   E  experts   M  ensemble members
 """
 
 from __future__ import annotations
@@ -14,42 +14,48 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphfm.config.parts import PartConfig
-from graphfm.model.nn.readout import LinearHead
+from graphfm.model.nn.linear_head import LinearHead
 
-TRUST = 5.0  # how fast it falls with held-out loss / log C; 3 and 10 were worse on 68 graphs
+TRUST = 5.0  # fall of log weight per unit of held-out loss / log C; 3 and 10: worse on 68 graphs
 
 
 class Config(PartConfig):
-    """Nothing to choose."""
+    """Empty: there is nothing to set."""
 
     kind: Literal["classify"] = "classify"
 
     def build(self, *, dim: int, num_classes: int, num_experts: int = 1) -> Head:
-        """The module for one dataset; ``dim`` counts the raw columns, not those of experts."""
+        """Build the module for one dataset.
+
+        Args:
+            dim: Width of the input: node state and raw columns, without the columns of experts.
+            num_classes: Number of classes C.
+            num_experts: Number of experts E, the linear head included. Default: no pool.
+        """
         if num_experts == 1:
             return Head(dim, num_classes)
         return ExpertHead(dim, num_classes, num_experts)
 
 
 class Head(LinearHead):
-    """See the module."""
+    """A linear classifier of the node states."""
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Loss of each target over log C, 1 = the uniform guess: (Q, C), (Q,) -> (Q,).
+        """Return the cross-entropy of each target over log C: (Q, C), (Q,) -> (Q,).
 
-        An unlabelled target (-1) has loss 0.
+        The uniform prediction has loss 1. An unlabelled target (-1) has loss 0.
         """
         losses = F.cross_entropy(logits, y, reduction="none", ignore_index=-1)
         return losses / math.log(logits.shape[1])
 
     @staticmethod
     def probabilities(logits: Tensor) -> Tensor:
-        """(Q, C) -> (Q, C), rows sum to 1."""
+        """Logits (Q, C) -> probabilities (Q, C); each row sums to 1."""
         return logits.softmax(dim=1)
 
     @staticmethod
     def ensemble_logits(logits: Tensor) -> Tensor:
-        """Logits of the mean probabilities of M members, up to a constant: (M, Q, C) -> (Q, C)."""
+        """Return the logits of the mean probability: (M, Q, C) -> (Q, C)."""
         return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))
 
     @staticmethod

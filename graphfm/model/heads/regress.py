@@ -1,4 +1,4 @@
-"""One number: a score in units of the training targets' spread, squared error.
+"""Regression: one number, in units of the standard deviation of the training targets.
 
 Shapes:
     Q  targets
@@ -12,26 +12,29 @@ import torch
 from torch import Tensor
 
 from graphfm.config.parts import PartConfig
-from graphfm.model.nn.readout import LinearHead
+from graphfm.model.nn.linear_head import LinearHead
 
 
 class Config(PartConfig):
-    """Nothing to choose."""
+    """Empty: there is nothing to set."""
 
     kind: Literal["regress"] = "regress"
 
     def build(self, *, dim: int, num_classes: int = 1) -> Head:
-        """The module for one dataset; ``dim`` counts the raw columns too."""
-        del num_classes  # a number is one
+        """Build the module for one dataset; ``dim`` includes the raw columns."""
+        del num_classes  # always 1
         return Head(dim)
 
 
 class Head(LinearHead):
-    """See the module.
+    """Linear regression on the node states; squared error.
+
+    Args:
+        dim: Width of the input.
 
     Attributes:
-        center: Mean of the training targets, in their own unit; float64, as these are.
-        spread: Their standard deviation.
+        center: Mean of the training targets, in their unit; float64, as the targets.
+        spread: Standard deviation of the training targets.
     """
 
     center: Tensor
@@ -43,27 +46,27 @@ class Head(LinearHead):
         self.register_buffer("spread", torch.ones((), dtype=torch.float64))
 
     def fit_scale(self, y: Tensor) -> None:
-        """Take center and spread from the training targets (Q,); NaN are not counted."""
+        """Compute center and spread of the training targets (Q,); NaN are left out."""
         known = y[~y.isnan()].double()
         spread = known.std(correction=0)
         self.center.copy_(known.mean())
         self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Squared error over the variance, 1 = always the mean: (Q, 1), (Q,) -> (Q,).
+        """Return the squared error over the variance: (Q, 1), (Q,) -> (Q,).
 
-        An unlabelled target (NaN) has loss 0.
+        Predicting the mean has loss 1. An unlabelled target (NaN) has loss 0.
         """
-        wanted = self.targets(y)[:, 0]
-        known = ~wanted.isnan()
-        error = torch.where(known, wanted, 0.0).to(logits.dtype) - logits[:, 0]
+        targets = self.targets(y)[:, 0]
+        known = ~targets.isnan()
+        error = torch.where(known, targets, 0.0).to(logits.dtype) - logits[:, 0]
         return error.square() * known
 
     def values(self, logits: Tensor) -> Tensor:
-        """Predictions in the unit of the targets: (Q, 1) -> (Q,) float64."""
+        """Return the predictions in the unit of the targets: (Q, 1) -> (Q,) float64."""
         return self.center + self.spread * logits[:, 0].double()
 
     def targets(self, y: Tensor, num_classes: int = 1) -> Tensor:
-        """What a closed-form fit regresses on: (Q,) -> (Q, 1), mean 0 and variance 1."""
+        """Return the targets of a closed-form fit: (Q,) -> (Q, 1), mean 0 and variance 1."""
         del num_classes
         return ((y.double() - self.center) / self.spread)[:, None]

@@ -1,1 +1,1 @@
-"""Attention, blocks and encodings that the parts are made of."""
+"""Attention, blocks, position encodings and base classes of the parts."""

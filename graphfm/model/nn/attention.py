@@ -1,4 +1,4 @@
-"""Attention over packed graphs: no padding, and no token sees another graph.
+"""Attention over packed graphs: no padding, and no token reads another graph.
 
 Shapes:
     N  query tokens   M  key tokens   B  graphs   H  heads   E  width of a head   D  = H * E
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from graphfm.model.nn.backends import flex_packed, varlen_packed
 from graphfm.model.nn.merge import Merge
+from graphfm.model.nn.varlen import varlen_packed
 
 
 def packed_attention(
@@ -28,7 +28,7 @@ def packed_attention(
     *,
     backend: str | None = None,
 ) -> Tensor:
-    """Each graph's queries attend to the same graph's keys.
+    """Let each graph's queries attend to the keys of the same graph.
 
     Args:
         q: (N, H, E), packed end to end.
@@ -36,7 +36,7 @@ def packed_attention(
         v: (M, H, E).
         cu_q: (B + 1,), graph b owns queries ``cu_q[b]:cu_q[b + 1]``.
         cu_k: (B + 1,), graph b owns keys ``cu_k[b]:cu_k[b + 1]``.
-        backend: One of ``BACKENDS`` instead of what :func:`backend_for` chooses.
+        backend: ``loop`` or ``varlen``. Default: :func:`backend_for` chooses.
 
     Returns:
         (N, H, E); zeros for the queries of a graph without keys.
@@ -45,11 +45,11 @@ def packed_attention(
 
 
 def backend_for(q: Tensor) -> str:
-    """The one place that chooses: GRAPHFM_ATTENTION, or by device and dtype.
+    """Choose a backend: GRAPHFM_ATTENTION if it is set, else by device and dtype.
 
-    On a CPU the loop is the fastest that has gradients (24 graphs: 65 ms, padding 157, jagged
-    tensors 1093, segment softmax 394). On CUDA varlen is one kernel for all graphs, for half
-    precision only; in float32 the loop of torch's own kernels stays.
+    On a CPU the loop is the fastest backend with gradients (24 graphs: 65 ms; padding 157, jagged
+    tensors 1093, segment softmax 394). On CUDA, varlen is one kernel for all graphs, in half
+    precision only; float32 uses the loop.
     """
     chosen = os.environ.get("GRAPHFM_ATTENTION")
     if chosen:
@@ -59,30 +59,31 @@ def backend_for(q: Tensor) -> str:
 
 
 def _loop(q: Tensor, k: Tensor, v: Tensor, cu_q: Sequence[int], cu_k: Sequence[int]) -> Tensor:
-    """The reference. Split, not sliced: the gradient of a slice is as large as the whole."""
+    """Attend graph by graph: the reference for the other backends."""
     sizes_q, sizes_k = sizes_of(cu_q), sizes_of(cu_k)
     parts = []
+    # split, not slices: the gradient of a slice is as large as the whole tensor
     for queries, keys, values in zip(
         q.split(sizes_q), k.split(sizes_k), v.split(sizes_k), strict=True
     ):
-        if not len(keys):  # a softmax over nothing would be NaN
+        if not len(keys):  # a softmax over no key is NaN
             parts.append(torch.zeros_like(queries))
             continue
         parts.append(attention(queries[None], keys[None], values[None])[0])
     return torch.cat(parts)
 
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {
-    "loop": _loop,
-    "varlen": varlen_packed,
-    "flex": flex_packed,
-}
+BACKENDS: dict[str, Callable[..., Tensor]] = {"loop": _loop, "varlen": varlen_packed}
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot products with heads behind tokens: (B, N, H, E), (B, M, H, E) -> (B, N, H, E).
+    """Scaled dot-product attention: (B, N, H, E), (B, M, H, E) -> (B, N, H, E).
 
-    ``mask`` is bool and broadcasts to (B, H, N, M), True = may read.
+    Args:
+        q: (B, N, H, E); the heads come after the tokens.
+        k: (B, M, H, E).
+        v: (B, M, H, E).
+        mask: bool, broadcasts to (B, H, N, M); True = may be read. Default: everything.
     """
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
@@ -97,19 +98,19 @@ def prefix_attention(
     latent_v: Sequence[Tensor],
     cu_q: Sequence[int],
 ) -> Tensor:
-    """Local tokens attend to each other and to the latents of their graph, in one softmax.
+    """Let local tokens attend to each other and to the latents of their graph, in one softmax.
 
-    Two parts, merged: all queries of a graph against its latents as one large product, and each
-    target's few tokens among themselves. The latents' keys and values are read where they lie,
-    never copied per target.
+    The softmax has two parts, which are merged exactly. In one, all queries of a graph read its
+    latents as one large product. In the other, the few tokens of each target read each other. The
+    keys and values of the latents are never copied per target.
 
     Args:
-        q: (Q, R, H, E) queries, R = S, or 1 for the target alone.
+        q: (Q, R, H, E) queries; R = S, or R = 1 for the target alone.
         k: (Q, S, H, E) keys of the local tokens.
-        v: (Q, S, H, E) their values.
-        mask: (Q, S) bool, True = a token that is there; each target at least one.
+        v: (Q, S, H, E) values of the local tokens.
+        mask: (Q, S) bool, True = a real token; at least one per target.
         latent_k: B times (K, H, E), keys of the latents.
-        latent_v: B times (K, H, E), their values.
+        latent_v: B times (K, H, E), values of the latents.
         cu_q: (B + 1,), graph b owns targets ``cu_q[b]:cu_q[b + 1]``; at least one target.
 
     Returns:
@@ -117,10 +118,10 @@ def prefix_attention(
     """
     outs = []
     graphs, sizes = owners(cu_q)
-    locals_ = zip(*(x.split(sizes) for x in (q, k, v, mask)), strict=True)
-    for b, (queries, keys, values, there) in zip(graphs, locals_, strict=True):
+    local_parts = zip(*(x.split(sizes) for x in (q, k, v, mask)), strict=True)
+    for b, (queries, keys, values, own_mask) in zip(graphs, local_parts, strict=True):
         merge = Merge()
-        local = merge.part(queries, keys, values, there)
+        local = merge.part(queries, keys, values, own_mask)
         flat = queries.flatten(0, 1)[None]  # (1, Q_b * R, H, E)
         latent = merge.part(flat, latent_k[b][None], latent_v[b][None])
         outs.append(merge.whole([local, latent]))
@@ -130,18 +131,19 @@ def prefix_attention(
 def split_attention(
     q: Tensor, tokens: Tensor, keys_values: Callable[[Tensor], tuple[Tensor, Tensor]], size: int
 ) -> Tensor:
-    """Queries read more tokens than keys and values fit for: in chunks, merged exactly.
+    """Attend to tokens in chunks, when keys and values of all of them do not fit in memory.
 
-    A chunk's keys and values are made, read and forgotten; the backward pass makes them again.
+    The chunks are merged exactly. Keys and values of a chunk are computed, read and dropped; the
+    backward pass computes them again.
 
     Args:
-        q: (N, H, E).
-        tokens: (M, D).
-        keys_values: (M, D) -> two of (M, H, E).
+        q: (N, H, E) queries.
+        tokens: (M, D) tokens to read.
+        keys_values: Function (M, D) -> keys and values, two of (M, H, E).
         size: Tokens of a chunk.
 
     Returns:
-        (N, H, E), differentiable once; zeros without a token.
+        (N, H, E), differentiable once; zeros if there are no tokens.
     """
     merge = Merge()
 
@@ -160,27 +162,27 @@ def split_attention(
 
 
 def sizes_of(cu: Sequence[int]) -> list[int]:
-    """Boundaries (B + 1,) -> B sizes."""
+    """Return the sizes of B graphs from their boundaries (B + 1,)."""
     return [end - begin for begin, end in zip(cu[:-1], cu[1:], strict=True)]
 
 
 def owners(cu_q: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Graphs that own any targets, and how many each."""
+    """Return the graphs that own targets, and their numbers of targets."""
     sizes = sizes_of(cu_q)
     graphs = [b for b, size in enumerate(sizes) if size]
     return graphs, [sizes[b] for b in graphs]
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)  # cat copies one part, too
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)  # cat copies a single part too
 
 
 class Projections(nn.Module):
-    """Queries, keys, values and output of multi-head attention.
+    """Projections of multi-head attention: queries, keys, values and output.
 
     Args:
         dim: Width D of the tokens.
-        num_heads: H; must divide ``dim``.
+        num_heads: Number of heads H; must divide ``dim``.
     """
 
     def __init__(self, dim: int, num_heads: int):
@@ -208,18 +210,18 @@ class Projections(nn.Module):
         latent_v: Sequence[Tensor] = (),
         cu_q: Sequence[int] = (),
     ) -> Tensor:
-        """One query for each target, over its own tokens and the latents of its graph.
+        """Attend with one query per target, to its own tokens and the latents of its graph.
 
-        The tokens are read by one query only, so their keys and values are never made: the query
-        goes through the key map and the weighted sum through the value map, which costs
-        4 D^2 + 4 H D S a target instead of 4 D^2 S.
+        Only one query reads the tokens, so their keys and values are never computed. The query
+        passes the key map and the weighted sum passes the value map. This costs
+        4 D^2 + 4 H D S per target instead of 4 D^2 S.
 
         Args:
-            q: (Q, H, E).
-            tokens: (Q, S, D), normed.
-            mask: (Q, S) bool, True = a token that is there; each target at least one.
-            latent_k: B times (K, H, E), keys of the latents; none reads the tokens alone.
-            latent_v: B times (K, H, E), their values.
+            q: (Q, H, E) queries.
+            tokens: (Q, S, D) normalized tokens.
+            mask: (Q, S) bool, True = a real token; at least one per target.
+            latent_k: B times (K, H, E), keys of the latents. Default: no latents are read.
+            latent_v: B times (K, H, E), values of the latents.
             cu_q: (B + 1,), graph b owns targets ``cu_q[b]:cu_q[b + 1]``.
 
         Returns:

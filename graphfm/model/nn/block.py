@@ -1,4 +1,4 @@
-"""The one transformer block that encoders and decoders are made of.
+"""The transformer block of encoders and decoders, and its cost.
 
 Shapes:
     ...  any leading sizes   D  width   H  heads   E  width of a head, D = H * E
@@ -25,73 +25,73 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        # Two products, not one cut in halves: gelu of a strided half takes 1 to 17 ns a number on
-        # a CPU, of a whole tensor 0.4.
+        # Two products instead of one that is cut in halves: on a CPU, gelu takes 1 to 17 ns per
+        # number of a strided half, and 0.4 ns per number of a contiguous tensor.
         weights, biases = self.up.weight.chunk(2), self.up.bias.chunk(2)
         value, gate = (F.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
         return self.down(value * F.gelu(gate))
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward, taken apart so that callers choose who reads whom.
+    """Pre-norm attention and feed-forward layer, in steps, so that callers choose what is read.
 
     Args:
         dim: Width D.
-        num_heads: H.
-        ffn_mult: Width of the feed-forward layer over D.
-        reads_itself: False for cross-attention: keys come from other tokens, under their own norm.
+        num_heads: Number of heads H.
+        ffn_mult: Width of the feed-forward layer, as a multiple of D.
+        is_cross: Cross-attention: keys come from other tokens and have a norm of their own.
     """
 
-    def __init__(self, dim: int, num_heads: int, ffn_mult: int, *, reads_itself: bool = True):
+    def __init__(self, dim: int, num_heads: int, ffn_mult: int, *, is_cross: bool = False):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.key_norm = None if reads_itself else nn.LayerNorm(dim)
+        self.key_norm = nn.LayerNorm(dim) if is_cross else None
         self.attention = Projections(dim, num_heads)
         self.ffn_norm = nn.LayerNorm(dim)
         self.ffn = FeedForward(dim, ffn_mult)
 
     def queries(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., H, E)."""
+        """Normalize and project: (..., D) -> (..., H, E)."""
         return self.attention.queries(self.norm(x))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., D) -> two of (..., H, E)."""
+        """Normalize and project: (..., D) -> two of (..., H, E)."""
         norm = self.norm if self.key_norm is None else self.key_norm
         return self.attention.keys_values(norm(x))
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Add what was read, then the feed-forward layer: (..., D), (..., H, E) -> (..., D)."""
+        """Add attention output and feed-forward layer: (..., D), (..., H, E) -> (..., D)."""
         x = x + self.attention.out(attended)
         return x + self.ffn(self.ffn_norm(x))
 
     def update_first(
         self,
         x: Tensor,
-        there: Tensor,
+        mask: Tensor,
         latent_k: Sequence[Tensor] = (),
         latent_v: Sequence[Tensor] = (),
         cu_q: Sequence[int] = (),
     ) -> Tensor:
-        """The first token alone reads all tokens of its row, and latents: (Q, S, D) -> (Q, D).
+        """Update the first token of each row from the row and the latents: (Q, S, D) -> (Q, D).
 
         The other arguments are those of :meth:`Projections.attend_one`.
         """
         normed = self.norm(x)
         q = self.attention.queries(normed[:, 0])
-        read = self.attention.attend_one(q, normed, there, latent_k, latent_v, cu_q)
+        read = self.attention.attend_one(q, normed, mask, latent_k, latent_v, cu_q)
         return self.update(x[:, 0], read)
 
     def attend(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Tokens (B, K, D) read keys and values (B, M, H, E) of their own graph -> (B, K, D)."""
+        """Update tokens (B, K, D) from keys and values (B, M, H, E) of their graph."""
         return self.update(x, attention(self.queries(x), k, v))
 
     def self_attend(self, x: Tensor) -> Tensor:
-        """Tokens of one graph read each other: (B, K, D) -> (B, K, D)."""
+        """Update the tokens of each graph from each other: (B, K, D) -> (B, K, D)."""
         return self.attend(x, *self.keys_values(x))
 
 
 class Blocks(nn.ModuleList):
-    """Layers of one shape."""
+    """Blocks of equal shape, one after another."""
 
     def __init__(self, depth: int, dim: int, num_heads: int, ffn_mult: int):
         super().__init__(Block(dim, num_heads, ffn_mult) for _ in range(depth))
@@ -101,7 +101,7 @@ class Blocks(nn.ModuleList):
 
 
 def linear_flops(dim: int, ffn_mult: int) -> tuple[int, int]:
-    """Multiply-adds times 2 of one block, for each query token and for each key token.
+    """Return the FLOPs of one block per query token and per key token.
 
     A query token passes to_q and to_out (2 D^2) and the GEGLU (3 m D^2); a key token to_kv (2 D^2).
     """
@@ -109,10 +109,10 @@ def linear_flops(dim: int, ffn_mult: int) -> tuple[int, int]:
 
 
 def score_flops(num_queries: int, num_keys: int, dim: int) -> int:
-    """Scores and weighted sum of attention: 2 x 2 x queries x keys x D."""
+    """Return the FLOPs of scores and weighted sum: 2 x 2 x queries x keys x D."""
     return 4 * num_queries * num_keys * dim
 
 
 def one_query_flops(num_keys: int, dim: int, num_heads: int) -> int:
-    """Of ``attend_one`` over tokens: both maps once, scores and sums of width D a head."""
+    """Return the FLOPs of ``attend_one``: both maps once; scores and sums of width D per head."""
     return 2 * 2 * dim * dim + 4 * num_keys * num_heads * dim

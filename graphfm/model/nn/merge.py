@@ -1,10 +1,10 @@
-"""Attention over keys that come in parts, merged exactly: as if one softmax had seen them all.
+"""Attention over keys in parts, merged exactly: the result of one softmax over all keys.
 
-A part keeps the log of its softmax's denominator; the parts are averaged with these as weights.
-The backward pass of a part needs no other part: with P = exp(scores - log of the *whole*
-denominator) and delta = gradient . *whole* output, its gradients are those of the one softmax. So
-no scores are kept, and a part may be recomputed on its own (FlashAttention, Dao et al. 2022, arXiv
-2205.14135; merging over parts as ring attention, Liu et al. 2023, arXiv 2310.01889).
+A part keeps the log of its softmax denominator; the parts are averaged with these as weights. The
+backward pass of a part needs no other part: with P = exp(scores - log of the *whole* denominator)
+and delta = gradient . *whole* output, its gradients are those of the one softmax. So no scores are
+kept, and a part can be recomputed on its own (FlashAttention, Dao et al. 2022, arXiv 2205.14135;
+merging over parts as in ring attention, Liu et al. 2023, arXiv 2310.01889).
 
 Shapes:
     B  rows that share no key   N  queries   M  keys   H  heads   E  width of a head
@@ -23,7 +23,7 @@ FLASH_TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Merge:
-    """The parts of one attention, in the order they are read.
+    """Parts of one attention, in the order in which they are read.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 4, 2, 8)  # (B, N, H, E) and 4 keys
@@ -34,25 +34,25 @@ class Merge:
     """
 
     def __init__(self) -> None:
-        # Output and log denominators of the whole, from its backward pass to those of the parts.
+        # Output and log denominators of the whole, for the backward passes of the parts.
         self.out = torch.empty(0)
         self.lse = torch.empty(0)
 
     def part(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Any:
-        """Read some of the keys.
+        """Attend to some of the keys.
 
-        Every part has the same queries in the same order, but may cut them into rows in its own
-        way: (Q, S, H, E) beside (1, Q * S, H, E).
+        All parts have the same queries in the same order. They may arrange them in different rows:
+        (Q, S, H, E) in one part, (1, Q * S, H, E) in another.
 
         Args:
             q: (B, N, H, E).
             k: (B, M, H, E); at least one key.
             v: (B, M, H, E).
-            mask: (B, M) bool, True = may be read; each row at least one.
+            mask: (B, M) bool, True = may be read; at least one per row. Default: all keys.
 
         Returns:
-            What the part read (B, N, H, E) and its log denominators (B, N, H), for ``whole``
-            only: the gradient that flows back into them is that of the whole.
+            Output of the part (B, N, H, E) and its log denominators (B, N, H). Pass both to
+            ``whole`` and use them nowhere else: their gradient is that of the whole.
         """
         bias = None
         if mask is not None:
@@ -61,7 +61,7 @@ class Merge:
         return _Part.apply(q, k, v, bias, self)
 
     def whole(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """What all parts read together, in the shape of the first."""
+        """Merge the outputs of all parts, in the shape of the first part."""
         outs = [out for out, _ in parts]
         return _Whole.apply(self, [lse for _, lse in parts], *outs)
 
@@ -102,23 +102,26 @@ class _Whole(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # Detached: an output that knows its node, kept by what the node keeps, is never freed, and
-        # a step of local-small left 2.6 MB behind.
+        # Detached: an output that refers to its own autograd node is never freed. A step of
+        # local-small leaked 2.6 MB.
         ctx.merge.out, ctx.merge.lse = (saved.detach() for saved in ctx.saved_tensors)
         grad = grad.contiguous()
         return None, None, *(grad.view(shape) for shape in ctx.shapes)
 
 
 def _has_flash(q: Tensor) -> bool:
-    """Asks what ``torch.nn.attention.sdpa_kernel`` allows, so that FLOPs can be counted without."""
-    allowed = torch.backends.cuda.flash_sdp_enabled()  # of a CPU too, whatever its name says
+    """True if torch's flash kernel for CPUs can be used and ``sdpa_kernel`` allows it.
+
+    FLOPs are counted without it: torch's counter cannot see inside the kernel.
+    """
+    allowed = torch.backends.cuda.flash_sdp_enabled()  # also governs CPUs, despite its name
     return allowed and q.device.type == "cpu" and q.dtype in FLASH_TYPES
 
 
 def _read(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Output (B, N, H, E) and log denominators (B, N, H); heads lie behind tokens throughout."""
+    """Return the output (B, N, H, E) and the log denominators (B, N, H)."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    if _has_flash(q):  # no scores in memory; on a CPU half the time of scores and softmax
+    if _has_flash(q):  # keeps no scores in memory; half the time of scores and softmax
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, lse = flash(q, k, v, attn_mask=bias)
         return out.transpose(1, 2), lse.transpose(1, 2)
@@ -131,7 +134,7 @@ def _read(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor,
 def _gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of q, k and v, from output and log denominators of the whole."""
+    """Return the gradients of q, k and v, from output and log denominators of the whole."""
     grad, q, k, v, out = (x.transpose(1, 2) for x in (grad, q, k, v, out))
     lse = lse.transpose(1, 2)  # (B, H, N)
     if _has_flash(q):
@@ -147,7 +150,7 @@ def _gradients(
 
 
 def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, H, N, M), in at least float32."""
+    """Return the scores (B, H, N, M), in at least float32."""
     scores = (q @ k.mT) * q.shape[-1] ** -0.5
     scores = scores if scores.dtype == torch.float64 else scores.float()
     return scores if bias is None else scores + bias

@@ -1,7 +1,7 @@
-"""Closed-form head: ridge regression on states, its strength by leave-one-out.
+"""Ridge regression in closed form; the penalty is chosen by leave-one-out error.
 
 Shapes:
-    R  labelled nodes   Q  other nodes   P  columns   C  classes   S  strengths
+    R  training rows   Q  other rows   P  columns   C  outputs   S  penalties
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ LAMBDAS = tuple(10.0**e for e in torch.arange(-3.0, 3.01, 0.5).tolist())
 
 @dataclass(frozen=True, kw_only=True)
 class RidgeFit:
-    """A fitted ridge: ``features @ weight + bias``.
+    """A fitted ridge regression: ``features @ weight + bias``.
 
     Args:
         weight: (P, C).
         bias: (C,).
-        lam: Chosen strength, as a multiple of the mean squared column norm.
-        held_out: (R, C) leave-one-out predictions at that strength.
-        error: Their mean squared error.
+        lam: Chosen penalty, as a multiple of the mean squared column norm.
+        held_out: (R, C) leave-one-out predictions at that penalty.
+        error: Mean squared error of ``held_out``.
     """
 
     weight: Tensor
@@ -36,16 +36,16 @@ class RidgeFit:
 def fit_ridge(
     features: Tensor, targets: Tensor, *, lambdas: tuple[float, ...] = LAMBDAS
 ) -> RidgeFit:
-    """Fit by least squares with a penalty, chosen by exact leave-one-out error.
+    """Fit a ridge regression; the penalty is chosen by the exact leave-one-out error.
 
-    One eigendecomposition serves all strengths: with U the left singular vectors and s the singular
+    One eigendecomposition serves all penalties. With U the left singular vectors and s the singular
     values of the centred features, the hat matrix is U diag(s^2 / (s^2 + lam)) U^T + 1/R, and the
     leave-one-out residual is (y - fit) / (1 - hat_ii).
 
     Args:
-        features: (R, P).
-        targets: (R, C).
-        lambdas: Strengths to try, as multiples of the mean squared column norm.
+        features: (R, P) columns to regress on.
+        targets: (R, C) targets.
+        lambdas: Penalties to try, as multiples of the mean squared column norm.
     """
     x, y = features.double(), targets.double()
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
@@ -59,12 +59,12 @@ def fit_ridge(
     right = x.T @ vectors / root if wide else vectors  # V (P, rank)
     projected = left.T @ y  # (rank, C)
     unit = float(x.square().sum() / max(1, x.shape[1]))
-    strengths = torch.tensor(lambdas, dtype=x.dtype, device=x.device) * unit
-    shrink = squared[:, None] / (squared[:, None] + strengths)  # (rank, S)
+    penalties = torch.tensor(lambdas, dtype=x.dtype, device=x.device) * unit
+    shrink = squared[:, None] / (squared[:, None] + penalties)  # (rank, S)
     hats = left.square() @ shrink + 1 / len(x)  # (R, S), in one pass over U
     best: tuple[float, float, Tensor] | None = None
-    for lam, by, hat in zip(lambdas, shrink.unbind(1), hats.unbind(1), strict=True):
-        residual = (y - left @ (by[:, None] * projected)) / (1 - hat.clamp(max=1 - 1e-6))[:, None]
+    for lam, kept, hat in zip(lambdas, shrink.unbind(1), hats.unbind(1), strict=True):
+        residual = (y - left @ (kept[:, None] * projected)) / (1 - hat.clamp(max=1 - 1e-6))[:, None]
         error = float(residual.square().mean())
         if best is None or error < best[0]:
             best = (error, lam, y - residual + mean_y)
@@ -81,21 +81,22 @@ def fit_ridge(
     )
 
 
-def predict_ridge(features: Tensor, targets: Tensor, asked: Tensor, *, lam: float) -> Tensor:
-    """What the ridge of a given strength says of other rows; the gradient goes through the solve.
+def predict_ridge(features: Tensor, targets: Tensor, queries: Tensor, *, lam: float) -> Tensor:
+    """Fit a ridge regression of a given penalty and predict other rows, differentiably.
 
-    :func:`fit_ridge` finds the strength. By Cholesky, of the smaller of the two forms.
+    :func:`fit_ridge` chooses the penalty. The solve is a Cholesky factorization of the smaller of
+    the two forms (rows or columns); gradients flow through it.
 
     Args:
-        features: (R, P).
-        targets: (R, C).
-        asked: (Q, P).
-        lam: Strength, as a multiple of the mean squared column norm.
+        features: (R, P) columns of the training rows.
+        targets: (R, C) their targets.
+        queries: (Q, P) columns of the rows to predict.
+        lam: Penalty, as a multiple of the mean squared column norm.
 
     Returns:
         (Q, C) float64.
     """
-    x, y, asked = features.double(), targets.double(), asked.double()
+    x, y, queries = features.double(), targets.double(), queries.double()
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     x, y = x - mean_x, y - mean_y
     wide = x.shape[0] <= x.shape[1]
@@ -104,4 +105,4 @@ def predict_ridge(features: Tensor, targets: Tensor, asked: Tensor, *, lam: floa
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     factor = torch.linalg.cholesky(gram + lam * unit * eye)
     solved = torch.cholesky_solve(y if wide else x.T @ y, factor)
-    return (asked - mean_x) @ (x.T @ solved if wide else solved) + mean_y
+    return (queries - mean_x) @ (x.T @ solved if wide else solved) + mean_y

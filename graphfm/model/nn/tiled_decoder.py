@@ -1,8 +1,8 @@
-"""What decoders of one family, and heads of one family, have in common.
+"""Base classes of the decoders: tiles of targets, role embeddings, and the last norm.
 
 Shapes:
     Q  targets   T  neighbors   S  = 1 + T local tokens   B  graphs   K  latents   D  width
-    H  heads   E  width of a head   R  raw columns   C  classes
+    H  heads   E  width of a head
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from torch.utils.checkpoint import checkpoint
 from graphfm.config.parts import PartConfig
 from graphfm.model.nn.block import Blocks
 
-# What the widest activation of a tile may take. On a CPU it is to stay in the L2 and L3 caches;
-# fresh memory costs more than the arithmetic on it. On CUDA it only bounds memory.
+# Largest size of one activation of a tile. On a CPU it must fit the L2 and L3 caches: fresh memory
+# costs more than the arithmetic on it. On CUDA it only bounds the memory.
 TILE_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
 
 KeysValues = tuple[Sequence[Tensor], Sequence[Tensor]]  # of the latents: B times (K, H, E) each
 
 
 class LocalConfig(PartConfig):
-    """Shape of a decoder whose layers read the target and its neighbors, and nothing else."""
+    """Shape of a decoder that reads the target and its neighbors only."""
 
     reads_latents: ClassVar[bool] = False
-    """A model builds no encoder for a decoder that reads none."""
+    """False: the model builds no encoder."""
     depth: int = Field(default=2, ge=1)
-    """M, layers."""
+    """Number of layers M."""
     ffn_mult: int = Field(default=2, ge=1)
-    """Width of a feed-forward layer over D."""
+    """Width of the feed-forward layers, as a multiple of D."""
     recompute: bool = False
-    """Make activations again in the backward pass: a tenth of the memory, 1.6 times the time."""
+    """Compute activations again in the backward pass: a tenth of the memory, 1.6 times the time."""
 
 
 class DecoderConfig(LocalConfig):
-    """Shape of a decoder whose layers read target, neighbors and latents."""
+    """Shape of a decoder that reads the target, its neighbors and the latents."""
 
     reads_latents: ClassVar[bool] = True
     num_heads: int = Field(default=4, ge=1)
 
 
 class TiledDecoder(nn.Module):
-    """What every decoder does around its layers: roles, tiles, and the last norm.
+    """A decoder that passes its targets through all layers in tiles.
 
-    Targets go through all layers in tiles, for no target reads another.
+    Tiles are exact, because no target reads another target. Subclasses define the layers.
 
     Args:
         dim: Width D.
-        config: Feed-forward width, and whether to recompute.
-        make_layers: Gives the layers; called after the roles are drawn.
+        config: Feed-forward width and recomputation.
+        make_layers: Returns the layers; called after the role embeddings are drawn.
     """
 
     def __init__(self, dim: int, config: LocalConfig, make_layers: Callable[[], nn.ModuleList]):
@@ -73,13 +73,13 @@ class TiledDecoder(nn.Module):
         latents: Tensor,
         ptr: Sequence[int],
     ) -> Tensor:
-        """States of the targets.
+        """Return the node states of the targets.
 
         Args:
             target: (Q, D) tokens of the targets, packed by graph.
             neighbors: (Q, T, D) tokens of their sampled neighbors.
-            neighbor_mask: (Q, T) bool, True = a neighbor that is there.
-            latents: (B, K, D).
+            neighbor_mask: (Q, T) bool, True = a real neighbor.
+            latents: (B, K, D) latents of the graphs.
             ptr: (B + 1,), graph b owns targets ``ptr[b]:ptr[b + 1]``.
 
         Returns:
@@ -90,10 +90,10 @@ class TiledDecoder(nn.Module):
             return self.norm(target)
         shared = self.shared(latents)
         size = self.tile_size(num_neighbors, latents.shape[1], target.device)
-        there = F.pad(neighbor_mask, (1, 0), value=True)  # (Q, S)
+        mask = F.pad(neighbor_mask, (1, 0), value=True)  # (Q, S)
         tiles = []
-        # Split, not sliced: the gradient of a slice is as large as the whole.
-        inputs = zip(target.split(size), neighbors.split(size), there.split(size), strict=True)
+        # split, not slices: the gradient of a slice is as large as the whole tensor
+        inputs = zip(target.split(size), neighbors.split(size), mask.split(size), strict=True)
         for i, local in enumerate(inputs):
             begin, end = i * size, min((i + 1) * size, num_targets)
             cu_q = [min(max(p, begin), end) - begin for p in ptr]
@@ -107,29 +107,30 @@ class TiledDecoder(nn.Module):
         return self.norm(tiles[0] if len(tiles) == 1 else torch.cat(tiles))
 
     def tile_size(self, num_neighbors: int, num_latents: int, device: torch.device) -> int:
-        """Targets at once."""
+        """Return the number of targets in a tile."""
         room = TILE_BYTES["cuda" if device.type == "cuda" else "cpu"]
         return max(1, room // (4 * self.widest(1 + num_neighbors, num_latents)))
 
     def widest(self, num_local: int, num_latents: int) -> int:
-        """Numbers in the widest activation of one target."""
+        """Count the numbers in the widest activation of one target."""
         raise NotImplementedError
 
     def shared(self, latents: Tensor) -> Any:
-        """What all targets of a graph have in common, made once: of latents (B, K, D).
+        """Compute once what all targets of a graph read, from the latents (B, K, D).
 
-        By graph, so that a tile's gradient is of the graphs it reads and not of all.
+        The result is a list by graph, so that a tile has gradients of the graphs that it reads
+        only.
         """
         raise NotImplementedError
 
-    def tile(self, local: Tensor, there: Tensor, shared: Any, cu_q: Sequence[int]) -> Tensor:
-        """States of some targets before the last norm.
+    def tile(self, local: Tensor, mask: Tensor, shared: Any, cu_q: Sequence[int]) -> Tensor:
+        """Return the states of some targets, before the last norm.
 
         Args:
-            local: (Q, S, D) the targets and their neighbors; zeros where nothing is there.
-            there: (Q, S) bool.
-            shared: What ``shared`` gave.
-            cu_q: (B + 1,), as ``ptr``, of these targets.
+            local: (Q, S, D) targets and their neighbors; zeros at padding.
+            mask: (Q, S) bool, True = a real token.
+            shared: Result of :meth:`shared`.
+            cu_q: (B + 1,), graph b owns targets ``cu_q[b]:cu_q[b + 1]`` of this tile.
 
         Returns:
             (Q, D).
@@ -137,16 +138,16 @@ class TiledDecoder(nn.Module):
         raise NotImplementedError
 
     def _tile(
-        self, target: Tensor, neighbors: Tensor, there: Tensor, shared: Any, cu_q: Sequence[int]
+        self, target: Tensor, neighbors: Tensor, mask: Tensor, shared: Any, cu_q: Sequence[int]
     ) -> Tensor:
         local = torch.cat([(target + self.roles[0])[:, None], neighbors + self.roles[1]], dim=1)
-        # A weight of 0 times NaN is NaN: what is not there must be a number.
-        local.masked_fill_(~there[..., None], 0.0)
-        return self.tile(local, there, shared, cu_q)
+        # Padding must be finite: an attention weight of 0 times NaN is NaN.
+        local.masked_fill_(~mask[..., None], 0.0)
+        return self.tile(local, mask, shared, cu_q)
 
 
 class BlockDecoder(TiledDecoder):
-    """The weights of transformer blocks; they load into any other decoder of the same shape.
+    """A decoder of transformer blocks; its weights load into any other of the same shape.
 
     Args:
         dim: Width D.
@@ -159,33 +160,3 @@ class BlockDecoder(TiledDecoder):
         blocks = partial(Blocks, config.depth, dim, config.num_heads, config.ffn_mult)
         super().__init__(dim, config, blocks)
         self.num_heads = config.num_heads
-
-
-class LinearHead(nn.Module):
-    """One score per class, zero at first: it begins at the uniform guess, loss 1.
-
-    Args:
-        dim: Width of what it reads, raw columns counted.
-        num_classes: C.
-    """
-
-    def __init__(self, dim: int, num_classes: int):
-        super().__init__()
-        self.score = nn.Linear(dim, num_classes)
-        nn.init.zeros_(self.score.weight)
-        nn.init.zeros_(self.score.bias)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """States, with raw columns behind them if any, (Q, D + R) -> logits (Q, C)."""
-        return self.score(states)
-
-    def fit_scale(self, y: Tensor) -> None:
-        """Take from the training labels the unit of logits; classes have none."""
-
-    @staticmethod
-    def ensemble_logits(logits: Tensor) -> Tensor:
-        """What the members of an ensemble say together: their mean, (M, Q, C) -> (Q, C).
-
-        A head whose logits stand for probabilities gives the logits of the mean probabilities.
-        """
-        return logits.mean(dim=0)
