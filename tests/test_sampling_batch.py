@@ -109,10 +109,3 @@ def test_nothing_of_another_graph_is_in_a_part():
         assert set(made.query[rows].tolist()) <= set(tokens)
         own = made.context[made.context_ptr[b] : made.context_ptr[b + 1]]
         assert set(own.tolist()) <= set(tokens)
-
-
-def test_host_features_make_the_same_batch():
-    """``pin`` on a CPU: other code gathers, the numbers are the same."""
-    graphs, bank = small()
-    pinned, plain = batch_of(GraphBank(graphs, pin=True), [0, 1, 2]), batch_of(bank, [0, 1, 2])
-    assert all(torch.equal(a, b) for a, b in zip(pinned.x, plain.x, strict=True))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from graphfm.sampling.neighbors import Hops, make_place, row_keys, sample_hops, sample_neighbors
+from graphfm.sampling.neighbors import Hops, node_numbers, row_keys, sample_hops, sample_neighbors
 from tests.graphs import synthetic
 from tests.test_sampling_neighbors import overlap_pvalue, star_rows
 
@@ -68,9 +68,9 @@ def test_hops_are_the_plain_definition(fast, graph, nodes, fanouts, epoch):
         patch.setenv("GRAPHFM_FAST", fast)
         rowptr, col = some_graph(graph)
         seeds = torch.tensor(nodes, dtype=torch.int64)
-        place = make_place(60)
-        found = hops_of(rowptr, col, seeds, fanouts, epoch=epoch, place=place)
-        assert torch.equal(place, make_place(60))
+        numbers = node_numbers(60)
+        found = hops_of(rowptr, col, seeds, fanouts, epoch=epoch, numbers=numbers)
+        assert torch.equal(numbers, node_numbers(60))
     n_id, edges = plain_hops(rowptr, col, seeds, fanouts, seed=0, epoch=epoch)
     assert found.n_id.tolist() == n_id
     assert [tuple(e) for e in found.n_id[found.edge_index].T.tolist()] == edges

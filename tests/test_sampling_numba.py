@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphfm.sampling import neighbors
-from graphfm.sampling.neighbors import choose, make_place, sample_neighbors
+from graphfm.sampling.neighbors import choose, node_numbers, sample_neighbors
 from tests.test_sampling_neighbors import DEGREES, DIGEST, KEYS, digest, floyd, keys_of, uneven_rows
 
 pytest.importorskip("numba")
@@ -63,16 +63,16 @@ def test_neighbors_are_torchs(degrees, k, num_rows, seed, dtype):
 @given(st.lists(st.integers(0, 30), max_size=80), st.lists(st.integers(0, 30), max_size=80))
 def test_numbers_are_torchs(before, nodes):
     """Seen to fail with numbers from 0 on in the second call."""
-    places, answers = [], []
+    scratch, answers = [], []
     for number, fast in ((neighbors._number, "0"), (_numba.number, "1")):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRAPHFM_FAST", fast)
-            place = make_place(31)
-            first = number(place, torch.tensor(before, dtype=torch.int64), 0)
-            again = number(place, torch.tensor(nodes, dtype=torch.int64), len(first[1]))
-        places.append(place)
+            numbers = node_numbers(31)
+            first = number(numbers, torch.tensor(before, dtype=torch.int64), 0)
+            again = number(numbers, torch.tensor(nodes, dtype=torch.int64), len(first[1]))
+        scratch.append(numbers)
         answers.append((*first, *again))
-    assert torch.equal(*places)
+    assert torch.equal(*scratch)
     for a, b in zip(*answers, strict=True):
         assert a.dtype == b.dtype and torch.equal(a, b)
 

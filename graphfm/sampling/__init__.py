@@ -1,1 +1,1 @@
-"""What goes into a step: bank, plan, neighbors, batch."""
+"""The input of a step: bank of graphs, plan of visits, neighbor sampling, batch."""

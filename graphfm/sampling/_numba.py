@@ -1,8 +1,8 @@
-"""The sampling of ``neighbors`` in numba, integer for integer: the extra ``fast``, on a CPU.
+"""Neighbor sampling in numba, equal to ``neighbors`` to the integer: the extra ``fast``, on a CPU.
 
-Rows go in blocks, slots outside, rows inside: the inner loops are vectorised, and the reads from
-memory, which are what costs, stand next to each other and overlap. One thread: whoever wants two
-has two workers. Importing this file imports numba, so ``neighbors`` does it when it pays.
+Rows are processed in blocks, with slots in the outer loop and rows in the inner loop. So the inner
+loops are vectorized, and the reads from memory, which dominate the cost, overlap. It uses one
+thread. Importing this file imports numba, so ``neighbors`` imports it only when it saves time.
 
 Shapes:
     R  rows   k  slots   N  nodes of all graphs   E  edges   M  nodes to number
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SLOT = np.uint64(0xD1342543DE82EF95)  # as in neighbors
+# The constants of neighbors.py. The hash is written out again in _choose, because numba compiles
+# uint64 scalars of numpy, not torch tensors, and must inline it into the loop over rows.
+_SLOT = np.uint64(0xD1342543DE82EF95)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _24 = np.uint64((1 << 24) - 1)
@@ -28,22 +30,22 @@ _BLOCK = 256  # rows; 10 slots of them are 10 kB, in the first cache
 
 
 def _jit(function: Any) -> Any:
-    """Compiled at its first call, once per machine: numba keeps it beside the byte code."""
+    """Compile a function at its first call; numba caches it on disk, beside the byte code."""
     try:
         return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
-    except RuntimeError:  # no folder can be written to: compiled once a process, 3 s
+    except RuntimeError:  # no writable cache folder: compile in every process, 3 s
         return numba.njit(nogil=True, boundscheck=False)(function)
 
 
 @_jit
 def _choose(degree: Any, key: Any, rows: int, chosen: Any, repeat: Any) -> None:
-    """Floyd's algorithm for a block: (R,), (R,) -> chosen (k, R)."""
+    """Run Floyd's algorithm for a block: (R,), (R,) -> chosen (k, R)."""
     k = chosen.shape[0]
     for j in range(k):
         counter = np.uint64(j + 1) * _SLOT
         for r in range(rows):
             n = np.uint64(max(degree[r] - k, 0) + j + 1)
-            z = key[r] + counter
+            z = key[r] + counter  # neighbors.mix
             z = (z ^ (z >> _30)) * _M1
             z = (z ^ (z >> _27)) * _M2
             z = z ^ (z >> _31)
@@ -74,35 +76,35 @@ def _sample(
             degree[r] = rowptr[v + 1] - rowptr[v]
         _choose(degree, key[begin : begin + rows], rows, chosen, repeat)
         for r in range(rows):
-            there = min(degree[r], k)
-            for j in range(there):
+            count = min(degree[r], k)
+            for j in range(count):
                 neighbors[begin + r, j] = col[start[r] + chosen[j, r]]
                 mask[begin + r, j] = True
-            for j in range(there, k):
+            for j in range(count, k):
                 neighbors[begin + r, j] = nodes[begin + r]
                 mask[begin + r, j] = False
 
 
 @_jit
-def _number(place: Any, nodes: Any, count: int, numbers: Any, new: Any, first: Any) -> int:
+def _number(numbers: Any, nodes: Any, count: int, found: Any, new: Any, first: Any) -> int:
     num_new = 0
     for i in range(len(nodes)):
         v = nodes[i]
-        number = place[v]
+        number = numbers[v]
         if number == _UNSEEN:
             number = np.int32(count + num_new)
-            place[v] = number
+            numbers[v] = number
             new[num_new] = v
             first[num_new] = i
             num_new += 1
-        numbers[i] = number
+        found[i] = number
     return num_new
 
 
 def sample_neighbors(
     rowptr: Tensor, col: Tensor, nodes: Tensor, key: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """As ``neighbors.sample_neighbors``, for k > 0 and E > 0, on a CPU."""
+    """Do ``neighbors.sample_neighbors`` for k > 0 and E > 0, on a CPU."""
     chosen = np.empty((k, _BLOCK), np.int64 if len(col) >= 1 << 31 else np.int32)
     neighbors = nodes.new_empty(len(nodes), k)
     mask = torch.empty(len(nodes), k, dtype=torch.bool)
@@ -119,7 +121,7 @@ def sample_neighbors(
 
 
 def choose(degree: Tensor, key: Tensor, k: int, num_edges: int) -> Tensor:
-    """As ``neighbors.choose``."""
+    """Do ``neighbors.choose``."""
     rows = len(degree)
     chosen = np.empty((k, rows), np.int64 if num_edges >= 1 << 31 else np.int32)
     bits = key.contiguous().numpy().view(np.uint64)
@@ -127,9 +129,9 @@ def choose(degree: Tensor, key: Tensor, k: int, num_edges: int) -> Tensor:
     return torch.from_numpy(chosen)
 
 
-def number(place: Tensor, nodes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As ``neighbors._number``, on a CPU."""
-    numbers, new, first = (torch.empty(len(nodes), dtype=torch.int64) for _ in range(3))
-    arrays = numbers.numpy(), new.numpy(), first.numpy()
-    num_new = _number(place.numpy(), nodes.contiguous().numpy(), count, *arrays)
-    return numbers, new[:num_new].clone(), first[:num_new].clone()
+def number(numbers: Tensor, nodes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Do ``neighbors._number``, on a CPU."""
+    found, new, first = (torch.empty(len(nodes), dtype=torch.int64) for _ in range(3))
+    arrays = found.numpy(), new.numpy(), first.numpy()
+    num_new = _number(numbers.numpy(), nodes.contiguous().numpy(), count, *arrays)
+    return found, new[:num_new].clone(), first[:num_new].clone()

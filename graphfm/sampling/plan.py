@@ -1,12 +1,12 @@
-"""Plan: which targets of which graphs, for every step and rank; a pure function of (seed, sizes).
+"""Plan: the targets and graphs of every step and rank; a pure function of (seed, sizes).
 
-Time runs in visits. A visit takes the next ``max_targets`` labelled nodes of one graph, in an order
-that is shuffled anew each time all of them have been seen. An epoch holds a fixed number of visits
-of each graph, by its weight in the mixture, dealt to a fixed number of steps of equal cost. So the
-whole state of a run is one integer: the step.
+The plan consists of visits. A visit takes the next ``max_targets`` labelled nodes of one graph, in
+an order that is shuffled again whenever all of them have been seen. An epoch holds a fixed number
+of visits per graph, by its weight in the mixture, distributed over a fixed number of steps of equal
+cost. So the whole state of a run is one integer: the step.
 
-A step is done in bins, one batch each, of equal cost; rank r of W takes ``bins[r::W]``. What a step
-learns from does not depend on how many bins or ranks there are.
+A step is processed in bins of equal cost, one batch each; rank r of W takes ``bins[r::W]``. The
+targets of a step do not depend on the number of bins or ranks.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ import numpy as np
 
 from graphfm.errors import RecipeError
 
-# A cut visit encodes its graph once more. To cut off less than half of that cost in targets would
-# buy too little: it gains 0.1%, and would spread ten targets over ten ranks.
+# A cut visit encodes its graph once more. Pieces of less than half of that cost are not worth it:
+# they gain 0.1%, and would distribute ten targets over ten ranks.
 SMALLEST_PIECE = 0.5
 
-Row = tuple[int, int, int]  # graph, number of its first visit, visits
+Row = tuple[int, int, int]  # graph, number of its first visit, number of visits
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSize:
-    """What a plan must know of a graph.
+    """Size of a graph in a plan.
 
     Args:
-        num_targets: Labelled nodes to learn from.
-        num_nodes: Nodes in all.
-        weight: Relative share of visits.
+        num_targets: Number of labelled nodes to learn from.
+        num_nodes: Number of all nodes.
+        weight: Relative share of visits. Default: 1.
     """
 
     num_targets: int
@@ -46,7 +46,7 @@ class GraphSize:
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """Cost of parts of a step, in targets: from the model's own FLOP counter."""
+    """Cost of a graph and of a context node, in units of the cost of a target."""
 
     graph: float
     context_node: float
@@ -57,9 +57,9 @@ class Visit:
     """Some targets of one graph.
 
     Args:
-        graph: Its place in the bank.
-        start: Place of the first target in the endless, reshuffled order of targets.
-        num_targets: How many.
+        graph: Index of the graph in the bank.
+        start: Position of the first target in the endless, reshuffled sequence of targets.
+        num_targets: Number of targets.
     """
 
     graph: int
@@ -68,27 +68,29 @@ class Visit:
 
 
 class Plan:
-    """The visits of every step, and the bins they are done in.
+    """The visits of every step, and their distribution over bins.
 
-    ``balanced`` deals visits, longest first, into the emptiest step; a step's bins are filled by
-    best fit, and a visit that fits nowhere whole is cut over the bins that have room. The others
-    stand for the samplers that it is measured against, and keep graphs whole: all visits of a graph
-    in an epoch come at once. ``snake`` deals graphs to bins back and forth in the order of their
-    size (the paper's), ``uniform`` in any order. Their steps cost as unequally as graphs do, an
-    epoch has at most one for every ``bins_per_step`` graphs, and ``max_targets`` bounds nothing.
+    ``balanced`` puts visits, largest first, into the step with the lowest cost so far. It fills the
+    bins of a step by best fit, and cuts a visit that fits into no bin.
+
+    ``snake`` and ``uniform`` exist for comparison. They keep graphs whole: all visits of a graph in
+    an epoch come at once. ``snake`` assigns graphs to bins back and forth in order of size (the
+    paper's strategy), ``uniform`` in random order. The cost of their steps varies as the sizes of
+    graphs do, an epoch has at most one step per ``bins_per_step`` graphs, and ``max_targets`` is
+    not a limit.
 
     Args:
-        sizes: Of every graph, in the order of the bank.
-        seed: Of the run.
+        sizes: Size of every graph, in the order of the bank.
+        seed: Seed of the run.
         max_targets: Targets of one visit.
         max_context: Nodes of one graph that the encoder reads.
-        targets_per_step: Budget of a step, in targets; of all its bins together.
-        cost: What else counts.
-        strategy: See above.
-        bins_per_step: Bins of a step: as many as ranks, or a multiple.
+        targets_per_step: Budget of a step, of all its bins together, in units of a target.
+        cost: Cost of a graph and of a context node.
+        strategy: ``balanced``, ``snake`` or ``uniform``. Default: ``balanced``.
+        bins_per_step: Bins of a step: the number of ranks or a multiple of it. Default: 1.
 
     Raises:
-        RecipeError: GFM207 where a graph has nothing to learn from.
+        RecipeError: GFM207 if a graph has no training targets.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Plan:
         self.bins_per_step = bins_per_step
         self.targets = [min(size.num_targets, max_targets) for size in sizes]
         weights = np.array([size.weight for size in sizes])
-        # The rarest graph is visited once an epoch; all others by weight.
+        # The graph with the smallest weight is visited once per epoch.
         self.visits = np.maximum(1, np.rint(weights / weights.min())).astype(int)
         self.costs = [
             targets + cost.graph + cost.context_node * min(size.num_nodes, max_context)
@@ -124,40 +126,41 @@ class Plan:
             self.steps_per_epoch = min(self.steps_per_epoch, blocks)
 
     def step(self, step: int) -> list[Visit]:
-        """The visits of one step, in the order of graphs; a graph comes once at most.
+        """Return the visits of a step, in the order of graphs; each graph at most once.
 
-        Two visits of one graph that fall into one step become one visit with more targets.
+        Several visits of a graph in one step are merged into one visit with more targets.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         rows = [row for bin_ in self._epoch(epoch)[place] for row in bin_]
         return self._visits(rows)
 
     def bins(self, step: int) -> list[list[Visit]]:
-        """The same visits, some cut in pieces, in ``bins_per_step`` bins.
+        """Return the visits of a step, some cut in pieces, in ``bins_per_step`` bins.
 
-        In each bin a graph comes once at most, and graphs are in order. With more bins than there
-        is work for, some are empty.
+        A bin holds each graph at most once, in the order of graphs. Bins can be empty.
 
-        Of ``balanced``, a bin costs at most the step's cost in one bin, over the number of bins,
-        plus 2.5 times the encoding of the step's dearest graph, plus 2 targets. What two ranks'
-        ``bins[r::W]`` cost differs by no more than the dearest and the cheapest bin do, for any W
-        that divides the number of bins; otherwise by one bin more.
+        Bounds for ``balanced``: A bin costs at most the cost of the step in one bin, divided by the
+        number of bins, plus 2.5 times the largest encoding cost of a graph of the step, plus 2
+        targets. The costs of two ranks' ``bins[r::W]`` differ at most by the difference between
+        the most and the least expensive bin, if W divides the number of bins; otherwise by one
+        more bin.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if self.strategy != "balanced":
             return [self._visits(rows) for rows in self._epoch(epoch)[place]]
         if self.bins_per_step == 1:
             return [self.step(step)]
-        # Dearest first, so that a rank's k-th bin costs no more than any rank's bin before it: sums
-        # differ by the spread at most. Turned on by one each step: no rank always has the dearest.
+        # Most expensive first: a rank's k-th bin costs no more than any rank's bin before it, so
+        # that sums differ at most as two bins do. Rotated by one each step, so that no rank always
+        # has the most expensive bin.
         bins = sorted(self._packed(self.step(step)), key=self.cost, reverse=True)
         turn = step % self.bins_per_step
         return bins[turn:] + bins[:turn]
 
     def halves(self, visits: Sequence[Visit]) -> list[list[Visit]]:
-        """A bin as two, with half of its targets each; of one target the second has none.
+        """Split a bin into two with half of its targets each; one target leaves the second empty.
 
-        The graph in the middle is in both, and encoded twice.
+        The graph in the middle is in both halves and is encoded twice.
         """
         first: list[Visit] = []
         second: list[Visit] = []
@@ -175,13 +178,13 @@ class Plan:
         return [first, second]
 
     def cost(self, visits: Sequence[Visit]) -> float:
-        """Of visits done in one bin, in targets."""
+        """Return the cost of visits in one bin, in units of a target."""
         return sum(visit.num_targets + self.encoding[visit.graph] for visit in visits)
 
     def _steps_within(self, budget: float) -> int:
-        """Steps of an epoch, such that one costs the budget on average; none is empty.
+        """Return the steps of an epoch for which a step costs the budget on average.
 
-        A graph with more visits than there are steps is encoded once in each of them.
+        A graph with more visits than steps is encoded once in each step. No step is empty.
         """
         targets = float(np.dot(self.visits, self.targets))
         low, high = 1, int(self.visits.sum())
@@ -195,6 +198,7 @@ class Plan:
         return low
 
     def _visits(self, rows: Sequence[Row]) -> list[Visit]:
+        """Turn rows into visits, in the order of graphs."""
         return [
             Visit(
                 graph=graph,
@@ -206,7 +210,7 @@ class Plan:
 
     @lru_cache(maxsize=2)  # noqa: B019  (a plan lives as long as its run)
     def _epoch(self, epoch: int) -> list[list[list[Row]]]:
-        """The rows of every bin of every step of an epoch; of ``balanced``, one bin to a step."""
+        """Return the rows of every bin of every step; ``balanced`` has one bin per step here."""
         rng = np.random.default_rng([self.seed, epoch, 0x706C616E])
         if self.strategy == "balanced":
             steps = [[step] for step in self._longest_first(rng)]
@@ -226,8 +230,8 @@ class Plan:
         return result
 
     def _longest_first(self, rng: np.random.Generator) -> list[dict[int, int]]:
-        """Visits by graph, of each step: equal costs, and which graphs meet is chance."""
-        # Of a graph with more visits than steps, each visit pays its share of the encoding.
+        """Return visits by graph of each step: equal costs, and a random mix of graphs."""
+        # A graph with more visits than steps is encoded once per step: its visits share the cost.
         shares = np.minimum(1.0, self.steps_per_epoch / self.visits).tolist()
         costs = [
             cost if share == 1.0 else targets + share * encoding
@@ -249,7 +253,7 @@ class Plan:
         return steps
 
     def _whole_graphs(self, rng: np.random.Generator) -> list[list[dict[int, int]]]:
-        """Visits by graph, of each bin of each step."""
+        """Return visits by graph, of each bin of each step."""
         order = rng.permutation(len(self.visits))
         if self.strategy == "snake":
             size = self.visits * np.array(self.targets)
@@ -271,13 +275,13 @@ class Plan:
         return steps
 
     def _packed(self, visits: Sequence[Visit]) -> list[list[Visit]]:
-        """Visits in bins of the least capacity that holds them, to a part in 1000 of the search."""
+        """Pack visits into bins of the smallest sufficient capacity, to 1/1000 of the range."""
         order = sorted(visits, key=lambda v: -v.num_targets - self.encoding[v.graph])
         low = self.cost(visits) / self.bins_per_step
         encoding = max(self.encoding[visit.graph] for visit in visits)
-        # It always fits here: where it does not fit, every bin has less room left than the smallest
-        # piece needs (1.5 encodings and 2 targets), though each was cut into once at most, and a
-        # cut costs one encoding more.
+        # This capacity always suffices. If visits did not fit, every bin would have less room left
+        # than the smallest piece needs (1.5 encodings and 2 targets), although each bin received at
+        # most one cut, and a cut costs one more encoding.
         high = low + (2 + SMALLEST_PIECE) * encoding + 2
         best = self._fit(order, high)
         assert best is not None
@@ -291,14 +295,14 @@ class Plan:
         return [sorted(bin_, key=lambda v: v.graph) for bin_ in best]
 
     def _fit(self, order: Sequence[Visit], capacity: float) -> list[list[Visit]] | None:
-        """Best-fit decreasing into bins of a capacity; None where they cannot hold the visits."""
-        rooms = [(capacity, place) for place in range(self.bins_per_step)]  # kept in order
+        """Pack visits by best-fit decreasing; None if the bins cannot hold them."""
+        rooms = [(capacity, place) for place in range(self.bins_per_step)]  # sorted
         bins: list[list[Visit]] = [[] for _ in rooms]
         for visit in order:
             encoding, start, left = self.encoding[visit.graph], visit.start, visit.num_targets
             while left:
                 found, taken = bisect_left(rooms, (left + encoding, -1)), left
-                if found == len(rooms):  # it fits nowhere whole: cut, into the largest room
+                if found == len(rooms):  # fits in no bin: cut, into the one with most room
                     found, taken = -1, int(rooms[-1][0] - encoding)
                     if taken < max(1.0, SMALLEST_PIECE * encoding):
                         return None
@@ -317,24 +321,24 @@ def targets_of(
     graph_key: int,
     kept: dict[int, tuple[int, np.ndarray]] | None = None,
 ) -> np.ndarray:
-    """Which labelled nodes a visit takes.
+    """Return the labelled nodes of a visit.
 
     Args:
-        visit: From the plan.
-        num_targets: Labelled nodes of its graph, n.
-        seed: Of the run.
+        visit: A visit of the plan.
+        num_targets: Number of labelled nodes n of its graph.
+        seed: Seed of the run.
         graph_key: Stable key of the graph.
-        kept: Newest turn and its order, (n,) int32, by graph key: read and written, for one seed
-            only. Shuffling 1.2M targets takes 28 ms, and every visit would again; a slice 2 us.
+        kept: Cache of the newest turn and its order, (n,) int32, by graph key, for one seed. It is
+            updated in place. Shuffling 1.2M targets takes 28 ms per visit, a cached slice 2 us.
 
     Returns:
-        Places in the list of labelled nodes, (visit.num_targets,) int64, each in ``range(n)``. Over
-        n consecutive places of the order every node comes exactly once.
+        Positions in the list of labelled nodes, (visit.num_targets,) int64, each in ``range(n)``.
+        Every n consecutive positions of the sequence that begin a turn contain each node once.
     """
     kept = {} if kept is None else kept
     places = []
     start, left = visit.start, visit.num_targets
-    while left:  # once for each turn
+    while left:  # one pass per turn: a turn is one shuffle of all targets
         turn, offset = divmod(start, num_targets)
         known = kept.get(graph_key)
         if known is None or known[0] != turn or len(known[1]) != num_targets:

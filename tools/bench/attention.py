@@ -3,10 +3,9 @@
     python tools/bench/attention.py --out attention.json
 
 K latents of each graph read that graph's tokens; sizes are log-normal. ``loop`` is ours on a CPU,
-``varlen`` and ``flex`` ours on CUDA. Peers: padding to the longest graph under a mask, and torch's
-jagged tensors. ``flex`` on a CPU has a forward pass only and must be compiled first (``--compile``:
-a minute on a busy machine). A second table splits one graph's tokens into chunks. The floor is the
-time of the same FLOPs in one large matrix product, in the same run.
+``varlen`` is ours on CUDA. Peers: padding to the longest graph under a mask, and torch's jagged
+tensors. A second table splits one graph's tokens into chunks. The floor is the time of the same
+FLOPs in one large matrix product, in the same run.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphfm.model.nn.attention import packed_attention, split_attention
-from graphfm.model.nn.backends import document_mask, graph_of
+from graphfm.model.nn.varlen import graph_of
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -38,7 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--split-tokens", type=int, default=16384, help="tokens of the graph to split"
     )
     parser.add_argument("--chunks", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--compile", action="store_true", help="also flex on a CPU")
     args = parser.parse_args(argv)
     machine = timing.machine(args.device, threads=args.threads)
     seconds: dict[str, list[float]] = {}
@@ -66,7 +64,7 @@ def compare_backends(
     cu_k = [0, *torch.tensor(sizes).cumsum(0).tolist()]
     shape = (args.heads, args.width)
     q, k, v = packed(cu_q[-1], cu_k[-1], shape, args.device)
-    ways = backends(cu_q, cu_k, backward, args)
+    ways = backends(cu_q, cu_k, args)
     flops = 4 * args.latents * cu_k[-1] * args.heads * args.width
     cases = {name: timing.passes(attend, [q, k, v], backward) for name, attend in ways.items()}
     with torch.no_grad():
@@ -76,7 +74,7 @@ def compare_backends(
     return measured(cases, errors, ours, flops, "packed", backward, args)
 
 
-def backends(cu_q: list[int], cu_k: list[int], backward: bool, args: Any) -> dict[str, Attend]:
+def backends(cu_q: list[int], cu_k: list[int], args: Any) -> dict[str, Attend]:
     """Return the functions (q, k, v) -> (N, H, E) by name that run on this device."""
 
     def ours(backend: str) -> Attend:
@@ -105,15 +103,7 @@ def backends(cu_q: list[int], cu_k: list[int], backward: bool, args: Any) -> dic
 
     found = {"loop": ours("loop"), "padded": padded, "jagged": jagged}
     if args.device == "cuda":
-        return found | {"varlen": ours("varlen"), "flex": ours("flex")}
-    if args.compile and not backward:
-        from torch.nn.attention.flex_attention import flex_attention
-
-        compiled = torch.compile(flex_attention)
-        mask = document_mask(cu_q, cu_k, "cpu")
-        found["flex"] = lambda q, k, v: compiled(
-            *(x.transpose(0, 1)[None].contiguous() for x in (q, k, v)), block_mask=mask
-        )[0].transpose(0, 1)
+        found["varlen"] = ours("varlen")
     return found
 
 

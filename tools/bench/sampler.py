@@ -173,14 +173,14 @@ def with_numba(args: argparse.Namespace) -> bool:
 
 def hop_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dict[str, Case]:
     """Return the cases that give renumbered nodes and a list of edges."""
-    from graphfm.sampling.neighbors import make_place, sample_hops
+    from graphfm.sampling.neighbors import node_numbers, sample_hops
 
-    place = make_place(graph.num_nodes, args.device)
+    numbers = node_numbers(graph.num_nodes, args.device)
 
     def ours(seeds: Tensor) -> Tensor:
         key = seeds.new_zeros(len(seeds))
         found = sample_hops(
-            graph.rowptr, graph.col, seeds, seeds, key, fanouts, seed=0, epoch=0, place=place
+            graph.rowptr, graph.col, seeds, seeds, key, fanouts, seed=0, epoch=0, numbers=numbers
         )
         return found.edge_index
 
