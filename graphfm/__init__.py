@@ -1,6 +1,6 @@
-"""One Perceiver for graphs: pretrained on many, fitted to a new one in seconds.
+"""One Perceiver for graphs: pretrained on many graphs, fitted to a new graph in seconds.
 
-The public names are imported when they are first used, so that ``import graphfm`` costs nothing.
+The public names are imported when they are first used, so ``import graphfm`` is fast.
 """
 
 from __future__ import annotations

@@ -1,19 +1,21 @@
-"""What a user is told when something cannot be done.
+"""Errors that a user can fix.
 
-An error has four parts: what happened, where, why, and how to fix it; a code (``GFMnnn``) that
-names its kind, and an exit code for the command line.
+Every message has up to four parts: what happened, where, why, and how to fix it. Every error has a
+code (``GFMnnn``), which ``graphfm explain`` describes, and an exit code for the command line.
 """
 
 
 class GraphFMError(Exception):
-    """Something a user can mend.
+    """Base class of all errors that a user can fix.
 
     Args:
-        code: ``GFM1xx`` data, ``GFM2xx`` recipe, ``GFM3xx`` checkpoint, ``GFM4xx`` the machine.
-        what: What happened, with what was expected and what came, in one sentence.
-        where: The file, line, column, key or node it happened at.
-        why: The reason, if ``what`` does not say it.
-        fix: What to do now.
+        code: Code of the error: ``GFM1xx`` data, ``GFM2xx`` recipe, ``GFM3xx`` checkpoint,
+            ``GFM4xx`` machine and network, ``GFM6xx`` training, ``GFM7xx`` comparison, ``GFM8xx``
+            output.
+        what: The problem in one sentence, with the expected and the given value.
+        where: File, line, column, key or node of the problem. Default: left out.
+        why: Cause of the problem, if ``what`` does not state it. Default: left out.
+        fix: Instruction to the user. Default: left out.
     """
 
     exit_code = 1
@@ -27,11 +29,12 @@ class GraphFMError(Exception):
         lines = [f"  {name:<7} {text}" for name, text in parts.items() if text]
         return "\n".join([f"{self.code}  {self.what}", *lines])
 
-    def __reduce__(self) -> tuple[object, ...]:  # crosses process borders with its parts
+    def __reduce__(self) -> tuple[object, ...]:  # keeps the parts when sent to another process
         return (_rebuild, (type(self), self.code, self.what, self.where, self.why, self.fix))
 
 
 def _rebuild(kind: type, code: str, what: str, where: str, why: str, fix: str) -> GraphFMError:
+    """Rebuild an error in another process."""
     error: GraphFMError = kind(code, what, where=where, why=why, fix=fix)
     return error
 
@@ -49,30 +52,30 @@ class RecipeError(GraphFMError, ValueError):
 
 
 class CheckpointError(GraphFMError):
-    """A checkpoint that is damaged, untrusted or made for something else."""
+    """A checkpoint that is damaged, or made for another task or version."""
 
     exit_code = 5
 
 
 class DivergedError(GraphFMError):
-    """The loss or a gradient is no longer finite."""
+    """A loss or gradient that is not finite."""
 
     exit_code = 6
 
 
 class MemoryLimitError(GraphFMError):
-    """Out of memory, also after backing off."""
+    """Out of memory, also with the smallest batch."""
 
     exit_code = 7
 
 
 class OutputError(GraphFMError):
-    """A file or folder cannot be written."""
+    """A file or folder that cannot be written."""
 
     exit_code = 8
 
 
 class OfflineError(GraphFMError):
-    """Something has to be fetched, and the network may not or cannot be used."""
+    """A download that is needed, but the network must not or cannot be used."""
 
     exit_code = 9

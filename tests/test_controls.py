@@ -139,7 +139,7 @@ def test_all_controls_take_the_same_steps():
         ]
         assert all((len(b.context) > 0) == (kind == "prefix") for b in batches)
     assert all(steps == seen["prefix"] for steps in seen.values())
-    with pytest.raises(GraphFMError, match="together"):
+    with pytest.raises(GraphFMError, match="set both"):
         load_recipe("demo", costs[:1])
 
 

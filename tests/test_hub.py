@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from graphfm.checkpoint import hub
+from graphfm.checkpoint import pretrained
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import CheckpointError
 from graphfm.estimator import GraphFMClassifier
@@ -135,9 +135,9 @@ def test_what_cannot_be_had_says_why(online: Any) -> None:
     code, what = told[f"{NAME}@nope"]
     assert code == "GFM311" and "no such branch" in what
     code, what = told["someone/else@None"]
-    assert code == "GFM311" and "no such repository" in what
+    assert code == "GFM311" and "does not exist" in what
     code, what = told["someone/other@None"]
-    assert code == "GFM311" and "no model of graphfm" in what
+    assert code == "GFM311" and "not a graphfm model" in what
     code, what = told["someone/altered@None"]
     assert code == "GFM302" and "model.safetensors is damaged" in what
 
@@ -199,13 +199,13 @@ def test_a_slip_in_a_path_asks_no_hub(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     for name in ("runs/mien", "mien", "./runs/mine", "a/b/c", str(tmp_path / "mien")):
         with pytest.raises(CheckpointError, match="GFM301"):
-            hub.find_weights(name)
+            pretrained.find_weights(name)
 
 
 def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match=r"GFM311.*huggingface_hub") as caught:
-        hub.find_weights("someone/thing")
+        pretrained.find_weights("someone/thing")
     assert "graphfm[hub]" in caught.value.fix
 
 

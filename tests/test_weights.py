@@ -15,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from graphfm.checkpoint import hub
+from graphfm.checkpoint import pretrained
 from graphfm.checkpoint.folder import read_tensors, save_checkpoint
 from graphfm.cli.main import app
 from graphfm.errors import CheckpointError, DataError
@@ -28,7 +28,7 @@ from tests.graphs import small_model, synthetic, three_graphs
 
 TOOLS = Path(__file__).parent.parent / "tools"
 CORPUS = ["iris", "wine", "davis-women"]
-SMALL = hub.WEIGHTS / "small"
+SMALL = pretrained.WEIGHTS / "small"
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +63,21 @@ def run_folder(out: Path, **changes: object) -> Path:
 @pytest.fixture(scope="module")
 def exported(tool: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported")
-    tool.export(run_folder(out / "run"), out / "weights" / "small", name=hub.SHIPPED)
+    tool.export(run_folder(out / "run"), out / "weights" / "small", name=pretrained.SHIPPED)
     return out / "weights"
 
 
 @pytest.fixture
 def small(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Installation with weights."""
-    monkeypatch.setattr(hub, "WEIGHTS", exported)
+    monkeypatch.setattr(pretrained, "WEIGHTS", exported)
     return exported / "small"
 
 
 @pytest.fixture
 def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Installation without weights."""
-    monkeypatch.setattr(hub, "WEIGHTS", tmp_path / "none")
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "none")
 
 
 def test_an_export_has_the_shared_weights_in_half_precision_and_little_else(small: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_card_lists_data_licences_audit_and_receipt(small: Path) -> None:
     rows = [line for line in card.splitlines() if line.startswith("| ")]
     for id in CORPUS:
         assert any(id in row and entries[id].license in row for row in rows)
-    assert "clean: against" in card and "planetoid-cora" in card
+    assert "No overlap with" in card and "planetoid-cora" in card
     assert "12,345" in card and "| 40 | 0.600 | 0.400 |" in card and "| 50 |" not in card
     assert "## Limits" in card and "## Scores" not in card
     config = json.loads((small / "config.json").read_text())
@@ -193,15 +193,21 @@ def test_scores_come_from_a_complete_benchmark_only(
 def test_a_fit_begins_with_the_weights_of_the_package(small: Path, tmp_path: Path) -> None:
     """By default and by name; the name is saved. Seen to fail with random weights."""
     graph = synthetic(num_nodes=60)
-    fits = [GraphFMClassifier(given, tune="probe").fit(graph) for given in (None, hub.SHIPPED)]
+    fits = [
+        GraphFMClassifier(given, tune="probe").fit(graph) for given in (None, pretrained.SHIPPED)
+    ]
     random = GraphFMClassifier("random", tune="probe").fit(graph)
-    assert [f.weights_ for f in (*fits, random)] == [hub.SHIPPED, hub.SHIPPED, "random"]
+    assert [f.weights_ for f in (*fits, random)] == [
+        pretrained.SHIPPED,
+        pretrained.SHIPPED,
+        "random",
+    ]
     assert np.array_equal(fits[0].embed(), fits[1].embed())
     assert fits[0].embed().shape == (60, 32) and random.embed().shape != (60, 32)
     assert "davis-women" in fits[0].not_judged_on_ and random.not_judged_on_ == []
     assert fits[0].far_states_ is not None and random.far_states_ is None
     fits[0].save(tmp_path / "fit")
-    assert load_fitted(tmp_path / "fit").weights_ == hub.SHIPPED
+    assert load_fitted(tmp_path / "fit").weights_ == pretrained.SHIPPED
 
 
 def test_without_weights_a_fit_warns_in_one_line(
@@ -209,15 +215,15 @@ def test_without_weights_a_fit_warns_in_one_line(
 ) -> None:
     """The fit works. There is no warning if random weights were requested."""
     graph = synthetic(num_nodes=60)
-    with caplog.at_level(logging.WARNING, logger="graphfm.checkpoint.hub"):
+    with caplog.at_level(logging.WARNING, logger="graphfm.checkpoint.pretrained"):
         fitted = GraphFMClassifier(tune="probe").fit(graph)
     assert fitted.weights_ == "random"
-    assert [r.getMessage() for r in caplog.records if r.name == "graphfm.checkpoint.hub"] == [
-        "this installation holds no pretrained weights: the trunk is random"
-    ]
+    assert [
+        r.getMessage() for r in caplog.records if r.name == "graphfm.checkpoint.pretrained"
+    ] == ["this installation holds no pretrained weights: the trunk is random"]
     caplog.clear()
     asked = GraphFMClassifier("random", tune="probe").fit(graph)
-    assert not [r for r in caplog.records if r.name == "graphfm.checkpoint.hub"]
+    assert not [r for r in caplog.records if r.name == "graphfm.checkpoint.pretrained"]
     assert np.array_equal(fitted.predict_proba(), asked.predict_proba())
     with pytest.raises(CheckpointError, match=r"GFM301.*graphfm-small"):
         GraphFM.from_pretrained()
@@ -233,7 +239,7 @@ def test_the_command_begins_with_the_weights_of_the_package(small: Path, tmp_pat
         weights[name] = json.loads(done.stdout)["weights"]
         shown = CliRunner().invoke(app, [*words, *given], prog_name="graphfm").stdout
         assert ("graphfm-small" in shown) is (name == "default")
-    assert weights == {"default": hub.SHIPPED, "random": "random"}
+    assert weights == {"default": pretrained.SHIPPED, "random": "random"}
 
 
 def test_check_wheel_reports_each_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -245,7 +251,7 @@ def test_check_wheel_reports_each_fault(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "sockets": [],
         "file": str(tmp_path / "graphfm" / "__init__.py"),
         "weight_files": 6,
-        "weights": hub.SHIPPED,
+        "weights": pretrained.SHIPPED,
     }
     assert check.faults(good, 30.0) == []
     assert check.faults({**good, "weight_files": 0, "weights": "random"}, 30.0) == []

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from graphfm.checkpoint.folder import find_checkpoint
-from graphfm.checkpoint.hub import SHIPPED, WEIGHTS, save_pretrained
+from graphfm.checkpoint.pretrained import SHIPPED, WEIGHTS
 from graphfm.errors import GraphFMError
 from graphfm.fitting.inference import node_states
 from graphfm.fitting.probe import SAMPLING, adopt, bank_of
@@ -114,7 +114,7 @@ def export(given: Path, out: Path, *, name: str, scores: Path | None = None) -> 
         # Re-exporting a folder keeps its scores.
         "scores": model.about.get("scores") if scores is None else scores_of(_json(scores)),
     }
-    save_pretrained(model, out, weights=halves)
+    model.save_pretrained(out, weights=halves)
     return {
         "out": str(out),
         "bytes": sum(p.stat().st_size for p in out.iterdir()),

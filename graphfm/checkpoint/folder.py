@@ -1,10 +1,10 @@
 """Checkpoint folders: written whole or not at all, and verified once when they are opened.
 
-config.json         format, versions, shape of the model, what it learned from
-specs.json          the datasets it has adapters and heads for
+config.json         format, versions, shape of the model, facts about its pretraining
+specs.json          the datasets that the model has adapters and heads for
 model.safetensors   weights
-trainer.pt          optimizer and cursor (pretraining only; read with weights_only=True)
-sharded/            weights and optimizer in parts (pretraining of very large trunks only)
+trainer.pt          optimizer and step (pretraining only; read with weights_only=True)
+sharded/            weights and optimizer in shards (pretraining of very large trunks only)
 manifest.json       sha256 and size of every other file, written last
 """
 
@@ -29,7 +29,7 @@ from graphfm.storage import file_sha256, replace_text, whole_folder, write_json
 FORMAT = 1
 LATEST = "LATEST"
 SHARDED = "sharded"
-_PLACE = re.compile(r"checkpoints/step_\d+")  # what LATEST may name: nothing outside the run
+_LATEST_NAME = re.compile(r"checkpoints/step_\d+")  # LATEST may name nothing outside the run
 
 
 class Savable(Protocol):
@@ -87,17 +87,17 @@ class Checkpoint:
         """Return the datasets that the model has adapters and heads for."""
         return [GraphSpec(**spec) for spec in _read_json(self.path / "specs.json")]
 
-    def weights(self, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    def weights(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights.
 
         Args:
-            wanted: Weights of a model of this shape, to compare names and shapes with.
+            expected: Weights of a model of this shape, to compare names and shapes with.
 
         Raises:
             CheckpointError: GFM304 if a name or a shape differs.
         """
         weights = read_tensors(self.path / "model.safetensors")
-        _check_shapes(wanted, weights, self.path)
+        _check_shapes(expected, weights, self.path)
         return weights
 
     def tensors(self, stem: str) -> dict[str, Tensor] | None:
@@ -109,13 +109,13 @@ class Checkpoint:
         """Return the state to resume from.
 
         Raises:
-            CheckpointError: GFM310 without one, as in a checkpoint of ``graphfm finetune``.
+            CheckpointError: GFM310 if there is none, as in a folder of ``graphfm finetune``.
         """
         path = self.path / "trainer.pt"
         if not path.is_file():
             raise CheckpointError(
                 "GFM310",
-                "the checkpoint holds weights, but no state of a run to resume",
+                "the checkpoint holds weights, but not the state of a run to resume",
                 where=str(self.path),
                 fix="give a folder that `graphfm pretrain` wrote",
             )
@@ -133,20 +133,20 @@ def save_checkpoint(
     weights: dict[str, Tensor] | None = None,
     shards: Path | None = None,
 ) -> None:
-    """Write a checkpoint: to a temporary folder first, which is renamed when all of it is on disk.
+    """Write a checkpoint folder, whole or not at all.
 
     Args:
-        folder: Where it shall be; replaced if it is there.
-        model: What to save.
+        folder: Path of the checkpoint; an existing one is replaced.
+        model: Model to save.
         meta: Plain data for ``config.json``: name, step, corpus, ...
-        trainer: State to resume from.
-        extra: Further tensors by file stem, such as a feature transform.
-        weights: All of them, where the model holds a part only; None = the model's.
-        shards: A folder that is moved into the checkpoint, as ``sharded``.
+        trainer: State to resume from. Default: none.
+        extra: Further tensors by file stem, such as a feature transform. Default: none.
+        weights: Weights to save, if the model holds only a shard of them. Default: the model's.
+        shards: Folder to move into the checkpoint as ``sharded``. Default: none.
 
     Raises:
-        OutputError: GFM801 if it cannot be written; what was there before is intact.
-        DivergedError: GFM602 for weights that are not finite; nothing is written.
+        OutputError: GFM801 if it cannot be written; an existing folder stays as it was.
+        DivergedError: GFM602 if weights are not finite; nothing is written.
     """
     given = model.state_dict() if weights is None else weights
     weights = {k: v.detach().cpu().contiguous() for k, v in given.items()}
@@ -191,12 +191,12 @@ def save_checkpoint(
 
 
 def point_latest(run: Path, checkpoint: Path) -> None:
-    """Name the newest complete checkpoint of a run."""
+    """Write the name of the newest complete checkpoint of a run to ``LATEST``."""
     replace_text(run / LATEST, checkpoint.relative_to(run).as_posix() + "\n")
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The checkpoint folder that a run or checkpoint folder means.
+    """Return the checkpoint folder of a run folder, or the checkpoint folder itself.
 
     Raises:
         CheckpointError: GFM301 if there is none.
@@ -206,13 +206,13 @@ def find_checkpoint(folder: Path) -> Path:
     if (folder / LATEST).is_file():
         name = (folder / LATEST).read_bytes().decode("utf-8", "replace").strip()
         named = folder / name
-        if _PLACE.fullmatch(name) and (named / "manifest.json").is_file():
+        if _LATEST_NAME.fullmatch(name) and (named / "manifest.json").is_file():
             return named
         raise CheckpointError(
             "GFM301",
-            f"{LATEST} names {name[:80]!r}, where no checkpoint is",
+            f"{LATEST} names {name[:80]!r}, but there is no such checkpoint",
             where=str(folder / LATEST),
-            fix="give the folder of a checkpoint itself, below " + str(folder / "checkpoints"),
+            fix="give the path of a checkpoint in " + str(folder / "checkpoints"),
         )
     raise CheckpointError(
         "GFM301",
@@ -225,21 +225,23 @@ def _verified_config(folder: Path) -> dict[str, Any]:
     """Check every file against the manifest and return ``config.json``.
 
     Raises:
-        CheckpointError: GFM302 for a file that is missing, cut short or altered; GFM303 for a
-            format from the future.
+        CheckpointError: GFM302 for a file that is missing, truncated or changed; GFM303 for a
+            newer format.
     """
     manifest = _read_json(folder / "manifest.json")
     if not isinstance(manifest, dict) or not manifest.keys() >= {"config.json", "specs.json"}:
-        raise CheckpointError("GFM302", "not a manifest", where=str(folder / "manifest.json"))
-    for name, wanted in manifest.items():
+        raise CheckpointError(
+            "GFM302", "the file is not a manifest", where=str(folder / "manifest.json")
+        )
+    for name, entry in manifest.items():
         path = folder / name
         inside = ".." not in path.parts and not Path(name).is_absolute()
-        came = file_sha256(path) if inside and path.is_file() else "no file"
-        sha256 = str(wanted.get("sha256")) if isinstance(wanted, dict) else "none"
-        if came != sha256:
+        found = file_sha256(path) if inside and path.is_file() else "no file"
+        expected = str(entry.get("sha256")) if isinstance(entry, dict) else "none"
+        if found != expected:
             raise CheckpointError(
                 "GFM302",
-                f"{name} is damaged: expected sha256 {sha256[:16]}…, got {came[:16]}…",
+                f"{name} is damaged: expected sha256 {expected[:16]}…, got {found[:16]}…",
                 where=str(path),
                 fix="delete this checkpoint and use an earlier one",
             )
@@ -247,21 +249,26 @@ def _verified_config(folder: Path) -> dict[str, Any]:
     if config.get("format", 0) > FORMAT:
         raise CheckpointError(
             "GFM303",
-            f"checkpoint format {config['format']} is newer than {FORMAT}, which is read here",
+            f"checkpoint format {config['format']} is newer than {FORMAT}, the newest format "
+            "that this version can read",
             where=str(folder),
             fix="pip install -U graphfm",
         )
     return config
 
 
-def _check_shapes(wanted: dict[str, Tensor], found: dict[str, Tensor], folder: Path) -> None:
-    """The weights that config.json describes, against those in the file: at most five lines."""
+def _check_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], folder: Path) -> None:
+    """Compare the weights in the file with the shape in config.json.
+
+    Raises:
+        CheckpointError: GFM304 with the first differences, in at most five lines.
+    """
     lines = []
-    for name in sorted(wanted.keys() | found.keys()):
-        one, other = (tuple(w[name].shape) if name in w else None for w in (wanted, found))
+    for name in sorted(expected.keys() | found.keys()):
+        one, other = (tuple(w[name].shape) if name in w else None for w in (expected, found))
         if one != other:
             lines.append(
-                f"{name}: config.json says {one or 'none'}, the file holds {other or 'none'}"
+                f"{name}: config.json expects {one or 'none'}, the file holds {other or 'none'}"
             )
     if lines:
         shown = lines if len(lines) <= 5 else [*lines[:4], f"and {len(lines) - 4} more"]
@@ -270,12 +277,12 @@ def _check_shapes(wanted: dict[str, Tensor], found: dict[str, Tensor], folder: P
             f"{len(lines)} weights do not match the shape in config.json",
             where=str(folder),
             why="\n          ".join(shown),
-            fix="copy the checkpoint again, whole: both files belong together",
+            fix="copy the whole checkpoint again: both files must come from the same save",
         )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file.
+    """Read the tensors of a safetensors file.
 
     Raises:
         CheckpointError: GFM302 if it cannot be read.
@@ -283,14 +290,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError("GFM302", f"not readable: {error}", where=str(path)) from None
+        raise CheckpointError(
+            "GFM302", f"the file cannot be read: {error}", where=str(path)
+        ) from None
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError("GFM302", f"not readable: {error}", where=str(path)) from None
+        raise CheckpointError(
+            "GFM302", f"the file cannot be read: {error}", where=str(path)
+        ) from None
 
 
 def not_judged_on(about: Mapping[str, Any]) -> list[str]:

@@ -170,7 +170,7 @@ def _write(plan: Plan) -> tuple[dict[str, Any], str]:
 
 def _weights(given: str | None) -> str | None:
     """Find the folder of the pretrained model; None if there is none."""
-    from graphfm.checkpoint.hub import find_weights
+    from graphfm.checkpoint.pretrained import find_weights
 
     folder = find_weights(given)
     return None if folder is None else str(folder)

@@ -67,7 +67,7 @@ def _facts() -> dict[str, Any]:
     """Return everything that ``graphfm doctor --json`` prints."""
     import torch
 
-    from graphfm.checkpoint.hub import shipped_weights
+    from graphfm.checkpoint.pretrained import shipped_weights
     from graphfm.graphs.catalog.catalog import data_folder
     from graphfm.storage import cache_folder
 

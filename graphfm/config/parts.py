@@ -1,7 +1,8 @@
-"""Find a part by its kind: a part is a file, its name is its kind, its contract ``Config.build``.
+"""Find a part of the model by its kind.
 
-A family is a package of parts (``model.encoders``, ``graphs.catalog.sources``). No registry, no
-decorators: a new file is a new kind.
+A part is a file; the name of the file is its kind; its interface is ``Config.build``. A family is a
+package of parts (``model.encoders``, ``graphs.catalog.sources``). There is no registry: a new file
+is a new kind.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _NUMBERS = (int, float, int | None, float | None)
 
 
 class StrictConfig(BaseModel):
-    """Frozen plain data; an unknown key is an error, and so is yes or no where a number belongs."""
+    """Frozen plain data. Unknown keys are errors, and so are booleans in place of numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,23 +44,23 @@ class StrictConfig(BaseModel):
 
 
 class PartConfig(StrictConfig):
-    """What a recipe may say about a part; each part's ``Config`` adds its fields and ``build``."""
+    """Base class of the settings of a part; subclasses add fields and ``build``."""
 
     kind: str
     """Name of the part's file."""
 
 
 def kinds(family: str) -> list[str]:
-    """The parts of a family, by file name."""
+    """Return the kinds of a family, sorted."""
     package = importlib.import_module(f"graphfm.{family}")
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_")
 
 
 def config_class(family: str, kind: str) -> Any:
-    """The ``Config`` of one part.
+    """Return the ``Config`` class of a part.
 
     Raises:
-        RecipeError: GFM202 for a kind that has no file.
+        RecipeError: GFM202 if the family has no such kind.
     """
     if kind not in kinds(family):
         raise RecipeError(
@@ -71,12 +72,17 @@ def config_class(family: str, kind: str) -> Any:
 
 
 def part(family: str, default: str) -> Any:
-    """Type of a pydantic field that holds the Config of one part of a family."""
+    """Return the type of a pydantic field that holds the Config of a part."""
     return Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(_read, family, default))]
 
 
-def validated(model: type[Model], values: Any, *, path: str = "", where: str = "") -> Model:
-    """Check values against a pydantic model, with errors that name the key and the nearest one.
+def validated(model: type[Model], values: Any, *, path: str = "") -> Model:
+    """Validate values by a pydantic model; errors name the key and the closest known key.
+
+    Args:
+        model: The pydantic model.
+        values: Plain data.
+        path: Key of the values in the recipe, for messages. Default: the top.
 
     Raises:
         RecipeError: GFM201 for an unknown key, GFM203 for a value that does not fit.
@@ -96,12 +102,12 @@ def validated(model: type[Model], values: Any, *, path: str = "", where: str = "
             raise RecipeError(
                 "GFM201", what, where=key, fix=f"known: {', '.join(options)}"
             ) from None
-        came = f", got {first['input']!r}" if first["type"] != "missing" else ""
-        raise RecipeError("GFM203", f"{key}: {first['msg']}{came}", where=key) from None
+        given = f", got {first['input']!r}" if first["type"] != "missing" else ""
+        raise RecipeError("GFM203", f"{key}: {first['msg']}{given}", where=key) from None
 
 
 def did_you_mean(word: str, options: Any) -> str:
-    """A hint at the nearest option, or nothing.
+    """Return a hint at the closest option, or an empty string.
 
     >>> did_you_mean("dpth", ["depth", "dim"])
     " Did you mean 'depth'?"
@@ -111,15 +117,17 @@ def did_you_mean(word: str, options: Any) -> str:
 
 
 def _read(family: str, default: str, value: Any) -> Any:
+    """Turn the keys of a part into its Config."""
     if isinstance(value, PartConfig):
         return value
     if not isinstance(value, dict | None):
-        raise RecipeError("GFM203", f"expected kind: and its keys, got {value!r}")
+        raise RecipeError("GFM203", f"expected `kind` and the keys of that kind, got {value!r}")
     fields = dict(value or {})
     return validated(config_class(family, fields.setdefault("kind", default)), fields)
 
 
 def _fields_at(model: Any, path: tuple[Any, ...]) -> list[str]:
+    """Return the known keys at a path inside a pydantic model."""
     for key in path:
         model = model.model_fields[key].annotation
     return list(model.model_fields)

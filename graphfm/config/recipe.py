@@ -1,7 +1,7 @@
-"""Recipes: one YAML file is one complete run.
+"""Recipes: one YAML file describes one complete pretraining run.
 
-A recipe may ``extends:`` another; ``key=value`` overrides are read with the same schema; an unknown
-key is an error.
+A recipe can extend another one (``extends:``). Overrides ``key=value`` use the same schema. Unknown
+keys are errors.
 """
 
 from __future__ import annotations
@@ -38,121 +38,124 @@ def seconds(value: Any) -> Any:
 
 
 class DataConfig(StrictConfig):
-    """What to learn from."""
+    """Pretraining data."""
 
     mixture: str
-    """A mixture of ``datasets/mixtures.yaml``."""
+    """Name of a mixture in ``datasets/mixtures.yaml``."""
     exclude: tuple[str, ...] = ()
-    """Ids to leave out of it."""
+    """Ids to leave out of the mixture."""
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
-    """Share of a graph's labelled nodes that never enter a loss."""
+    """Share of the labelled nodes of each graph in the validation set."""
     graph_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the mixture's graphs that teach; with the same seed, a smaller share is part of a
-    larger one. For scaling laws."""
+    """Share of the graphs to train on, for scaling laws. With the same seed, a smaller share is a
+    subset of a larger one."""
     node_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of each graph's training nodes that teach, at least two, nested in the same way; the
-    graph itself stays whole, and so do its validation nodes."""
+    """Share of the training nodes of each graph to train on, at least two; subsets are nested as
+    for graphs. The graph and its validation nodes stay complete."""
     jobs: int = Field(default=1, ge=1)
-    """Processes that prepare graphs."""
+    """Number of processes that prepare graphs."""
 
 
 class ModelConfig(StrictConfig):
-    """The shape of the model (the paper's section 3)."""
+    """Shape of the model (section 3 of the paper)."""
 
     dim: int = Field(default=96, ge=8)
-    """Width D of every token, latent and state."""
+    """Width D of tokens, latents and node states."""
     num_eigenvectors: int = Field(default=16, ge=0, le=16)
-    """Laplacian eigenvectors that the positional encoding reads, of the 16 that a graph has."""
+    """Number of Laplacian eigenvectors in the position encoding, of the 16 that are stored."""
     universal_share: float = Field(default=0.5, ge=0, le=1)
-    """Share of visits through one adapter that all graphs share; a new graph begins with it."""
+    """Share of visits that use the universal adapter, from which a new graph starts."""
     universal_turn: Literal["none", "signs", "rotation"] = "none"
-    """Features that the shared adapter reads in training: as they are, each column with a random
-    sign at every visit (a principal score has none of its own), or all turned at random."""
+    """Change of the universal adapter's input at every training visit: none, a random sign for
+    each column (the sign of a principal score is arbitrary), or a random rotation."""
     adapter: part("model.adapters", "mlp") = _PART  # type: ignore
     decoder: part("model.decoders", "prefix") = _PART  # type: ignore
     encoder: part("model.encoders", "perceiver") = _PART  # type: ignore
-    """Kind ``none``, whatever is said here, where the decoder reads no latents."""
+    """Replaced by kind ``none`` if the decoder reads no latents."""
 
     @field_validator("encoder")
     @classmethod
     def _drop_unused_encoder(cls, encoder: PartConfig, info: ValidationInfo) -> PartConfig:
-        decoder = info.data.get("decoder")  # absent where it was wrong itself
+        decoder = info.data.get("decoder")  # missing if the decoder itself is invalid
         if decoder is None or decoder.reads_latents:
             if decoder is not None and encoder.kind == "none":
-                raise ValueError(f"decoder {decoder.kind} reads latents: it needs an encoder")
+                raise ValueError(f"decoder {decoder.kind} reads latents, so it needs an encoder")
             return encoder
         none: PartConfig = config_class("model.encoders", "none")()
         return none
 
 
 class SamplingConfig(StrictConfig):
-    """What goes into a step."""
+    """Input of a training step."""
 
     num_neighbors: int = Field(default=16, ge=0)
-    """T, sampled without replacement for every target."""
+    """Neighbors T of each target, sampled without replacement."""
     max_targets: int = Field(default=256, ge=1)
-    """Targets of one graph in one step."""
+    """Largest number of targets of a graph in a step."""
     max_context: int = Field(default=1024, ge=1)
-    """Nodes of one graph that the encoder reads in one step; sampled where there are more."""
+    """Largest number of nodes of a graph that the encoder reads in a step; a larger graph is
+    sampled."""
     targets_per_step: int = Field(default=512, ge=1)
-    """Budget of a step, in targets; what encoding a graph costs is counted in."""
+    """Cost of a step, in units of a target; it includes the cost of encoding the graphs."""
     bins_per_step: int = Field(default=1, ge=1)
-    """Batches that a step is done in: as many as there are ranks, or a multiple. Of ``balanced``
-    they cost alike, and what a step learns from does not depend on their number."""
+    """Number of batches in a step: the number of ranks or a multiple. With ``balanced`` they cost
+    the same, and the targets of a step do not depend on their number."""
     strategy: Literal["balanced", "snake", "uniform"] = "balanced"
-    """Steps of equal cost, big graphs cut; or, to compare, graphs kept whole and dealt in the order
-    of their size (the paper's), or at random."""
+    """``balanced``: steps of equal cost, large graphs are cut. For comparison, ``snake`` (the
+    paper's) assigns whole graphs in order of size, ``uniform`` at random."""
     graph_cost: float | None = Field(default=None, ge=0)
-    """What to visit a graph costs beside a target; null = what the model's own FLOPs say. Given,
-    with ``context_cost``, different models take the same steps."""
+    """Cost of visiting a graph, in units of a target. Null = from the FLOPs of the model. Set it,
+    and ``context_cost``, to give different models the same steps."""
     context_cost: float | None = Field(default=None, ge=0)
-    """Likewise a context node."""
+    """Cost of a context node, in units of a target. Null = from the FLOPs of the model."""
 
     @model_validator(mode="after")
     def _check(self) -> SamplingConfig:
         if (self.graph_cost is None) != (self.context_cost is None):
-            raise ValueError("graph_cost and context_cost are given together or not at all")
+            raise ValueError("set both graph_cost and context_cost, or neither")
         return self
 
 
 class TrainConfig(StrictConfig):
-    """The loop."""
+    """Training loop."""
 
     steps: int = Field(default=10_000, ge=1)
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     max_time: Annotated[float | None, BeforeValidator(seconds)] = None
-    """Stop, saved, after this many seconds (``30m``, ``6h``); the schedule counts steps only."""
+    """Time limit in seconds (or ``30m``, ``6h``). The run saves a checkpoint and stops; the
+    learning rate depends on steps only."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Steps over which it rises from 0."""
+    """Steps in which the learning rate rises from 0 to its peak."""
     final_lr: float = Field(default=0.05, ge=0, le=1)
-    """Share of the peak that the schedule ends at."""
+    """Final learning rate, as a share of the peak."""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """cosine, or warm-up, stable, decay: up to its decay a run does not depend on its length, so
-    one long run gives the shorter ones too (``--resume`` of its checkpoint with fewer steps)."""
+    """``cosine``, or ``wsd``: warm-up, stable, decay. Before its decay, a ``wsd`` run does not
+    depend on its length, so shorter runs can resume from checkpoints of a longer one."""
     decay_share: float = Field(default=0.2, gt=0, le=1)
     """Share of the steps, at the end, in which ``wsd`` decays."""
     optimizer: Literal["adamw", "muon", "lamb"] = "adamw"
-    """muon = on the trunk's matrices, AdamW on the rest; lamb = the paper's."""
+    """``muon``: Muon for the matrices of the trunk, AdamW for the rest. ``lamb``: the paper's."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """On matrices only."""
+    """Weight decay of matrices; other weights have none."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """The gradient's norm is clipped to this."""
+    """Largest norm of the gradient; larger gradients are clipped."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto = bf16 autocast on CUDA, fp32 elsewhere (bf16 loses in CPU attention)."""
+    """``auto``: bf16 autocast on CUDA, else fp32 (bf16 does not speed up attention on CPUs)."""
     compile: bool = False
-    """torch.compile what is done to each token alone, on CUDA; the first steps are slow."""
+    """True compiles the operations on single tokens by torch.compile, on CUDA. The first steps are
+    slow."""
     log_every: int = Field(default=20, ge=1)
     """Steps between lines of ``metrics.jsonl``."""
     eval_every: int = Field(default=1000, ge=1)
     """Steps between evaluations on validation nodes."""
     eval_targets: int = Field(default=256, ge=1)
-    """Validation nodes of each graph that an evaluation looks at."""
+    """Largest number of validation nodes of each graph in an evaluation."""
     save_every: int = Field(default=500, ge=1)
     """Steps between checkpoints."""
     keep: int = Field(default=2, ge=1)
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -168,7 +171,7 @@ class Recipe(StrictConfig):
 
     name: str
     about: str = ""
-    """What it is for, on what hardware, how long, which loss to expect."""
+    """Purpose, hardware, duration and expected loss."""
     seed: int = Field(default=0, ge=0)
     data: DataConfig
     model: ModelConfig = Field(default_factory=ModelConfig)  # reads part files: not at import
@@ -177,19 +180,19 @@ class Recipe(StrictConfig):
     train: TrainConfig = TrainConfig()
 
     def to_yaml(self) -> str:
-        """The resolved whole, readable back."""
+        """Return the complete recipe as YAML, with all defaults."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def duration(text: str | None, *, zero: bool = False) -> float | None:
-    """Seconds of ``90s``, ``30m``, ``6h`` or a plain number; None of None.
+    """Read the value of ``--max-time``, in seconds; None if it is None.
 
     Args:
-        text: What ``--max-time`` was given.
-        zero: Whether 0 has a meaning.
+        text: A duration such as ``90s``, ``30m``, ``6h``, or a number of seconds.
+        zero: True allows 0. Default: an error.
 
     Raises:
-        RecipeError: GFM212 for what is no duration.
+        RecipeError: GFM212 if it is not a duration.
     """
     if text is None:
         return None
@@ -200,7 +203,7 @@ def duration(text: str | None, *, zero: bool = False) -> float | None:
     if not (0 < found < float("inf") or (zero and found == 0)):
         raise RecipeError(
             "GFM212",
-            f"--max-time must be a time, got {text!r}",
-            fix="such as 90s, 30m or 6h",
+            f"--max-time must be a duration, got {text!r}",
+            fix="give a duration such as 90s, 30m or 6h",
         )
     return found

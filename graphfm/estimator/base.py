@@ -16,7 +16,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from graphfm.checkpoint.folder import not_judged_on
-from graphfm.checkpoint.hub import NOVELTY, RANDOM
+from graphfm.checkpoint.pretrained import NOVELTY, RANDOM
 from graphfm.errors import DataError
 from graphfm.estimator.masks import fit_masks, mask_of
 from graphfm.estimator.rows import join_rows

@@ -1,4 +1,4 @@
-"""The model: GraphFM and the parts that it is built from."""
+"""GraphFM and the parts that it is built from."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: a recipe lists the parts below this package without torch.
+    # Imported on first use: reading a recipe lists the parts in this package, without torch.
     if name != "GraphFM":
         raise AttributeError(f"module 'graphfm.model' has no attribute {name!r}")
     from graphfm.model.graphfm import GraphFM

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphfm.checkpoint.hub import Pretrained
+from graphfm.checkpoint.pretrained import Pretrained
 from graphfm.config.parts import config_class, validated
 from graphfm.config.recipe import ModelConfig
 from graphfm.errors import DataError

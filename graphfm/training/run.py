@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from graphfm.checkpoint.folder import Checkpoint
-from graphfm.checkpoint.hub import NOVELTY
+from graphfm.checkpoint.pretrained import NOVELTY
 from graphfm.config.recipe import Recipe
 from graphfm.machine import environment, give_back_memory
 from graphfm.model.graphfm import GraphFM
