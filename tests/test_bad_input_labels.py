@@ -14,7 +14,7 @@ from graphfm.benchmark.class_order import count_unknown, match_classes
 from graphfm.cli.comparison import split_graph
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.split_file import with_split_file
-from graphfm.graphs.splits import say_of_classes, with_split
+from graphfm.graphs.splits import warn_small_classes, with_split
 from tests.bad_input import Case, NoLog, Row, estimator, make_project, refused, rows_of
 from tests.graphs import synthetic
 
@@ -67,10 +67,10 @@ def row_33_a_class_of_one_member(case: Case) -> None:
     assert estimator().fit(split).predict_proba().shape == (120, 3)
     masks = split.replace(train_mask=split.train_mask & (y != 2))
     assert estimator().fit(masks).predict_proba().shape == (120, 3)
-    say_of_classes(split)
+    warn_small_classes(split)
     case.said("1 of 3 classes have one labelled node")
     assert "no training node" not in case.log.text
-    say_of_classes(masks)
+    warn_small_classes(masks)
     case.said("1 of 3 classes have no training node and are never predicted: '2'")
 
 

@@ -90,7 +90,7 @@ def row_21_a_hub_in_a_file(case: Case) -> None:
     lines = [f"hub,n{i}" for i in range(100_000)]
     graph = case.read("\n".join(["source,target", *lines]), directed=False)
     assert graph.num_nodes == 100_001
-    case.said("node 'hub' has 100,000 neighbors; of so many the model reads a sample, always the")
+    case.said("node 'hub' has 100,000 neighbors; the model reads a fixed sample of them")
 
 
 def row_23_missing_features_in_arrays(case: Case) -> None:

@@ -119,9 +119,9 @@ def row_13_repeated_edges_of_other_weights(case: Case) -> None:
     assert case.read(same, duplicate_weights="error").num_duplicates == 1
 
 
-def row_14_direction_is_looked_at_and_said(case: Case) -> None:
+def row_14_direction_is_detected_and_logged(case: Case) -> None:
     assert case.read(EDGES).directed
-    case.said("directed: some edges have no reverse (--undirected")
+    case.said("read as directed, because 3 of 3 edges have no reverse")
     assert not case.read(EDGES, directed=False).directed
     assert case.read("source,target\na,b\nb,a\n", directed=True).directed
 
@@ -189,8 +189,8 @@ def row_23_missing_and_infinite_features(case: Case) -> None:
 def row_24_constant_and_empty_columns(case: Case) -> None:
     graph = case.read(EDGES, "id,size,same,none\na,1,5,\nb,2,5,\nc,3,5,\n")
     assert graph.num_features == 2  # the constant one stays, and the feature transform drops it
-    case.said("1 columns hold one value only and say nothing: same")
-    case.said("1 columns have no value at all and are left out: none")
+    case.said("1 columns hold the same value in every row: same")
+    case.said("1 columns are empty and are left out: none")
 
 
 def row_25_no_features(case: Case) -> None:
@@ -208,7 +208,7 @@ def row_26_columns_of_every_kind(case: Case) -> None:
     assert "--features side,born,member" in error.fix
     graph = case.read(edges, nodes, features="side,born,member")
     assert graph.x[:2].tolist() == [[0, 1, 19723, 1], [1, 0, 19724, 0]]
-    case.said("3 feature columns (1 truth values, 1 dates, 1 categories) give 4 features")
+    case.said("3 columns (1 truth values, 1 dates, 1 categories) become 4 features")
 
 
 def row_36_lengths_that_differ(case: Case) -> None:
@@ -250,7 +250,7 @@ def row_44_attributes_of_a_file(case: Case) -> None:
     read = read_file(case.folder / "g.graphml")
     assert [(c.name, c.kind) for c in read.plan] == [("size", "number"), ("side", "category")]
     assert read.graph.x.tolist()[3] == [1, 1, 0, 1] and read.graph.train_mask.all()
-    case.said("1 attributes are a name of each node and are no features: title", "size 25.0%")
+    case.said("1 attributes differ for every node and do not become features: title", "size 25.0%")
     other = nx.path_graph(["q", "r"])
     other.nodes["q"]["side"], other.nodes["r"]["size"] = "s", 7.0
     nx.write_gml(other, case.folder / "h.gml")

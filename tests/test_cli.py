@@ -230,7 +230,7 @@ def test_inspect_knows_a_model_and_a_graph(fitted: tuple[Path, Any], graph_file:
 def test_what_is_left_out_is_said(graph_file: Path) -> None:
     """Seen to fail without a handler: the library's log had no reader."""
     done = ran("inspect", graph_file)
-    assert "3 feature columns (2 numbers, 1 categories) give 4 features" in done.stderr
+    assert "3 columns (2 numbers, 1 categories) become 4 features" in done.stderr
     assert "columns" not in done.stdout
     assert f"--graph '{graph_file}'" in done.stderr  # a name with a space, quoted for the shell
 

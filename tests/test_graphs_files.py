@@ -113,7 +113,7 @@ def test_headers_of_neo4j(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
         ("age:int", "number"),
         ("zip:string", "category"),
     ]
-    assert "1 columns of lists are not read: tags:string[]" in caplog.text
+    assert "1 columns hold lists and are not read: tags:string[]" in caplog.text
 
 
 def test_arrays_and_adjacencies(tmp_path: Path) -> None:

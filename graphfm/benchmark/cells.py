@@ -20,6 +20,7 @@ from graphfm.baselines.peers import MODULES
 from graphfm.benchmark.models import STATES, Competitor
 from graphfm.benchmark.suite import Suite
 from graphfm.errors import DataError
+from graphfm.graphs.splits import parse_shares
 
 OFFICIAL = "official"
 DONE, FAILED, LEFT_OUT = "done", "failed", "left out"
@@ -174,13 +175,8 @@ def shares(split: str) -> tuple[float, float, float]:
     >>> shares("10/10/80")
     (0.1, 0.1, 0.8)
     """
-    try:
-        train, val, test = (float(part) for part in split.split("/"))
-    except ValueError:
-        train = val = test = -1.0
-    whole = 100.0 if max(train, val, test) > 1 else 1.0
-    parts = (train / whole, val / whole, test / whole)
-    if min(train, test) <= 0 or val < 0 or sum(parts) > 1 + 1e-9:
+    parts = parse_shares(split)
+    if min(parts[0], parts[2]) <= 0:
         raise DataError(
             "GFM145",
             f"expected three shares such as 50/25/25, or {OFFICIAL}, got --split {split}",

@@ -29,9 +29,9 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
         DataError: GFM131 for a graph without labels, GFM145 for shares that cannot be read, and
             see :func:`graphfm.graphs.readers.split_file.with_split_file`.
     """
-    from graphfm.graphs.leaks import say_of_twins
+    from graphfm.graphs.leaks import warn_duplicate_rows
     from graphfm.graphs.readers.split_file import with_split_file
-    from graphfm.graphs.splits import say_of_classes, with_split
+    from graphfm.graphs.splits import parse_shares, warn_small_classes, with_split
 
     if graph.y is None or not bool(graph.labelled.any()):
         raise DataError(
@@ -41,22 +41,22 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
             fix="for a file, name the column to predict with --target",
         )
     if sizes is None and graph.train_mask is not None and graph.test_mask is not None:
-        say_of_classes(graph)
+        warn_small_classes(graph)
         return graph
-    try:
-        train, val, test = (float(share) for share in (sizes or "0.6/0.2/0.2").split("/"))
-    except ValueError:
-        if not Path(str(sizes)).is_file():
+    if sizes is not None and Path(sizes).is_file():
+        chosen = with_split_file(graph, Path(sizes))
+    else:
+        try:
+            shares = parse_shares(sizes or "0.6/0.2/0.2")
+        except DataError as error:
             raise DataError(
-                "GFM145",
+                error.code,
                 f"expected three shares such as 0.6/0.2/0.2, or a file, got --split {sizes}",
                 fix="a table with the columns id and split: --split split.csv",
             ) from None
-        chosen = with_split_file(graph, Path(str(sizes)))
-    else:
-        chosen = with_split(graph, (train, val, test), seed=seed)
-    say_of_classes(chosen)
-    say_of_twins(chosen)
+        chosen = with_split(graph, shares, seed=seed)
+    warn_small_classes(chosen)
+    warn_duplicate_rows(chosen)
     return chosen
 
 

@@ -71,7 +71,7 @@ def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
         edge_index,
         num_nodes=int(data.num_nodes or 0),
         name=name,
-        x=features(without_gaps(getattr(data, "x", None), name)),
+        x=features(fill_missing(getattr(data, "x", None), name)),
         y=y,
         class_names=class_names,
         node_ids=tuple(str(i) for i in node_ids) if node_ids is not None else None,
@@ -210,7 +210,7 @@ def features(x: Any) -> Tensor | sparse.csr_array | None:
     return matrix
 
 
-def without_gaps(x: Any, name: str) -> Any:
+def fill_missing(x: Any, name: str) -> Any:
     """Features whose missing values are the mean of their column, marked by a further one.
 
     Args:
@@ -220,19 +220,19 @@ def without_gaps(x: Any, name: str) -> Any:
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
         x = torch.from_numpy(x)
     if sparse.issparse(x):
-        return _sparse_without_gaps(sparse.csr_array(x), name)
+        return _fill_missing_sparse(sparse.csr_array(x), name)
     if not isinstance(x, Tensor) or x.layout != torch.strided or not x.is_floating_point():
         return x
     gone = torch.isnan(x)
     if x.ndim != 2 or not gone.any():
         return x
     columns = gone.any(dim=0)
-    _say_of_gaps(name, int(gone.sum()), x.numel(), int(columns.sum()))
+    _warn_missing(name, int(gone.sum()), x.numel(), int(columns.sum()))
     mean = torch.nan_to_num(torch.nanmean(x, dim=0))
     return torch.cat([torch.where(gone, mean, x), gone[:, columns].to(x.dtype)], dim=1)
 
 
-def _sparse_without_gaps(x: sparse.csr_array, name: str) -> sparse.csr_array:
+def _fill_missing_sparse(x: sparse.csr_array, name: str) -> sparse.csr_array:
     gone = np.isnan(x.data) if x.dtype.kind == "f" else np.zeros(0, dtype=bool)
     if not gone.any():
         return x
@@ -245,7 +245,7 @@ def _sparse_without_gaps(x: sparse.csr_array, name: str) -> sparse.csr_array:
         (np.ones(int(gone.sum()), x.dtype), (at.row[gone], at.col[gone])), shape=x.shape
     )
     columns = np.flatnonzero(missing)
-    _say_of_gaps(name, int(gone.sum()), num_rows * width, len(columns))
+    _warn_missing(name, int(gone.sum()), num_rows * width, len(columns))
     filled = sparse.csr_array(
         (np.where(gone, mean[x.indices], x.data).astype(x.dtype), x.indices, x.indptr),
         shape=x.shape,
@@ -253,7 +253,7 @@ def _sparse_without_gaps(x: sparse.csr_array, name: str) -> sparse.csr_array:
     return sparse.csr_array(sparse.hstack([filled, marked[:, columns]], format="csr"))
 
 
-def _say_of_gaps(name: str, num_gone: int, num_values: int, num_columns: int) -> None:
+def _warn_missing(name: str, num_gone: int, num_values: int, num_columns: int) -> None:
     log.warning("%s: %.1f%% of the feature values are missing; they get the mean of their column, "
                 "and %d columns say where", name, 100 * num_gone / num_values,
                 num_columns)  # fmt: skip

@@ -20,6 +20,7 @@ from graphfm.errors import DataError
 from graphfm.graphs.spec import TaskSpec
 
 MASKS = ("train_mask", "val_mask", "test_mask")
+FEW = 5  # names that a message lists
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -263,7 +264,7 @@ class Graph:
         if len(given) > 1:
             overlap = torch.stack(given).sum(dim=0) > 1
             if overlap.any():
-                ids = [self.ids()[i] for i in overlap.nonzero().flatten()[:5].tolist()]
+                ids = [self.ids()[i] for i in overlap.nonzero().flatten()[:FEW].tolist()]
                 raise DataError(
                     "GFM135",
                     f"splits must not overlap, but {int(overlap.sum())} nodes are in two of them",
@@ -365,7 +366,7 @@ def _edge_array(edge_index: Tensor | np.ndarray, num_nodes: int, name: str) -> n
             )
         edges = edges.astype(np.int64)
     if edges.size and not 0 <= edges.min() <= edges.max() < num_nodes:
-        bad = np.flatnonzero(((edges < 0) | (edges >= num_nodes)).any(axis=0))[:5]
+        bad = np.flatnonzero(((edges < 0) | (edges >= num_nodes)).any(axis=0))[:FEW]
         pairs = ", ".join(f"{edges[0, i]} -> {edges[1, i]}" for i in bad)
         raise DataError(
             "GFM114" if edges.min() < 0 else "GFM113",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import DataError
-from graphfm.graphs.graph import Graph, class_names_of
+from graphfm.graphs.graph import FEW, Graph, class_names_of
 from graphfm.graphs.spec import Task
 
 
@@ -69,7 +69,7 @@ def as_numbers(graph: Graph) -> Graph:
         if graph.y.ndim == 2 or not np.isfinite(values).all():
             raise ValueError
     except ValueError:
-        shown = ", ".join(graph.class_names[:5])
+        shown = ", ".join(graph.class_names[:FEW])
         raise DataError(
             "GFM118",
             f"a continuous target is one finite number a node, the classes are {shown}",

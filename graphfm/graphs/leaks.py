@@ -22,7 +22,7 @@ MEMBERS = 10  # of a class in the sample; fewer are told apart by chance
 ROWS_DIFFER = 16  # columns from which on two nodes hardly have the same features by chance
 
 
-def telling_columns(graph: Graph) -> list[tuple[int, str]]:
+def find_leaking_columns(graph: Graph) -> list[tuple[int, str]]:
     """Feature columns that alone tell one class from all others, and that class.
 
     The area under the ROC curve comes from the ranks (Mann and Whitney 1947) of a sample.
@@ -53,7 +53,7 @@ def telling_columns(graph: Graph) -> list[tuple[int, str]]:
     return found
 
 
-def twins_of_train(graph: Graph) -> dict[str, int]:
+def count_duplicate_rows(graph: Graph) -> dict[str, int]:
     """How many nodes of the other splits have exactly the features of a training node."""
     if graph.x is None or graph.train_mask is None or graph.num_features < ROWS_DIFFER:
         return {}
@@ -69,9 +69,9 @@ def twins_of_train(graph: Graph) -> dict[str, int]:
     return found
 
 
-def say_of_twins(graph: Graph) -> None:
+def warn_duplicate_rows(graph: Graph) -> None:
     """A line for each part of the split that holds nodes with the features of a training node."""
-    for part, count in twins_of_train(graph).items():
+    for part, count in count_duplicate_rows(graph).items():
         log.warning("%s: possible leakage: %s %s nodes have exactly the features of a training "
                     "node", graph.name, f"{count:,}", part)  # fmt: skip
 

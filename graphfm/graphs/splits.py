@@ -17,19 +17,42 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import DataError
-from graphfm.graphs.graph import Graph, labelled_nodes
+from graphfm.graphs.graph import FEW, Graph, labelled_nodes
 from graphfm.graphs.hashing import splitmix64
 
 log = logging.getLogger(__name__)
 
-FEW = 5  # ids or classes that a message names
-
 Masks = tuple[Tensor, Tensor, Tensor]
+Shares = tuple[float, float, float]
+
+
+def parse_shares(text: str) -> Shares:
+    """Return the shares of train, val and test that ``0.6/0.2/0.2`` or ``60/20/20`` means.
+
+    Raises:
+        DataError: GFM145 for anything else, and for a sum above 1.
+
+    >>> parse_shares("10/10/80")
+    (0.1, 0.1, 0.8)
+    """
+    try:
+        train, val, test = (float(part) for part in text.split("/"))
+    except ValueError:
+        train = val = test = -1.0
+    whole = 100.0 if max(train, val, test) > 1 else 1.0
+    shares = (train / whole, val / whole, test / whole)
+    if not all(share >= 0 for share in shares) or sum(shares) > 1 + 1e-9:
+        raise DataError(
+            "GFM145",
+            f"expected three shares such as 0.6/0.2/0.2 or 60/20/20, got {text!r}",
+            fix="shares of train, val and test, none below 0, with a sum of at most 1 or 100",
+        )
+    return shares
 
 
 def stratified_split(
     y: Tensor,
-    sizes: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    sizes: Shares = (0.6, 0.2, 0.2),
     *,
     seed: int,
     ids: Sequence[str] | None = None,
@@ -90,9 +113,7 @@ def stratified_split(
     return train, val, test
 
 
-def with_split(
-    graph: Graph, sizes: tuple[float, float, float] = (0.6, 0.2, 0.2), *, seed: int
-) -> Graph:
+def with_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> Graph:
     """The same graph with masks from :func:`stratified_split`, keyed by its node ids.
 
     Raises:
@@ -109,7 +130,7 @@ def with_split(
     return graph.replace(train_mask=train, val_mask=val, test_mask=test)
 
 
-def say_of_classes(graph: Graph) -> None:
+def warn_small_classes(graph: Graph) -> None:
     """Name the classes that no training node has, and those of a single labelled node."""
     if graph.y is None or not graph.has_classes or graph.train_mask is None:
         return

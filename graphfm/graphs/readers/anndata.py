@@ -1,4 +1,4 @@
-"""TODO: graphfm/graphs/readers/anndata.py, from graphfm/graphs/readers/containers.py."""
+"""Reader of ``.h5ad``: cells as nodes, one graph of ``obsp`` as edges, ``X`` as features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphfm.errors import DataError
-from graphfm.graphs.convert import features, from_adjacency, without_gaps
+from graphfm.graphs.convert import features, fill_missing, from_adjacency
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.targets import no_column, read_labels
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from graphfm.graphs.readers.options import ReadOptions
 
 
-def _anndata(path: Path, name: str, options: ReadOptions) -> Graph:
+def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
+    """Read a graph of cells.
+
+    Args:
+        path: Path of the file.
+        name: Id of the graph.
+        options: Options; ``target``, ``need_target``, ``obsp`` and ``task`` are read.
+
+    Raises:
+        DataError: GFM103 for a file that cannot be read, GFM104 for a target that is not a column
+            of ``obs``, GFM137 if it is not clear which graph of ``obsp`` is meant, GFM160 without
+            the package anndata.
+    """
     try:
         anndata = importlib.import_module("anndata")
     except ImportError:
@@ -33,7 +45,7 @@ def _anndata(path: Path, name: str, options: ReadOptions) -> Graph:
         keys = list(cells.obsp.keys())
     except (PermissionError, MemoryError):
         raise
-    except Exception as error:  # h5py's and anndata's own
+    except Exception as error:  # h5py and anndata raise their own
         raise DataError(
             "GFM103", f"not readable as .h5ad: {str(error)[:200]}", where=str(path)
         ) from None
@@ -51,7 +63,7 @@ def _anndata(path: Path, name: str, options: ReadOptions) -> Graph:
     if options.target is not None:
         columns = [str(column) for column in cells.obs.columns]
         if options.target in columns:
-            gone = cells.obs[options.target].isna()  # None, NaN, or pandas' NA, which has no truth
+            gone = cells.obs[options.target].isna()  # None, NaN, or pandas' NA, which is not a bool
             values = zip(cells.obs[options.target], gone, strict=True)
             words = [None if missing else str(value) for value, missing in values]
             table = TableFile(path=path, names=tuple(columns))
@@ -62,7 +74,7 @@ def _anndata(path: Path, name: str, options: ReadOptions) -> Graph:
             raise no_column("GFM104", options.target, columns, f"{path}, obs")
     graph = from_adjacency(cells.obsp[key], name=name)
     return graph.replace(
-        x=features(without_gaps(cells.X, name)),
+        x=features(fill_missing(cells.X, name)),
         y=y,
         class_names=class_names,
         node_ids=tuple(str(i) for i in cells.obs_names),

@@ -1,8 +1,14 @@
-"""TODO: graphfm/graphs/readers/arrays.py, from graphfm/graphs/readers/containers.py."""
+"""Reader of ``.npz`` and ``.npy``: arrays of a graph, or an adjacency matrix of SciPy or NumPy.
+
+Shapes:
+    N  nodes   E  edges   F  feature columns   C  labels
+"""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,80 +17,63 @@ import torch
 from scipy import sparse
 
 from graphfm.errors import DataError, GraphFMError
-from graphfm.graphs.convert import features, from_adjacency, without_gaps
+from graphfm.graphs.convert import features, fill_missing, from_adjacency
 from graphfm.graphs.graph import MASKS, Graph
 from graphfm.graphs.labels import labels
-from graphfm.graphs.readers.options import _unsafe
+from graphfm.graphs.readers.options import unsafe_file
 from graphfm.graphs.spec import Task
 
 MAX_UNPACKED = 2**34  # bytes of a .npz when unpacked: 16 GiB
 
 
-def _arrays(path: Path, name: str, task: Task) -> Graph:
-    head = b""
-    try:
-        with path.open("rb") as file:
-            head = file.read(1)
-            if path.suffix == ".npz":
-                with zipfile.ZipFile(file) as archive:
-                    size = sum(member.file_size for member in archive.infolist())
-                if size > MAX_UNPACKED:
-                    raise DataError(
-                        "GFM103", f"it would unpack to {size / 2**30:.0f} GiB", where=str(path)
-                    )
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return from_adjacency(loaded, name=name)
-            arrays = {key: loaded[key] for key in loaded.files}
-        return _from_arrays(arrays, name, path, task)
-    except (GraphFMError, PermissionError, MemoryError):
-        raise
-    except Exception as error:  # zlib, zipfile, numpy and scipy each raise their own
-        if "Object arrays" in str(error) or head == b"\x80":
-            raise _unsafe(path, "Python objects") from None
-        raise DataError(
-            "GFM103",
-            f"not readable as {path.suffix[1:]}: {str(error)[:200] or type(error).__name__}",
-            where=str(path),
-        ) from None
+def read_arrays(path: Path, name: str, task: Task) -> Graph:
+    """Read a ``.npz`` or ``.npy`` file.
+
+    Args:
+        path: Path of the file.
+        name: Id of the graph.
+        task: Kind of the labels.
+
+    Raises:
+        DataError: GFM103 for a file that cannot be read, GFM305 for one that holds Python objects,
+            and the errors of :class:`Graph`.
+    """
+    with readable_arrays(path):
+        loaded = load_arrays(path)
+        if isinstance(loaded, np.ndarray):
+            return from_adjacency(loaded, name=name)
+        if "edge_index" in loaded:
+            return bundle_graph(loaded, name, task)
+        return from_adjacency(_matrix(loaded, path), name=name)
 
 
-def _from_arrays(arrays: dict[str, Any], name: str, path: Path, task: Task) -> Graph:
-    if "edge_index" in arrays:
-        return _bundle(arrays, name, task)
-    if "adj_data" in arrays:
-        matrix = _csr(arrays, "adj_")
-    elif "format" in arrays and "shape" in arrays:  # scipy.sparse.save_npz
-        kind = arrays["format"].item()
-        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-        shape = tuple(int(n) for n in arrays["shape"])
-        if kind == "coo":
-            parts = (arrays["data"], (arrays["row"], arrays["col"]))
-            matrix = sparse.coo_array(parts, shape=shape)
-        elif kind in ("csr", "csc"):
-            made = sparse.csr_array if kind == "csr" else sparse.csc_array
-            matrix = made((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
-            matrix.check_format(full_check=True)
-        else:
-            raise DataError(
-                "GFM103", f"expected a csr, csc or coo matrix, got {kind[:20]!r}", where=str(path)
-            )
-    elif len(arrays) == 1:
-        return from_adjacency(next(iter(arrays.values())), name=name)
-    else:
-        raise DataError(
-            "GFM103",
-            f"expected edge_index, or a SciPy matrix, got arrays {', '.join(arrays)[:100]}",
-            where=str(path),
-            fix="scipy.sparse.save_npz(file, adjacency), or numpy.savez(file, edge_index=..., "
-            "x=..., y=...)",
-        )
-    return from_adjacency(matrix, name=name)
+def load_arrays(path: Path) -> np.ndarray | dict[str, Any]:
+    """Return the array of a ``.npy`` file, or the arrays of a ``.npz`` file by name."""
+    with path.open("rb") as file:  # opened here: np.load leaves a damaged file open
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_UNPACKED:
+                raise DataError(
+                    "GFM103", f"it would unpack to {size / 2**30:.0f} GiB", where=str(path)
+                )
+        file.seek(0)
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        return {key: loaded[key] for key in loaded.files}
 
 
-def _bundle(arrays: dict[str, Any], name: str, task: Task) -> Graph:
-    """``edge_index``, and ``x`` or the parts of a sparse one, ``y``, masks, ``num_nodes``."""
+def bundle_graph(arrays: dict[str, Any], name: str, task: Task = "auto") -> Graph:
+    """Make a graph of the arrays that ``numpy.savez`` stores.
+
+    Args:
+        arrays: ``edge_index`` (2, E), and if they are known ``x`` (N, F) or the parts of a CSR
+            matrix ``x_data``, ``x_indices``, ``x_indptr``, ``x_shape``; ``y`` (N,) or (N, C), -1 =
+            unlabelled; ``node_ids`` (N,); masks (N,); ``num_nodes``.
+        name: Id of the graph.
+        task: Kind of the labels.
+    """
     x = _csr(arrays, "x_") if "x_data" in arrays else arrays.get("x")
     y, class_names = labels(arrays.get("y"), task=task)
     edges = arrays["edge_index"]
@@ -101,7 +90,7 @@ def _bundle(arrays: dict[str, Any], name: str, task: Task) -> Graph:
         edges,
         num_nodes=num_nodes,
         name=name,
-        x=features(without_gaps(x, name)),
+        x=features(fill_missing(x, name)),
         y=y,
         class_names=class_names,
         node_ids=None if ids is None else tuple(str(i) for i in ids.tolist()),
@@ -109,7 +98,57 @@ def _bundle(arrays: dict[str, Any], name: str, task: Task) -> Graph:
     )
 
 
+@contextmanager
+def readable_arrays(path: Path) -> Iterator[None]:
+    """Turn the errors of zlib, zipfile, NumPy and SciPy into a :class:`DataError`."""
+    try:
+        yield
+    except (GraphFMError, PermissionError, MemoryError):
+        raise
+    except Exception as error:  # each package raises its own
+        with path.open("rb") as file:
+            is_pickle = file.read(1) == b"\x80"
+        if is_pickle or "Object arrays" in str(error):
+            raise unsafe_file(path, "Python objects") from None
+        raise DataError(
+            "GFM103",
+            f"not readable as {path.suffix[1:]}: {str(error)[:200] or type(error).__name__}",
+            where=str(path),
+        ) from None
+
+
+def _matrix(arrays: dict[str, Any], path: Path) -> Any:
+    """Return the adjacency matrix among the arrays of a ``.npz`` file."""
+    if "adj_data" in arrays:
+        return _csr(arrays, "adj_")
+    if "format" in arrays and "shape" in arrays:  # scipy.sparse.save_npz
+        kind = arrays["format"].item()
+        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        shape = tuple(int(n) for n in arrays["shape"])
+        if kind == "coo":
+            parts = (arrays["data"], (arrays["row"], arrays["col"]))
+            return sparse.coo_array(parts, shape=shape)
+        if kind in ("csr", "csc"):
+            make = sparse.csr_array if kind == "csr" else sparse.csc_array
+            matrix = make((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+            matrix.check_format(full_check=True)
+            return matrix
+        raise DataError(
+            "GFM103", f"expected a csr, csc or coo matrix, got {kind[:20]!r}", where=str(path)
+        )
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    raise DataError(
+        "GFM103",
+        f"expected edge_index, or a SciPy matrix, got arrays {', '.join(arrays)[:100]}",
+        where=str(path),
+        fix="scipy.sparse.save_npz(file, adjacency), or numpy.savez(file, edge_index=..., "
+        "x=..., y=...)",
+    )
+
+
 def _csr(arrays: dict[str, Any], prefix: str) -> Any:
+    """Return the CSR matrix whose parts have this prefix."""
     parts = tuple(arrays[prefix + part] for part in ("data", "indices", "indptr"))
     matrix = sparse.csr_array(parts, shape=tuple(int(n) for n in arrays[prefix + "shape"]))
     matrix.check_format(full_check=True)  # scipy's C code trusts the indices

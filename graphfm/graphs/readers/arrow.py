@@ -1,4 +1,4 @@
-"""Arrow's types in ours: numbers are float32, which is what features are; the rest stays."""
+"""Conversion of Arrow columns: numbers to float32, ids to text, truth values and dates as is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphfm.errors import DataError
 
 
 def storage(kind: Any) -> Any:
-    """How a column of this type is kept: numbers as float32, which is what features are."""
+    """Return the Arrow type that a column of this type is read as; features are float32."""
     import pyarrow as pa
 
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
@@ -22,7 +22,11 @@ def storage(kind: Any) -> Any:
 
 
 def plain(array: Any, path: Path, name: str) -> Any:
-    """A column of a Parquet file as :func:`storage` says."""
+    """Return a column of a Parquet file in the type that :func:`storage` returns.
+
+    Raises:
+        DataError: GFM110 for lists and bytes.
+    """
     import pyarrow as pa
 
     kind = array.type
@@ -38,16 +42,20 @@ def plain(array: Any, path: Path, name: str) -> Any:
 
 
 def as_text(array: Any, path: Path, name: str) -> Any:
-    """A column of a Parquet file as text; whole numbers have no point."""
+    """Return a column of a Parquet file as text; whole numbers have no decimal point.
+
+    Raises:
+        DataError: GFM110 for lists and bytes.
+    """
     import pyarrow as pa
 
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
-    if pa.types.is_floating(array.type):  # pandas makes ids floats where one is missing
+    if pa.types.is_floating(array.type):  # pandas stores integer ids as floats if one is missing
         try:
             array = array.cast(pa.int64())
         except pa.ArrowInvalid:
-            pass  # fractions: their text
+            pass  # fractions keep theirs
     _check_plain(array.type, path, name)
     return array.cast(pa.string())
 
@@ -58,7 +66,7 @@ def _check_plain(kind: Any, path: Path, name: str) -> None:
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         raise DataError(
             "GFM110",
-            f"column {name!r} holds {kind}, which is no feature",
+            f"column {name!r} holds {kind}, which cannot become a feature",
             where=str(path),
-            fix="spread it over one column a number, or leave it out with --features",
+            fix="write one column per number, or leave it out with --features",
         )

@@ -1,4 +1,4 @@
-"""Node attributes of a graph file as the columns of a table: the same rules, the same plan.
+"""Node attributes of a graph file as table columns, so that both get features by one plan.
 
 Shapes:
     N  nodes
@@ -13,24 +13,23 @@ from typing import Any
 
 import numpy as np
 
+from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.frames import Frame, Kind, check_finite
 from graphfm.graphs.readers.tables import MISSING, TableFile
 
 log = logging.getLogger(__name__)
 
-FEW = 5  # attributes that a message names
-
 
 def attribute_frame(path: Path, records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Frame:
-    """Attributes as :func:`graphfm.graphs.readers.frames.read_frame` gives columns.
+    """Return node attributes in the form of :func:`graphfm.graphs.readers.frames.read_frame`.
 
-    Text that is another for every node is its name and no feature; lists and the like are not
-    read. A line says so of each.
+    Text that differs for every node is a name, not a feature. Lists and the like are not read
+    either. A log line names these attributes.
 
     Args:
-        path: Where they come from.
-        records: Attributes of each node, (N,); one that a node lacks is missing.
-        keys: Which to read.
+        path: Path of the file, for messages.
+        records: Attributes of each node, (N,); an attribute that a node lacks is missing.
+        keys: Names of the attributes to read.
 
     Raises:
         DataError: GFM117 for a number that is infinite.
@@ -40,7 +39,7 @@ def attribute_frame(path: Path, records: Sequence[Mapping[str, Any]], keys: Sequ
     kinds: dict[str, Kind] = {}
     numbers: list[np.ndarray] = []
     text: dict[str, Any] = {}
-    names, nested = [], []
+    unique, nested = [], []
     for key in keys:
         values = [record.get(key) for record in records]
         known = [value for value in values if value is not None]
@@ -57,14 +56,14 @@ def attribute_frame(path: Path, records: Sequence[Mapping[str, Any]], keys: Sequ
         words = attribute_text(records, key)
         found = set(words)
         if len(found) == len(words) > 1 and None not in found:
-            names.append(key)
+            unique.append(key)
             continue
         kinds[key] = "category"
         text[key] = pa.array(words, pa.string())
-    for what, left_out in (("a name of each node", names), ("made of several values", nested)):
+    for what, left_out in (("differ for every node", unique), ("hold several values", nested)):
         if left_out:
-            log.info("%s: %d attributes are %s and are no features: %s", path.name, len(left_out),
-                     what, ", ".join(left_out[:FEW]))  # fmt: skip
+            log.info("%s: %d attributes %s and do not become features: %s", path.name,
+                     len(left_out), what, ", ".join(left_out[:FEW]))  # fmt: skip
     matrix = np.stack(numbers, axis=1) if numbers else np.empty((len(records), 0), np.float32)
     table = TableFile(path=path, names=tuple(keys))
     frame = Frame(table=table, num_rows=len(records), kinds=kinds, numbers=matrix, text=text)
@@ -73,7 +72,7 @@ def attribute_frame(path: Path, records: Sequence[Mapping[str, Any]], keys: Sequ
 
 
 def attribute_text(records: Sequence[Mapping[str, Any]], key: str) -> list[str | None]:
-    """One attribute as text, (N,); None where it is missing."""
+    """Return one attribute as text, (N,); None where it is missing."""
     values = (record.get(key) for record in records)
     words = (None if v is None or v != v else str(v).strip() for v in values)
     return [None if word in MISSING else word for word in words]

@@ -1,10 +1,10 @@
-"""Columns of a node table -> features, by a plan that is made once and kept with the model.
+"""Columns of a node table -> features, by a plan that is made at the fit and saved with the model.
 
     number, truth value, date   one column of float32; a date is in days since 1970
-    category                    one column a level, 1 where the node has it
-    missing                     the mean of the known values (a category: no level), and one more
-                                column that says where, if any was missing when the plan was made
-    free text                   refused by name
+    category                    one column per level, 1 where the node has that level
+    missing value               the mean of the known values (a category: no level), and one more
+                                column that marks it, if a value was missing when the plan was made
+    free text                   an error that names the column
 
 Shapes:
     N  rows   F  feature columns that come out   K  columns of numbers in the file
@@ -23,25 +23,25 @@ from scipy import sparse
 
 from graphfm.errors import DataError
 from graphfm.graphs.convert import features
+from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.frames import WIDE, Frame, Kind, Numbers
 
 log = logging.getLogger(__name__)
 
-MAX_LEVELS = 256  # of a category; more is text
-SHARE_OF_LEVELS = 0.5  # of the rows: names and remarks have nearly one level a row
-NAMED = 5  # columns that a message names
+MAX_LEVELS = 256  # levels of a category; a column with more is free text
+SHARE_OF_LEVELS = 0.5  # levels per row; names and remarks have nearly one level per row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """How one column of the table becomes features.
+    """Rule by which one column of a table becomes features.
 
     Args:
-        name: As in the header.
-        kind: What it holds.
-        fill: What a missing number becomes.
-        indicator: Whether a further column says where it was missing.
-        levels: Of a category, in the order of their columns.
+        name: Name in the header.
+        kind: Kind of the values.
+        fill: Number that replaces a missing number.
+        indicator: If True, one more feature column marks the missing values.
+        levels: Levels of a category, in the order of their feature columns.
     """
 
     name: str
@@ -52,18 +52,18 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Feature columns that it gives."""
+        """Number of feature columns that the column becomes."""
         return (len(self.levels) if self.kind == "category" else 1) + self.indicator
 
 
 def plan_columns(frame: Frame) -> tuple[Column, ...]:
-    """Decide what becomes of each column, and say so.
+    """Choose the rule for each column, and log a summary.
 
-    A column without any value is left out. One that never varies stays: the feature transform drops
-    it, and a table written from a graph comes back as that graph.
+    A column without any value is left out. A constant column stays: the feature transform drops it
+    later, and a table that was written from a graph is read back as the same graph.
 
     Raises:
-        DataError: GFM110 for free text, naming the columns.
+        DataError: GFM110 for free text, with the names of the columns.
     """
     plan: list[Column] = []
     empty, constant, prose, gaps = [], [], {}, []
@@ -103,12 +103,12 @@ def plan_columns(frame: Frame) -> tuple[Column, ...]:
 
 
 def encode(frame: Frame, plan: Sequence[Column]) -> torch.Tensor | sparse.csr_array | None:
-    """The features: (N, F), F = the widths of the plan together, in its order.
+    """Return the features, (N, F), in the order of the plan; F is the sum of its widths.
 
-    Levels that the plan does not know are no level, and a line says how many there were.
+    A level that is not in the plan becomes zeros, and a log line counts them.
 
     Raises:
-        DataError: GFM130 for a column that holds something else than when the plan was made.
+        DataError: GFM130 for a column that is missing, or of another kind than in the plan.
     """
     _check_same(frame, plan)
     numeric = [name for name, kind in frame.kinds.items() if kind != "category"]
@@ -144,22 +144,22 @@ def encode(frame: Frame, plan: Sequence[Column]) -> torch.Tensor | sparse.csr_ar
 
 
 def plan_to_json(plan: Sequence[Column]) -> list[dict[str, Any]]:
-    """The plan as plain values; :func:`plan_from_json` reads them."""
+    """Return the plan as plain data for :func:`plan_from_json`."""
     return [asdict(column) for column in plan]
 
 
 def plan_from_json(values: Sequence[dict[str, Any]]) -> tuple[Column, ...]:
-    """The plan that gave these values."""
+    """Return the plan from what :func:`plan_to_json` returned."""
     return tuple(Column(**{**value, "levels": tuple(value["levels"])}) for value in values)
 
 
 def _summary(numbers: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each column: values that are known, their mean, whether they vary."""
+    """Return for each column the number of known values, their mean, and True if they vary."""
     n, width = numbers.shape
     known, mean = np.zeros(width, dtype=np.int64), np.zeros(width)
     varies = np.zeros(width, dtype=bool)
     if isinstance(numbers, np.ndarray):
-        for i in range(width):  # a column at a time: no second copy of the matrix
+        for i in range(width):  # one column at a time, so that the matrix is not copied
             values = numbers[:, i][~np.isnan(numbers[:, i])]
             known[i] = len(values)
             if len(values):
@@ -179,7 +179,7 @@ def _summary(numbers: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _filled(numbers: Numbers, fill: np.ndarray) -> tuple[Numbers, Any]:
-    """Numbers without gaps, and a matrix of ones where there were gaps: (N, K) each."""
+    """Return the numbers with missing ones filled, and a matrix that marks them, (N, K) each."""
     if isinstance(numbers, np.ndarray):
         gone = np.isnan(numbers)
         if not gone.any():
@@ -197,6 +197,7 @@ def _filled(numbers: Numbers, fill: np.ndarray) -> tuple[Numbers, Any]:
 
 
 def _one_hot(frame: Frame, column: Column) -> sparse.csr_array:
+    """Return one column per level of a category, and the indicator if the plan has one."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
@@ -204,7 +205,7 @@ def _one_hot(frame: Frame, column: Column) -> sparse.csr_array:
     codes = pc.index_in(values, value_set=pa.array(column.levels, type=pa.string()))
     new = int(codes.null_count - values.null_count)
     if new:
-        log.warning("%s: %s of %s values of %r are new to the model: none of its levels",
+        log.warning("%s: %s of %s values of %r were not seen at the fit and are ignored",
                     frame.table.path, f"{new:,}", f"{frame.num_rows:,}", column.name)  # fmt: skip
     level = codes.fill_null(-1).to_numpy(zero_copy_only=False)
     if column.indicator:
@@ -222,8 +223,8 @@ def _check_same(frame: Frame, plan: Sequence[Column]) -> None:
     if gone:
         raise DataError(
             "GFM130",
-            f"{len(gone)} of {len(plan)} columns that the model was fitted to are not there",
-            where=f"{frame.table.path}: {', '.join(gone[:NAMED])}",
+            f"{len(gone)} of {len(plan)} columns that the model was fitted to are missing",
+            where=f"{frame.table.path}: {', '.join(gone[:FEW])}",
             fix="give the same columns; empty cells are allowed",
         )
     for column in plan:
@@ -231,13 +232,13 @@ def _check_same(frame: Frame, plan: Sequence[Column]) -> None:
         if (kind == "category") != (column.kind == "category"):
             raise DataError(
                 "GFM130",
-                f"column {column.name!r} was {_words(column.kind)} at the fit, here it is "
-                f"{_words(kind)}",
+                f"column {column.name!r} was {_kind_name(column.kind)} at the fit, here it is "
+                f"{_kind_name(kind)}",
                 where=str(frame.table.path),
             )
 
 
-def _words(kind: str) -> str:
+def _kind_name(kind: str) -> str:
     return "text" if kind == "category" else f"a {kind}"
 
 
@@ -247,7 +248,7 @@ def _refuse_text(frame: Frame, prose: dict[str, int], others: list[str]) -> None
         "GFM110",
         f"free text cannot be a feature: {listed}",
         where=str(frame.table.path),
-        why=f"a category has at most {MAX_LEVELS} values, and fewer than half as many as rows",
+        why=f"a category has at most {MAX_LEVELS} values, and fewer values than half the rows",
         fix=f"name the columns to use: --features {','.join(others[:20]) or 'none'}"
         + (",..." if len(others) > 20 else ""),
     )
@@ -267,21 +268,19 @@ def _report(
             )
             if kind in kinds
         )  # fmt: skip
-        log.info("%s: %d feature columns (%s) give %d features", name, len(plan), counts,
+        log.info("%s: %d columns (%s) become %d features", name, len(plan), counts,
                  sum(column.width for column in plan))  # fmt: skip
     if gaps:
-        log.warning("%s: %d columns have missing values, filled with the mean (a category: with no "
-                    "level) and marked by a column of their own: %s", name, len(gaps),
-                    _some(gaps))  # fmt: skip
+        log.warning("%s: %d columns have missing values; they get the mean (a category: no level), "
+                    "and one more column marks them: %s", name, len(gaps),
+                    _first_few(gaps))  # fmt: skip
     if empty:
-        log.warning("%s: %d columns have no value at all and are left out: %s", name, len(empty),
-                    _some(empty))  # fmt: skip
+        log.warning("%s: %d columns are empty and are left out: %s", name, len(empty),
+                    _first_few(empty))  # fmt: skip
     if constant:
-        log.warning("%s: %d columns hold one value only and say nothing: %s", name, len(constant),
-                    _some(constant))  # fmt: skip
+        log.warning("%s: %d columns hold the same value in every row: %s", name, len(constant),
+                    _first_few(constant))  # fmt: skip
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (
-        f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    )
+def _first_few(names: list[str]) -> str:
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")

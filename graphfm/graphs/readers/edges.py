@@ -1,4 +1,4 @@
-"""An edge list as text, its ends matched to node ids: no loop over lines, 64-bit all along.
+"""Reader of edge lists: ends as text, matched to node ids without a Python loop over lines.
 
 Shapes:
     N  nodes   E  lines of the edge list
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphfm.errors import DataError
+from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.frames import read_frame
 from graphfm.graphs.readers.headers import WEIGHTS, edge_ends, read_header
 from graphfm.graphs.readers.tables import MistypedError, TableFile
@@ -22,18 +23,17 @@ log = logging.getLogger(__name__)
 UnknownNodes = Literal["error", "drop", "add"]
 DuplicateWeights = Literal["sum", "mean", "first", "error"]
 RULES = {"sum": "summed", "mean": "their mean is taken", "first": "the first one counts"}
-FEW = 5  # ids that a message names
-NEAR = 1_000_000  # ids up to which those that look alike are searched for: 1 s
+MAX_COMPARED = 1_000_000  # ids up to which similar ones are searched for, which takes 1 s
 
 
 @dataclass(kw_only=True, eq=False)
 class EdgeList:
-    """The two ends of every line.
+    """Edge list as text.
 
     Args:
-        table: Where they come from.
-        ends: Text of both, ``pyarrow.ChunkedArray`` of (E,).
-        weight: (E,) float32; None without weights.
+        table: The table, for messages.
+        ends: Ids of both ends of each line, two ``pyarrow.ChunkedArray`` of (E,).
+        weight: Edge weights, (E,) float32. Default: none.
     """
 
     table: TableFile
@@ -41,7 +41,7 @@ class EdgeList:
     weight: np.ndarray | None = None
 
     def own_ids(self) -> Any:
-        """The ids that the list names, (N,): by number if all are numbers, else by their text."""
+        """Return the ids in the list, (N,), sorted as numbers if all are numbers, else as text."""
         import pyarrow as pa
         from pyarrow import compute as pc
 
@@ -55,15 +55,16 @@ class EdgeList:
     def match(
         self, ids: Any, nodes: TableFile | None, unknown: UnknownNodes
     ) -> tuple[np.ndarray, Any]:
-        """Both ends by their place among the ids: ``((2, E') int64, ids)``.
+        """Return the positions of both ends among the ids, (2, E') int64, and the ids.
 
         Args:
-            ids: (N,) text, unique.
-            nodes: The table they come from.
-            unknown: Refuse an end that is not among them, drop its edge, or add it to the ids.
+            ids: Ids of the nodes, (N,) text, unique.
+            nodes: Node table of the ids, for messages. Default: none.
+            unknown: Rule for an end that is not among the ids: ``error``, ``drop`` its edge, or
+                ``add`` it to the ids.
 
         Raises:
-            DataError: GFM112 for an end that is not there.
+            DataError: GFM112 for an end that is not among the ids.
         """
         import pyarrow as pa
         from pyarrow import compute as pc
@@ -75,7 +76,7 @@ class EdgeList:
             if unknown == "drop":
                 keep = pc.and_(*[pc.is_valid(code) for code in codes])
                 dropped = len(keep) - pc.sum(keep).as_py()
-                log.warning("%s: %s of %s edges are dropped: an end is not in %s",
+                log.warning("%s: %s of %s edges are dropped, because an end is not in %s",
                             self.table.path.name, f"{dropped:,}", f"{len(keep):,}",
                             nodes.path.name if nodes else "the table")  # fmt: skip
                 codes = [code.filter(keep) for code in codes]
@@ -87,8 +88,8 @@ class EdgeList:
                 ]
                 new = pc.unique(pa.chunked_array([c for end in missing for c in end.chunks]))
                 ids = pa.concat_arrays([ids, new])
-                log.warning("%s: %s nodes are added that the node table does not have; they have "
-                            "no features and no label", self.table.path.name,
+                log.warning("%s: %s nodes are added that are not in the node table; they have no "
+                            "features and no label", self.table.path.name,
                             f"{len(new):,}")  # fmt: skip
                 codes = [pc.index_in(end, value_set=ids) for end in self.ends]
         pairs = np.empty((2, len(codes[0])), dtype=np.int64)
@@ -97,15 +98,15 @@ class EdgeList:
         return pairs, ids
 
     def merge_weights(self, pairs: np.ndarray, ids: Any, rule: DuplicateWeights) -> None:
-        """Give an edge that is listed more than once one weight, and say what the weights are.
+        """Merge the weights of edges that are listed more than once, and log what was found.
 
-        The model does not read them; they are checked all the same, so that none of them is taken
-        for granted.
+        The model does not use weights. They are checked and counted nevertheless, so that the user
+        learns of weights that look wrong.
 
         Args:
-            pairs: (2, E) places among the ids, as :meth:`match` gives them.
-            ids: (N,) text.
-            rule: ``sum``, ``mean``, ``first``, or ``error`` where two weights differ.
+            pairs: Positions of both ends, (2, E), from :meth:`match`.
+            ids: Ids of the nodes, (N,) text.
+            rule: ``sum``, ``mean``, ``first``, or ``error`` if two weights differ.
 
         Raises:
             DataError: GFM128 for weights that differ under ``error``.
@@ -138,9 +139,9 @@ class EdgeList:
     def _conflict(
         self, lines: np.ndarray, pairs: np.ndarray, ids: Any, conflicts: int
     ) -> DataError:
-        """The error for weights that differ, with the lines that differ from the first of theirs.
+        """Return the error for weights that differ, with lines that differ from an earlier one.
 
-        Edges whose end was dropped are no longer counted in lines, so no line is named then.
+        After edges were dropped, positions no longer count lines, so no line is named.
         """
         lines = np.sort(lines)
         whole = pairs.shape[1] == len(self.ends[0])
@@ -154,6 +155,7 @@ class EdgeList:
         )
 
     def _unknown(self, codes: list[Any], ids: Any, nodes: TableFile | None) -> DataError:
+        """Return the error for ends that are not among the ids."""
         import pyarrow as pa
         from pyarrow import compute as pc
 
@@ -169,7 +171,7 @@ class EdgeList:
             why += f"; {close[0].as_py()!r} differs by a space only"
         return DataError(
             "GFM112",
-            f"the edge list names {len(names):,} nodes that {_name(nodes)} does not have",
+            f"the edge list names {len(names):,} nodes that are not in {_name(nodes)}",
             where=f"{self.table.where(rows[:FEW].tolist())}: {', '.join(map(repr, shown))}"
             + (", ..." if len(names) > FEW else ""),
             why=why,
@@ -184,26 +186,26 @@ def read_edges(
     """Read an edge list.
 
     Args:
-        table: The file.
-        source: Column of the one end; None = by its name, else the first.
-        destination: Of the other; None = by its name, else the second.
-        strip: Cut space around ids.
+        table: The table.
+        source: Column of one end. Default: found by its name, else the first.
+        destination: Column of the other end. Default: found by its name, else the second.
+        strip: If True, space around ids is removed.
 
     Raises:
-        DataError: GFM109 for a weight that is no number, GFM111 for an id that is empty, and as
-            :func:`edge_ends`.
+        DataError: GFM109 for a weight that is not a finite number, GFM111 for an empty id, and the
+            errors of :func:`edge_ends`.
     """
     fields = read_header(table.names)
-    first, second, told = edge_ends(fields, source, destination, str(table.path))
+    first, second, is_named = edge_ends(fields, source, destination, str(table.path))
     both = table.text(list(dict.fromkeys((first, second))))
     ends = (both[first], both[second])
-    if not told and table.has_header and _names_are_values((first, second), ends):
+    if not is_named and table.has_header and _names_are_values((first, second), ends):
         table = table.headless()
         return read_edges(table, None, None, strip=strip)
-    if not told:
-        log.info("%s: %s and %s are taken for the two ends of an edge%s", table.path.name,
+    if not is_named:
+        log.info("%s: columns %s and %s are read as the two ends of an edge%s", table.path.name,
                  repr(first), repr(second),
-                 "" if table.has_header else " (there is no header)")  # fmt: skip
+                 "" if table.has_header else " (the file has no header)")  # fmt: skip
     ends = (clean_ids(table, ends[0], strip), clean_ids(table, ends[1], strip))
     weight = next((f.raw for f in fields if f.name.casefold() in WEIGHTS), None)
     if weight in (first, second):
@@ -217,10 +219,15 @@ def read_edges(
 
 
 def clean_ids(table: TableFile, ids: Any, strip: bool) -> Any:
-    """Ids as they are compared: exact text, none of them empty.
+    """Return ids in the form in which they are compared: exact text, none of them empty.
+
+    Args:
+        table: The table, for messages.
+        ids: Ids, (N,) text.
+        strip: If True, space around them is removed.
 
     Raises:
-        DataError: GFM111 for an empty one, with its line.
+        DataError: GFM111 for an empty id, with its line.
     """
     from pyarrow import compute as pc
 
@@ -238,11 +245,11 @@ def clean_ids(table: TableFile, ids: Any, strip: bool) -> Any:
     return trimmed if strip else ids
 
 
-def warn_of_look_alikes(ids: Any, where: str) -> None:
-    """Say which ids differ only by space, case or leading zeros: they are different nodes."""
+def warn_similar_ids(ids: Any, where: str) -> None:
+    """Log ids that differ only by space, case or leading zeros; they are different nodes."""
     from pyarrow import compute as pc
 
-    if len(ids) > NEAR:
+    if len(ids) > MAX_COMPARED:
         return
     plain = pc.utf8_trim_whitespace(ids)
     for what, folded in (
@@ -260,13 +267,14 @@ def warn_of_look_alikes(ids: Any, where: str) -> None:
 
 
 def _names_are_values(names: tuple[str, str], ends: tuple[Any, Any]) -> bool:
-    """Whether a first line is an edge and no header: its cells are ids of other lines too."""
+    """Return True if a first line is an edge, not a header: its cells are ids in other lines."""
     from pyarrow import compute as pc
 
     return all(any(bool(pc.any(pc.equal(end, name)).as_py()) for end in ends) for name in names)
 
 
 def _weights(table: TableFile, column: str) -> np.ndarray:
+    """Return the edge weights, (E,) float32, all finite."""
     try:
         frame = read_frame(table, [column], finite=False)
     except MistypedError as error:
@@ -276,7 +284,7 @@ def _weights(table: TableFile, column: str) -> np.ndarray:
             "GFM109",
             f"edge weights must be numbers, but {column!r} holds text",
             where=str(table.path),
-            fix="rename the column if it is no weight",
+            fix="rename the column if it does not hold weights",
         )
     values = np.asarray(frame.numbers)[:, 0]
     bad = np.flatnonzero(~np.isfinite(values))
@@ -285,7 +293,7 @@ def _weights(table: TableFile, column: str) -> np.ndarray:
             "GFM109",
             f"edge weights must be finite numbers, but {len(bad):,} of {len(values):,} are not",
             where=table.where(bad[:FEW].tolist()) + f", column {column!r}",
-            fix="give every edge a weight, or none",
+            fix="give a weight to every edge, or to none",
         )
     return values
 

@@ -1,4 +1,4 @@
-"""Graphs written out as a person would have them: edges.csv and nodes.csv, or Parquet."""
+"""Writer of graphs as tables: edges.csv and nodes.csv, or Parquet."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LABELS = "label"
-ROWS = 4096  # of dense features at a time
+ROWS = 4096  # rows of features that are dense in memory at a time
 
 
 def write_tables(graph: Graph, folder: Path, *, suffix: str = "csv") -> None:
-    """Write a graph to a folder: both directions of an undirected edge, features as columns.
+    """Write a graph to a folder, with both directions of undirected edges.
 
-    Classes that are not in the order of their names are written as their numbers: the reader orders
-    classes by name, and a graph's hash holds the numbers.
+    Classes that are not sorted by name are written as their numbers: the reader sorts classes by
+    name, and the fingerprint of a graph depends on the numbers.
+
+    Args:
+        graph: The graph.
+        folder: Folder to write to.
+        suffix: ``csv`` or ``parquet``.
     """
     import pyarrow as pa
     import pyarrow.csv
@@ -70,6 +75,7 @@ def write_tables(graph: Graph, folder: Path, *, suffix: str = "csv") -> None:
 
 
 def _features(graph: Graph, rows: slice) -> list[pa.Array]:
+    """Return some rows of the features, one array per column."""
     import pyarrow as pa
 
     if graph.x is None:
@@ -80,7 +86,7 @@ def _features(graph: Graph, rows: slice) -> list[pa.Array]:
 
 
 def target_of(graph: Graph) -> str | None:
-    """The ``--target`` of the tables of a graph."""
+    """Return the ``--target`` that reads the labels from the tables of a graph."""
     if graph.y is None:
         return None
     return LABELS if graph.y.ndim == 1 else f"{LABELS}_*"

@@ -1,7 +1,7 @@
-"""A person's own graph: an edge list, with a node table or without, or one file of another format.
+"""Reader of a user's own graph: an edge list with or without a node table, or another format.
 
-Ids are text: ``007`` is not ``7``. Nothing is dropped, merged or filled in without a line that says
-how many.
+Ids are text: ``007`` is not ``7``. Whatever is dropped, merged or filled in is counted in a log
+line.
 
 Shapes:
     N  nodes   E  lines of the edge list
@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from graphfm.errors import DataError
-from graphfm.graphs.graph import Graph
-from graphfm.graphs.leaks import say_of_twins, telling_columns
+from graphfm.graphs.graph import FEW, Graph
+from graphfm.graphs.leaks import find_leaking_columns, warn_duplicate_rows
 from graphfm.graphs.readers import containers, tables
 from graphfm.graphs.readers.columns import Column, plan_columns
 from graphfm.graphs.readers.edges import (
     read_edges,
-    warn_of_look_alikes,
+    warn_similar_ids,
 )
-from graphfm.graphs.readers.node_table import FEW, node_fields, read_node_table, without_repeats
+from graphfm.graphs.readers.node_table import node_fields, read_node_table, without_repeats
 from graphfm.graphs.readers.open_table import open_table
 from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions
 
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 EDGE_FILES = ("edges", "edge", "links", "relationships", "edgelist")
 NODE_FILES = ("nodes", "node", "vertices")
-HUB = 100_000  # neighbors; a sample of 16 says little of them
+HUB = 100_000  # neighbors; the 16 that are sampled are a poor picture of so many
 
 
 def is_graph_file(text: str) -> bool:
-    """Whether this names a file or folder rather than an id of the catalog."""
+    """Return True for text that names a file or folder rather than a catalog id."""
     path = Path(text)
     return path.exists() or path.name.removesuffix(".gz").endswith(
         (*tables.SUFFIXES, *containers.SUFFIXES)
@@ -52,13 +52,13 @@ def read_file(
     """Read a graph from a file or a folder.
 
     Args:
-        path: An edge list (CSV or Parquet), a folder that holds ``edges.*`` and ``nodes.*``, or a
-            .graphml, .gml, .gexf, .npz, .pt or .h5ad file.
-        options: What the file does not say.
-        plan: How the columns of a table become features; None = decide.
+        path: Path of an edge list (CSV or Parquet), of a folder that holds ``edges.*`` and
+            ``nodes.*``, or of a .graphml, .gml, .gexf, .npz, .pt or .h5ad file.
+        options: Facts that the file does not hold. Default: those of :class:`ReadOptions`.
+        plan: Rules by which columns became features at a fit. Default: made from this file.
 
     Raises:
-        DataError: For whatever is wrong with it, with the place: docs/errors.md.
+        DataError: For anything that is wrong with the file, with the place; see docs/errors.md.
     """
     options = options or ReadOptions()
     if path.is_dir():
@@ -71,18 +71,20 @@ def read_file(
     else:
         graph, own = _read_tables(path, name, options, plan)
     if own is not None:
-        _say_what_leaks(graph, own)
-    _say_what_is_odd(graph)
+        _warn_leaks(graph, own)
+    _log_structure(graph, options.directed)
     return ReadGraph(graph=graph, reading=Reading(options=options, plan=own))
 
 
 def _stem(path: Path) -> str:
-    """``cafe`` for cafe.csv.gz; the folder's name for cafe/edges.csv."""
+    """Return the name of a graph: ``cafe`` for cafe.csv.gz and for cafe/edges.csv."""
     stem = path.name.split(".")[0]
     return path.resolve().parent.name if stem in EDGE_FILES else stem
 
 
 def _in_folder(folder: Path) -> tuple[Path, Path | None]:
+    """Return the edge list and the node table of a folder."""
+
     def find(stems: Sequence[str]) -> list[Path]:
         return sorted(
             path
@@ -108,6 +110,7 @@ def _in_folder(folder: Path) -> tuple[Path, Path | None]:
 def _read_tables(
     path: Path, name: str, options: ReadOptions, plan: Sequence[Column] | None
 ) -> tuple[Graph, tuple[Column, ...] | None]:
+    """Read an edge list and, if there is one, its node table."""
     listed = read_edges(
         open_table(path), options.source, options.destination, strip=options.strip_ids
     )
@@ -129,11 +132,11 @@ def _read_tables(
                 fix="--nodes nodes.csv",
             )
         ids = listed.own_ids()
-        warn_of_look_alikes(ids, path.name)
+        warn_similar_ids(ids, path.name)
         pairs, ids = listed.match(ids, None, "error")
     else:
         nodes = without_repeats(read_node_table(options.nodes, options, plan))
-        warn_of_look_alikes(nodes.ids, options.nodes.name)
+        warn_similar_ids(nodes.ids, options.nodes.name)
         known = len(nodes.ids)
         pairs, ids = listed.match(nodes.ids, nodes.table, options.unknown_nodes)
         if len(ids) > known:
@@ -157,7 +160,7 @@ def _read_tables(
 
 
 def _names(ids: Any) -> tuple[str, ...] | None:
-    """Ids as a tuple; None where they are the positions, which need no storing."""
+    """Return ids as a tuple; None if they are the positions, which need not be stored."""
     import pyarrow as pa
 
     n = len(ids)
@@ -167,23 +170,27 @@ def _names(ids: Any) -> tuple[str, ...] | None:
     return tuple(ids.to_pylist())
 
 
-def _say_what_leaks(graph: Graph, plan: Sequence[Column]) -> None:
+def _warn_leaks(graph: Graph, plan: Sequence[Column]) -> None:
+    """Log columns that give the label away, and rows that are in two parts of a split."""
     owner = [column.name for column in plan for _ in range(column.width)]
-    told: dict[str, str] = {}
-    for place, label in telling_columns(graph):
-        told.setdefault(owner[place], label)
-    for column, label in list(told.items())[:FEW]:
-        log.warning("%s: possible leakage: column %r alone tells class %r from all others",
+    found: dict[str, str] = {}
+    for place, label in find_leaking_columns(graph):
+        found.setdefault(owner[place], label)
+    for column, label in list(found.items())[:FEW]:
+        log.warning("%s: possible leakage: column %r alone separates class %r from all others",
                     graph.name, column, label)  # fmt: skip
-    if len(told) > FEW:
-        log.warning("%s: possible leakage: so do %d more columns", graph.name, len(told) - FEW)
-    say_of_twins(graph)
+    if len(found) > FEW:
+        log.warning(
+            "%s: possible leakage: %d more columns do the same", graph.name, len(found) - FEW
+        )
+    warn_duplicate_rows(graph)
 
 
-def _say_what_is_odd(graph: Graph) -> None:
+def _log_structure(graph: Graph, directed: bool | None) -> None:
+    """Log facts about the structure that a user should check."""
     name = graph.name
     if graph.num_edges == 0:
-        log.warning("%s: there are no edges: only features tell nodes apart", name)
+        log.warning("%s: there are no edges: only features distinguish the nodes", name)
     else:
         rowptr, _ = graph.neighbors
         degree = rowptr.diff()
@@ -194,8 +201,8 @@ def _say_what_is_odd(graph: Graph) -> None:
         if most >= HUB:
             at = int(degree.argmax())
             hub = str(at) if graph.node_ids is None else graph.node_ids[at]
-            log.warning("%s: node %r has %s neighbors; of so many the model reads a sample, always "
-                        "the same", name, hub, f"{most:,}")  # fmt: skip
+            log.warning("%s: node %r has %s neighbors; the model reads a fixed sample of them",
+                        name, hub, f"{most:,}")  # fmt: skip
     if graph.num_duplicates:
         log.info("%s: %s edges were listed more than once and are merged", name,
                  f"{graph.num_duplicates:,}")  # fmt: skip
@@ -203,8 +210,24 @@ def _say_what_is_odd(graph: Graph) -> None:
         log.info("%s: %s edges go from a node to itself and are kept", name,
                  f"{graph.num_self_loops:,}")  # fmt: skip
     if graph.x is None:
-        log.warning("%s: there are no features: only the structure tells nodes apart", name)
-    how = "undirected"
-    if graph.directed:
-        how = "directed: some edges have no reverse (--undirected: a line stands for both ways)"
-    log.info("%s: %s", name, how)
+        log.warning("%s: there are no features: only the structure distinguishes the nodes", name)
+    log.info("%s: %s", name, _direction(graph, directed))
+
+
+def _direction(graph: Graph, directed: bool | None) -> str:
+    """Return a sentence on how edges were read.
+
+    Args:
+        graph: The graph.
+        directed: Direction that was asked for. Default: it was detected.
+    """
+    if not graph.directed:
+        return "read as undirected"
+    if directed:
+        return "read as directed, as asked"
+    both_ways = len(graph.neighbors[1])  # edges with the missing reverses added, without loops
+    alone = both_ways - (graph.num_edges - graph.num_self_loops)
+    return (
+        f"read as directed, because {alone:,} of {graph.num_edges:,} edges have no reverse; if "
+        "each line is a mutual tie, pass --undirected"
+    )

@@ -1,4 +1,4 @@
-"""Columns of a table as they are read: numbers in one matrix, text apart.
+"""Columns of a table in memory: numbers in one matrix, text columns apart.
 
 Shapes:
     N  rows   K  columns of numbers in the file
@@ -16,8 +16,8 @@ from scipy import sparse
 from graphfm.errors import DataError
 from graphfm.graphs.readers.tables import MISSING, MistypedError, TableFile
 
-SPARSE = 0.1  # a batch with a smaller share of values that are not 0 is kept as CSR
-WIDE = 128  # narrower ones are dense
+SPARSE = 0.1  # a batch with a smaller share of nonzero values is stored as CSR
+WIDE = 128  # columns; narrower tables are dense
 
 Numbers: TypeAlias = "np.ndarray | sparse.csr_array"
 Kind = Literal["number", "flag", "date", "category"]
@@ -25,14 +25,14 @@ Kind = Literal["number", "flag", "date", "category"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """The columns of a table as they were read.
+    """Columns of a table that were read.
 
     Args:
-        table: Where they come from.
-        num_rows: N.
-        kinds: What each column holds, in the order of the file.
-        numbers: (N, K) float32, NaN = missing: all that are no category, in that order.
-        text: The others, (N,) each: dictionary-encoded, null = missing.
+        table: The table, for messages.
+        num_rows: Number of rows, N.
+        kinds: Kind of each column, in the order of the file.
+        numbers: All columns but categories, (N, K) float32, in that order; NaN = missing.
+        text: Categories, (N,) text each; null = missing.
     """
 
     table: TableFile
@@ -42,7 +42,7 @@ class Frame:
     text: dict[str, Any]
 
     def rows(self, index: np.ndarray) -> Frame:
-        """Some rows, (M,), in this order; -1 gives a row without any value."""
+        """Return the rows ``index``, (M,), in this order; -1 means a row without any value."""
         import pyarrow as pa
 
         gone = index < 0
@@ -70,13 +70,13 @@ def read_frame(
 
     Args:
         table: The table.
-        columns: Which.
-        num_rows: N, where no column is asked for.
-        text: Those of them that are categories whatever is in them.
-        finite: Whether an infinite number is an error.
+        columns: Names of the columns to read.
+        num_rows: Number of rows; used if ``columns`` is empty.
+        text: Columns among them that are categories whatever they hold.
+        finite: If True, an infinite number is an error.
 
     Raises:
-        DataError: As :meth:`TableFile.text`; GFM117 for a number that is infinite.
+        DataError: GFM117 for an infinite number, and the errors of :meth:`TableFile.text`.
     """
     names = list(columns)
     if not names:
@@ -85,7 +85,7 @@ def read_frame(
     types = table.types(names, text=text)
     try:
         frame = _collect(table, names, types)
-    except MistypedError:  # a later row does not hold what the first ones promised
+    except MistypedError:  # a later row is not of the type that the first rows had
         try:
             frame = _collect(table, names, table.types(names, text=text, whole=True))
         except MistypedError as error:
@@ -128,7 +128,7 @@ def _collect(table: TableFile, names: list[str], types: dict[str, Any]) -> Frame
 
 
 def _as_float(array: Any) -> np.ndarray:
-    """(N,) float32, NaN = missing; dates in days."""
+    """Return a column as float32, (N,); NaN = missing, dates in days since 1970."""
     import pyarrow as pa
 
     if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
@@ -140,12 +140,14 @@ def _as_float(array: Any) -> np.ndarray:
 
 
 def _compact(block: np.ndarray) -> Numbers:
+    """Return a batch of numbers as CSR if that is smaller."""
     if block.shape[1] < WIDE or np.count_nonzero(block) > SPARSE * block.size:
         return np.ascontiguousarray(block)
     return sparse.csr_array(block)
 
 
 def _stacked(blocks: list[Numbers], width: int) -> Numbers:
+    """Return batches as one matrix, dense if one of them is."""
     if not blocks:
         return np.empty((0, width), dtype=np.float32)
     if len(blocks) == 1:
@@ -156,10 +158,10 @@ def _stacked(blocks: list[Numbers], width: int) -> Numbers:
 
 
 def check_finite(frame: Frame) -> None:
-    """Refuse infinite numbers.
+    """Raise an error if a number is infinite.
 
     Raises:
-        DataError: GFM117 with the first of them.
+        DataError: GFM117 with the place of the first one.
     """
     values = frame.numbers if isinstance(frame.numbers, np.ndarray) else frame.numbers.data
     if not np.isinf(values).any():

@@ -1,7 +1,7 @@
-"""What the columns of an edge list and of a node table are, by their names.
+"""Roles of the columns of an edge list and of a node table, found by their names.
 
-Headers of Neo4j's export say it themselves: ``:START_ID(Person)``, ``:END_ID``, ``:ID``,
-``:LABEL``, ``:TYPE``, ``:IGNORE``, and a type after a name: ``age:int``.
+Headers of Neo4j's export name the roles: ``:START_ID(Person)``, ``:END_ID``, ``:ID``, ``:LABEL``,
+``:TYPE``, ``:IGNORE``, and a type after a name: ``age:int``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from graphfm.errors import DataError
 from graphfm.graphs.readers.targets import no_column
 
-# Pairs of names that are used for the two ends of an edge, the usual ones first.
+# Pairs of names for the two ends of an edge, the most usual first.
 ENDS = (
     *(("source", "target"), ("source", "destination"), ("src", "dst"), ("from", "to"), ("u", "v")),
     *(("start", "end"), ("head", "tail"), ("node1", "node2"), ("node_1", "node_2"), ("id1", "id2")),
@@ -34,12 +34,12 @@ class Field:
     """One column of a header.
 
     Args:
-        raw: As it stands there.
-        name: Without its type: ``age`` of ``age:int``.
-        role: One of :data:`ROLES`, or nothing.
-        is_text: Whether its type says so.
-        is_list: Whether it holds lists.
-        space: Of an id, the kind of node it belongs to.
+        raw: Name as in the file.
+        name: Name without its type: ``age`` for ``age:int``.
+        role: One of :data:`ROLES`. Default: none.
+        is_text: True if its type is text.
+        is_list: True if it holds lists.
+        space: Kind of node that a column of ids refers to. Default: not given.
     """
 
     raw: str
@@ -51,7 +51,7 @@ class Field:
 
 
 def read_header(names: Sequence[str]) -> list[Field]:
-    """The columns of a table; types are read only where Neo4j's marks are among them."""
+    """Return the columns of a table; types are read only from headers with Neo4j's marks."""
     found = [NEO4J.fullmatch(name) for name in names]
     if not any(match and match["type"] in ROLES[:3] for match in found):
         return [Field(raw=name, name=name) for name in names]
@@ -77,11 +77,17 @@ def read_header(names: Sequence[str]) -> list[Field]:
 def edge_ends(
     fields: Sequence[Field], source: str | None, destination: str | None, where: str
 ) -> tuple[str, str, bool]:
-    """Columns of the two ends, and whether they were told rather than taken by position.
+    """Return the columns of the two ends, and False if they were chosen by position.
+
+    Args:
+        fields: Columns of the table.
+        source: Column of one end. Default: found by its name, else by position.
+        destination: Column of the other end. Default: found by its name, else by position.
+        where: Path of the file, for messages.
 
     Raises:
         DataError: GFM102 for ends of two kinds, GFM106 for fewer than two columns, GFM127 for a
-            column that is not there.
+            column that the table does not have.
     """
     names = [field.raw for field in fields]
     for asked in (source, destination):
@@ -96,7 +102,7 @@ def edge_ends(
                 f"expected one kind of node, got edges from {starts[0].space or 'nodes'!r} to "
                 f"{ends[0].space or 'nodes'!r}",
                 where=where,
-                fix="graphfm reads graphs of one kind of node: choose one, or project on it",
+                fix="keep one kind of node, or project the edges on it",
             )
         return starts[0].raw, ends[0].raw, True
     folded = {name.casefold(): name for name in reversed(names)}
@@ -118,10 +124,15 @@ def edge_ends(
 
 
 def id_column(fields: Sequence[Field], asked: str | None, where: str) -> tuple[str, bool]:
-    """Column of the node ids, and whether it was told rather than taken by position.
+    """Return the column of the node ids, and False if it was chosen by position.
+
+    Args:
+        fields: Columns of the table.
+        asked: Name of the column. Default: found by its usual names, else the first.
+        where: Path of the file, for messages.
 
     Raises:
-        DataError: GFM127 for a column that is not there.
+        DataError: GFM127 for a column that the table does not have.
     """
     names = [field.raw for field in fields]
     if asked is not None:

@@ -1,4 +1,4 @@
-"""TODO: graphfm/graphs/readers/markup.py, from graphfm/graphs/readers/containers.py."""
+"""Reader of GraphML, GML and GEXF, by NetworkX."""
 
 from __future__ import annotations
 
@@ -18,9 +18,21 @@ if TYPE_CHECKING:
     from graphfm.graphs.readers.options import ReadOptions
 
 
-def _markup(
+def read_markup(
     path: Path, suffix: str, name: str, options: ReadOptions, plan: Sequence[Column] | None
 ) -> tuple[Graph, tuple[Column, ...]]:
+    """Read a graph and the rules by which its node attributes become features.
+
+    Args:
+        path: Path of the file.
+        suffix: ``.graphml``, ``.gml`` or ``.gexf``.
+        name: Id of the graph.
+        options: Options; ``target``, ``need_target``, ``features`` and ``task`` are read.
+        plan: Rules of an earlier fit. Default: made from this file.
+
+    Raises:
+        DataError: GFM103 for a file that cannot be read, GFM104 for a target that no node has.
+    """
     import networkx as nx
     import pyarrow as pa
 
@@ -32,11 +44,11 @@ def _markup(
         else:
             try:
                 found = nx.read_gml(path)
-            except nx.NetworkXError:  # its nodes have no labels; then their numbers name them
+            except nx.NetworkXError:  # nodes without labels are named by their numbers
                 found = nx.read_gml(path, label="id")
     except (PermissionError, MemoryError):
         raise
-    except Exception as error:  # networkx raises AttributeError, RecursionError and others
+    except Exception as error:  # NetworkX raises AttributeError, RecursionError and others
         raise DataError(
             "GFM103",
             f"not readable as {suffix[1:]}: {str(error)[:200] or type(error).__name__}",
@@ -45,7 +57,7 @@ def _markup(
         ) from None
     records = [dict(record) for _, record in found.nodes(data=True)]
     for _, record in found.nodes(data=True):
-        record.clear()  # what is left is structure
+        record.clear()  # from_networkx below is to read the structure alone
     keys = list(dict.fromkeys(str(key) for record in records for key in record))
     target: list[str] = []
     if options.target is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphfm.errors import DataError
+from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.columns import Column, encode
 from graphfm.graphs.readers.edges import clean_ids
 from graphfm.graphs.readers.frames import Frame, read_frame
@@ -29,12 +30,20 @@ from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
 
-FEW = 5  # ids or columns that a message names
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NodeTable:
-    """A node table as it was read: ids and text columns of N rows, and the columns of features."""
+    """Content of a node table.
+
+    Args:
+        table: The table, for messages.
+        ids: Ids of the nodes, (N,) text.
+        text: Columns of labels and splits, (N,) text each.
+        frame: Columns that become features.
+        target: Names of the label columns.
+        splits: Names of the split columns.
+        task: Kind of the labels.
+    """
 
     table: TableFile
     ids: Any
@@ -45,7 +54,12 @@ class NodeTable:
     task: Task
 
     def rows(self, index: np.ndarray, ids: Any) -> NodeTable:
-        """Some rows, in this order; -1 gives a row without any value."""
+        """Return the rows ``index``, in this order; -1 means a row without any value.
+
+        Args:
+            index: Positions of the rows, (M,).
+            ids: Ids of these rows, (M,) text.
+        """
         import pyarrow as pa
 
         places = pa.array(index, mask=index < 0)
@@ -54,12 +68,13 @@ class NodeTable:
 
 
 def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | None) -> NodeTable:
-    """Read the node table of a graph.
+    """Read a node table.
 
     Args:
         path: Path of the table.
-        options: How to read it.
-        plan: Columns of an earlier fit; None = read all that can be features.
+        options: Options; ``id``, ``target``, ``need_target``, ``features``, ``strip_ids`` and
+            ``task`` are read.
+        plan: Columns of an earlier fit. Default: all columns that can be features.
 
     Raises:
         DataError: GFM106 without a header, GFM104 for a target that is not a column.
@@ -74,9 +89,9 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
         )
     header = read_header(table.names)
     names = [field.raw for field in header if field.role != "IGNORE"]
-    id_name, told = id_column(header, options.id, where)
-    if not told:
-        log.info("%s: %r is taken for the column of ids", path.name, id_name)
+    id_name, is_named = id_column(header, options.id, where)
+    if not is_named:
+        log.info("%s: column %r is read as the node ids", path.name, id_name)
     target: list[str] = []
     if options.target is not None:
         short = {field.name: field.raw for field in header}
@@ -89,7 +104,7 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
     free = [name for name in names if name not in (id_name, *target, *splits)]
     lists = [field.raw for field in header if field.is_list and field.raw in free]
     if lists:
-        log.warning("%s: %d columns of lists are not read: %s", path.name, len(lists),
+        log.warning("%s: %d columns hold lists and are not read: %s", path.name, len(lists),
                     ", ".join(lists[:FEW]))  # fmt: skip
     free = [name for name in free if name not in lists]
     if plan is not None:
@@ -121,7 +136,11 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
 
 
 def without_repeats(nodes: NodeTable) -> NodeTable:
-    """Rows that say the same of the same node once."""
+    """Return the table with repeated rows removed.
+
+    Raises:
+        DataError: GFM126 for two rows of one node that differ.
+    """
     from pyarrow import compute as pc
 
     codes = nodes.ids.dictionary_encode()
@@ -145,17 +164,18 @@ def without_repeats(nodes: NodeTable) -> NodeTable:
         ids = pc.unique(nodes.ids.take(rows[~same]))
         raise DataError(
             "GFM126",
-            f"{len(ids):,} nodes are described twice, and not the same",
+            f"{len(ids):,} nodes have two rows that differ",
             where=f"{nodes.table.where(rows[~same][:FEW].tolist())}: "
             + ", ".join(map(repr, ids.slice(0, FEW).to_pylist())),
             fix="keep one row of each node",
         )
-    log.warning("%s: %s rows repeat a node that is there already and are left out",
+    log.warning("%s: %s rows repeat a node and are left out",
                 nodes.table.path.name, f"{len(rows):,}")  # fmt: skip
     return nodes.rows(first, nodes.ids.take(first))
 
 
 def _equal(one: Any, other: Any) -> np.ndarray:
+    """Return True where two columns agree; two missing values agree."""
     from pyarrow import compute as pc
 
     found = pc.equal(one, other)
@@ -164,7 +184,7 @@ def _equal(one: Any, other: Any) -> np.ndarray:
 
 
 def node_fields(nodes: NodeTable, plan: Sequence[Column]) -> dict[str, Any]:
-    """What :class:`Graph` takes of a node table."""
+    """Return the fields of :class:`Graph` that a node table fills: features, labels, masks."""
     fields: dict[str, Any] = {"x": encode(nodes.frame, plan)}
     if nodes.target:
         fields["y"], fields["class_names"] = read_labels(

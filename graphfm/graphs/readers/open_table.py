@@ -1,4 +1,4 @@
-"""TODO: graphfm/graphs/readers/open_table.py, from graphfm/graphs/readers/tables.py."""
+"""Detection of the format, delimiter and header of a table."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from collections import Counter
 from pathlib import Path
 
 from graphfm.errors import DataError
-from graphfm.graphs.readers.tables import MAX_LINES, TableFile
+from graphfm.graphs.graph import FEW
+from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.textfiles import SAMPLE_BYTES, decoded, head, is_number, sniff
 
-MAX_COLUMNS = 110_000  # pyarrow takes about 10 kB a column
+MAX_COLUMNS = 110_000  # pyarrow takes about 10 kB per column
 
 
 def open_table(path: Path) -> TableFile:
-    """Look at a table: its format, its delimiter and its header.
+    """Detect the format, delimiter and header of a table.
 
-    Lines at the top that begin with ``#`` or ``%`` are comments. A first line of numbers only is no
-    header: then the columns are ``column 1``, ``column 2``, ...
+    Lines at the top that begin with ``#`` or ``%`` are comments. A first line of numbers only is
+    not a header: then the columns are ``column 1``, ``column 2``, ...
+
+    Args:
+        path: Path of a CSV or Parquet file.
 
     Raises:
-        DataError: GFM101 for an empty file, GFM103 for one that is not there, GFM106 for a header
-            that names a column twice, GFM108 for another format or encoding than its name says.
+        DataError: GFM101 for an empty file, GFM103 for a missing one, GFM106 for a header that
+            names a column twice, GFM108 for a format or encoding that its suffix does not name.
     """
     if not path.is_file():
-        why = "it is a folder" if path.is_dir() else "there is no such file"
-        raise DataError("GFM103", "expected a table", where=str(path), why=why)
+        what = "expected a table, got a folder" if path.is_dir() else f"no such file: {path.name}"
+        raise DataError("GFM103", what, where=str(path))
     if path.name.endswith(".parquet"):
         return _open_parquet(path)
     gzipped = path.name.endswith(".gz")
@@ -36,13 +40,13 @@ def open_table(path: Path) -> TableFile:
         if isinstance(error, PermissionError):
             raise
         raise DataError(
-            "GFM108", f"named .gz, but cannot be unpacked: {error}", where=str(path),
+            "GFM108", f"named .gz, but it cannot be unpacked: {error}", where=str(path),
             fix="check it with gzip -t; drop the .gz if it is plain text",
         ) from None  # fmt: skip
     text = decoded(sample, path)
     lines = text.splitlines(keepends=True)
     if len(sample) == SAMPLE_BYTES and len(lines) > 1:
-        lines.pop()  # cut off in the middle
+        lines.pop()  # the sample may end within it
     comments = 0
     while comments < len(lines) and lines[comments][:1] in ("#", "%"):
         comments += 1
@@ -70,6 +74,7 @@ def open_table(path: Path) -> TableFile:
 
 
 def _open_parquet(path: Path) -> TableFile:
+    """Return the table of a Parquet file."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -88,20 +93,21 @@ def _open_parquet(path: Path) -> TableFile:
 
 
 def _check_names(table: TableFile) -> None:
+    """Raise an error for names of columns that cannot be told apart, or too many columns."""
     names = Counter(table.names)
     where = str(table.path) + (f", line {table.skip}" if table.delimiter else "")
     twice = [name for name, count in names.items() if count > 1]
     folded = Counter(name.casefold() for name in names)
     clash = [name for name in names if folded[name.casefold()] > 1 and name.casefold() == "id"]
     if twice or clash:
-        listed = ", ".join(repr(name) for name in (twice or clash)[:MAX_LINES])
+        listed = ", ".join(repr(name) for name in (twice or clash)[:FEW])
         raise DataError(
             "GFM106",
             f"two columns have the same name: {listed}"
             if twice
             else f"it is not clear which column holds the ids: {listed}",
             where=where,
-            fix="give every column a name of its own",
+            fix="give every column its own name",
         )
     if len(names) > MAX_COLUMNS:
         raise DataError(

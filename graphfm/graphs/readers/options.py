@@ -18,7 +18,13 @@ CONVERT = (
 )
 
 
-def _unsafe(path: Path, what: str) -> DataError:
+def unsafe_file(path: Path, what: str) -> DataError:
+    """Return the error for a file that can only be read by running code.
+
+    Args:
+        path: Path of the file.
+        what: Content that was found in it.
+    """
     return DataError(
         "GFM305",
         f"not opened: it holds {what}",
@@ -30,22 +36,29 @@ def _unsafe(path: Path, what: str) -> DataError:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What a file does not say of itself.
+    """Facts about a graph file that the file itself does not hold.
 
     Args:
-        nodes: The node table, beside an edge list.
-        target: Column to predict; several with commas between, or a pattern with ``*``.
-        need_target: Whether a table without the target is an error.
-        source: Column of the edge list; default: by its usual names, else the first.
-        destination: As ``source``; else the second.
-        id: Column of the node table; default: by its usual names, else the first.
-        directed: None = look; False = every line stands for both directions.
-        unknown_nodes: What becomes of an edge whose end the node table does not have.
-        duplicate_weights: What becomes of the weights of an edge that is listed more than once.
-        strip_ids: Cut space around ids.
-        features: Columns to use, as ``target``, or ``none``; None = all.
-        obsp: Which graph of the cells of an .h5ad.
-        task: Whether the target is a class or a number; ``auto`` = a number with fractions is one.
+        nodes: Path of the node table beside an edge list. Default: none.
+        target: Column to predict; several separated by commas, or a pattern with ``*``. Default:
+            no labels are read.
+        need_target: If True, a table without the target is an error.
+        source: Column of the edge list with one end of an edge. Default: found by its usual names,
+            else the first.
+        destination: Column with the other end. Default: found by its usual names, else the second.
+        id: Column of the node table with the ids. Default: found by its usual names, else the
+            first.
+        directed: If True, edges are kept as listed; if False, each line means both directions.
+            Default: undirected if every edge has its reverse.
+        unknown_nodes: Rule for edges whose end is not in the node table: ``error``, ``drop`` the
+            edge, or ``add`` the node.
+        duplicate_weights: Rule for an edge that is listed with several weights: ``sum``, ``mean``,
+            ``first`` or ``error``.
+        strip_ids: If True, space around ids is removed.
+        features: Columns to use, in the form of ``target``, or ``none``. Default: all.
+        obsp: Key of the graph to read from an .h5ad file. Default: the only one.
+        task: Kind of the target: ``classify``, ``regress``, or ``auto`` = a number if it has
+            fractions.
     """
 
     nodes: Path | None = None

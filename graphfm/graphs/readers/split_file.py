@@ -1,4 +1,4 @@
-"""TODO: graphfm/graphs/readers/split_file.py, from graphfm/graphs/splits.py."""
+"""Reader of a split: a table of node ids and the part that each belongs to."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 import torch
 
 from graphfm.errors import DataError
-from graphfm.graphs.graph import Graph
+from graphfm.graphs.graph import FEW, Graph
 from graphfm.graphs.readers.headers import id_column, read_header
 from graphfm.graphs.readers.open_table import open_table
 from graphfm.graphs.readers.targets import SPLIT, no_column, read_splits
-from graphfm.graphs.splits import FEW
 
 log = logging.getLogger(__name__)
 
 
 def with_split_file(graph: Graph, path: Path) -> Graph:
-    """The same graph with the split of a table of two columns, ``id`` and ``split``.
+    """Return the graph with the split of a table of two columns, ``id`` and ``split``.
 
-    Nodes that the table does not name are in no part.
+    Nodes that are not in the table are in no part.
 
     Args:
-        graph: Its node ids are those of the table.
-        path: CSV or Parquet; ``split`` holds train, val or test, or nothing.
+        graph: The graph, whose node ids are in the table.
+        path: Path of a CSV or Parquet file; ``split`` holds train, val, test or nothing.
 
     Raises:
-        DataError: GFM127 without a column ``split``, GFM135 for an id that is not in the graph, in
-            two parts at once, or in a part of another name, and as :func:`open_table`.
+        DataError: GFM127 without a column ``split``, GFM135 for an id that is not in the graph, for
+            one in two parts, and for another value of ``split``, and the errors of
+            :func:`open_table`.
     """
     from pyarrow import compute as pc
 
@@ -48,7 +48,7 @@ def with_split_file(graph: Graph, path: Path) -> Graph:
         named = pc.unique(ids.take(gone))
         raise DataError(
             "GFM135",
-            f"the split names {len(named):,} nodes that the graph does not have",
+            f"the split names {len(named):,} nodes that are not in the graph",
             where=f"{table.where(gone[:FEW].tolist())}: {_listed(named)}",
             why="ids are compared as exact text",
             fix="delete the lines, or write the ids as they are in the graph",
@@ -79,6 +79,7 @@ def with_split_file(graph: Graph, path: Path) -> Graph:
 
 
 def _id_array(graph: Graph) -> Any:
+    """Return the node ids, (N,) text."""
     import pyarrow as pa
 
     if graph.node_ids is None:
@@ -87,5 +88,6 @@ def _id_array(graph: Graph) -> Any:
 
 
 def _listed(names: Any) -> str:
+    """Return the first few names in quotes."""
     shown = ", ".join(map(repr, names.slice(0, FEW).to_pylist()))
     return shown + (", ..." if len(names) > FEW else "")

@@ -1,7 +1,7 @@
-"""A CSV or Parquet file: what it is, its header, its columns, and the line a row stands on.
+"""CSV and Parquet files: columns as text or as numbers, and the line of each row.
 
-Text stays text until a caller asks for numbers: an id ``007`` is not ``7`` and ``NA`` is a name.
-pyarrow reads; Python's csv only reads the first lines, and finds the line of what is wrong.
+Text stays text until a caller asks for numbers: an id ``007`` is not ``7``, and ``NA`` may be a
+name. pyarrow reads the data. Python's csv module finds the lines that an error names.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from graphfm.errors import DataError
+from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.arrow import as_text, plain, storage
 from graphfm.graphs.readers.textfiles import SAMPLE_BYTES, head, not_utf8
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".edgelist", ".parquet")
-BLOCK_BYTES = 2**24  # of one batch: 10,000 rows of 1,433 columns; the longest line that is read
-MAX_LINES = 5  # lines that an error names
+BLOCK_BYTES = 2**24  # size of a batch (10,000 rows of 1,433 columns) and of the longest line
 
-# What stands for "no value" in a column that is not an id: pandas' list.
+# Text that means "no value" in a column that does not hold ids: the list of pandas.
 MISSING = (
     *("", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>"),
     *("#N/A", "#NA", "#N/A N/A", "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"),
@@ -33,20 +33,20 @@ MISSING = (
 
 
 class MistypedError(Exception):
-    """A value that is not of the type its column was taken for."""
+    """A value that is not of the type of its column."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """A table that has been looked at and not yet read.
+    """Format of a table whose rows were not read yet.
 
     Args:
-        path: Where it lies.
-        names: Its columns, unique.
-        delimiter: Between two cells; empty for Parquet.
-        skip: Lines before the first row: comments and the header.
-        has_header: Whether its first row named the columns.
-        gzipped: Whether its bytes are gzip.
+        path: Path of the file.
+        names: Names of the columns, unique.
+        delimiter: Character between two cells; empty for Parquet.
+        skip: Number of lines before the first row: comments and the header.
+        has_header: True if the first row names the columns.
+        gzipped: True if the file is packed by gzip.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class TableFile:
     gzipped: bool = False
 
     def headless(self) -> TableFile:
-        """The same file, its first row taken for values."""
+        """Return the same file, with its first row read as values."""
         names = tuple(f"column {i + 1}" for i in range(len(self.names)))
         return TableFile(
             path=self.path,
@@ -69,10 +69,13 @@ class TableFile:
         )
 
     def text(self, columns: Sequence[str]) -> Any:
-        """Some columns, as text and in this order: a ``pyarrow.Table``; no value is missing in CSV.
+        """Read columns as text: a ``pyarrow.Table``; in CSV, a missing value is empty text.
+
+        Args:
+            columns: Names of the columns, in the order of the result.
 
         Raises:
-            DataError: GFM103, GFM107 or GFM108 for a file that is no table, with the line.
+            DataError: GFM103, GFM107 or GFM108 for a file that cannot be read, with the line.
         """
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
@@ -88,14 +91,14 @@ class TableFile:
                 return arrow_csv.read_csv(stream, **options)
 
     def batches(self, columns: Sequence[str], types: dict[str, Any]) -> Iterator[Any]:
-        """Some columns, batch by batch: ``pyarrow.RecordBatch``.
+        """Read columns batch by batch: ``pyarrow.RecordBatch``.
 
         Args:
-            columns: Which, in this order.
-            types: As :meth:`types` gives them.
+            columns: Names of the columns, in the order of the result.
+            types: Types of the columns, from :meth:`types`.
 
         Raises:
-            DataError: As :meth:`text`.
+            DataError: See :meth:`text`.
             MistypedError: For a value that is not of the type of its column.
         """
         import pyarrow as pa
@@ -116,12 +119,12 @@ class TableFile:
     def types(
         self, columns: Sequence[str], *, text: Iterable[str] = (), whole: bool = False
     ) -> dict[str, Any]:
-        """Type of each column: float32, truth value, date, or text.
+        """Return the type of each column: float32, truth value, date, or text.
 
         Args:
-            columns: Which.
-            text: Those that stay text whatever is in them.
-            whole: Look at all rows, not at the first ones only.
+            columns: Names of the columns.
+            text: Columns that are text whatever they hold.
+            whole: If True, all rows decide, not only the first megabyte.
         """
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
@@ -149,12 +152,12 @@ class TableFile:
         return {name: fixed.get(name, storage(schema.field(name).type)) for name in columns}
 
     def lines(self, rows: Iterable[int]) -> list[int]:
-        """Line of each row, both counted from the top, lines from 1; rows of a Parquet file from 1.
+        """Return the lines of the first few rows, counted from 1; for Parquet, the rows from 1.
 
         Args:
-            rows: Numbers of rows, the first is 0.
+            rows: Numbers of the rows, counted from 0.
         """
-        wanted = sorted(rows)[:MAX_LINES]
+        wanted = sorted(rows)[:FEW]
         if not self.delimiter or not wanted:
             return [row + 1 for row in wanted]
         found: list[int] = []
@@ -169,7 +172,7 @@ class TableFile:
         return found
 
     def where(self, rows: Iterable[int]) -> str:
-        """``nodes.csv, lines 3, 17``."""
+        """Return the place of rows, for messages: ``nodes.csv, lines 3, 17``."""
         lines = ", ".join(map(str, self.lines(rows)))
         kind = "line" if self.delimiter else "row"
         return (
@@ -177,7 +180,7 @@ class TableFile:
         )
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Every row with the line it ends on, slowly."""
+        """Return every row with the line that it ends on; slow, for messages only."""
         with self._text_stream() as stream:
             for _ in range(self.skip):
                 stream.readline()
@@ -187,6 +190,7 @@ class TableFile:
                     yield reader.line_num + self.skip, row
 
     def _options(self, types: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+        """Return the options for pyarrow's CSV reader."""
         from pyarrow import csv as arrow_csv
 
         return {
@@ -205,6 +209,7 @@ class TableFile:
         }
 
     def _parquet_batches(self, columns: Sequence[str], types: dict[str, Any]) -> Iterator[Any]:
+        """Read columns of a Parquet file batch by batch."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -222,7 +227,7 @@ class TableFile:
             yield pa.record_batch(arrays, names=list(columns))
 
     def _quoted(self) -> bool:
-        """Whether a cell may hold a line break: then lines cannot be parsed on their own."""
+        """Return True if a cell may hold a line break: lines cannot be parsed in parallel."""
         if self.gzipped:
             return True
         with self.path.open("rb") as file:
@@ -244,7 +249,7 @@ class TableFile:
 
 @contextmanager
 def _reading(table: TableFile) -> Iterator[None]:
-    """Arrow's errors in our words, with the line."""
+    """Turn errors of pyarrow and of the file into a :class:`DataError` with the line."""
     import pyarrow as pa
 
     try:
@@ -256,6 +261,12 @@ def _reading(table: TableFile) -> Iterator[None]:
 
 
 def _explained(table: TableFile, message: str) -> DataError:
+    """Return the error for a file that pyarrow cannot read, with the first bad line.
+
+    Args:
+        table: The table.
+        message: Message of pyarrow.
+    """
     if "UTF8" in message and table.delimiter:
         with gzip.open(table.path) if table.gzipped else table.path.open("rb") as file:
             for number, raw in enumerate(file, 1):

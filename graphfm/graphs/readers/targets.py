@@ -1,4 +1,4 @@
-"""Text columns of a node table -> labels and splits.
+"""Labels and splits from the text columns of a node table.
 
 Shapes:
     N  nodes   C  classes or labels
@@ -18,26 +18,31 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import DataError
+from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.tables import MISSING, TableFile
 from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
 
-UNLABELLED = "-1"  # what libraries of graphs write for "no label"
+UNLABELLED = "-1"  # "no label" in the files of graph libraries
 SPLIT = "split"
 PARTS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 MASK_COLUMNS = {f"{part}_mask": part for part in ("train", "val", "test")}
-FEW = 5  # values that a message names
 
 
 def target_columns(target: str, names: Sequence[str], where: str) -> list[str]:
-    """Columns that ``--target`` names: one, several with commas between, or a pattern with ``*``.
+    """Return the columns that ``--target`` names.
+
+    Args:
+        target: Name of a column, names separated by commas, or a pattern with ``*``.
+        names: Names of all columns.
+        where: Path of the file, for messages.
 
     Raises:
-        DataError: GFM104 for a name that is no column.
+        DataError: GFM104 for a name that is not a column.
     """
     if target in names:
         return [target]
@@ -51,7 +56,7 @@ def target_columns(target: str, names: Sequence[str], where: str) -> list[str]:
 
 
 def no_column(code: str, name: str, names: Sequence[str], where: str) -> DataError:
-    """The error for a column that is not there, with the likely one."""
+    """Return the error for a missing column, with the name that was probably meant."""
     near = difflib.get_close_matches(name, names, n=1) or [
         other for other in names if other.casefold() == name.casefold()
     ]
@@ -66,26 +71,26 @@ def no_column(code: str, name: str, names: Sequence[str], where: str) -> DataErr
 def read_labels(
     table: TableFile, columns: dict[str, Any], *, task: Task = "auto"
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels of one column of classes or of numbers, or of several of 0 and 1.
+    """Return the labels in one column of classes or numbers, or in several columns of 0 and 1.
 
-    Empty cells, ``NA`` and its like, and ``-1`` among numbers are no label. Classes are ordered by
-    number if all are numbers, else by their text.
+    An empty cell, ``NA`` and the like, and ``-1`` among numbers mean unlabelled. Classes are sorted
+    as numbers if all are numbers, else as text.
 
     Args:
-        table: Where they come from.
-        columns: Text by the name of its column, (N,) each.
-        task: ``regress`` = numbers, ``classify`` = classes, ``auto`` = numbers where they have
-            fractions.
+        table: The table, for messages.
+        columns: Text of the columns, (N,) each, by name.
+        task: Kind of the labels: ``regress`` = numbers, ``classify`` = classes, ``auto`` = numbers
+            if they have fractions.
 
     Returns:
         ``(y, class_names)``: (N,) int64 or (N, C) int8, -1 = unlabelled; or (N,) float64, NaN =
         unlabelled, without class names.
 
     Raises:
-        DataError: GFM118 for numbers that are no classes, or text that is no number.
+        DataError: GFM118 for fractions that cannot be classes, or text that is not a number.
     """
     if len(columns) > 1:
-        return _several(table, columns)
+        return _multilabel(table, columns)
     from pyarrow import compute as pc
 
     name, values = next(iter(columns.items()))
@@ -109,7 +114,7 @@ def read_labels(
                 why="a label is one of a few classes",
                 fix="--task regress for a continuous target, or cut the values into classes",
             )
-        if len(classes) == len(set(numbers)):  # 1.0 is 1, but 1 and 01 stay two
+        if len(classes) == len(set(numbers)):  # 1.0 is renamed 1, but 1 and 01 stay two classes
             classes = [str(int(n)) for n in numbers if n is not None]
         order = sorted(range(len(classes)), key=lambda i: (numbers[i] or 0, classes[i]))
     else:
@@ -133,7 +138,7 @@ def read_labels(
 
 
 def _numbers(table: TableFile, name: str, values: Any, num_missing: int) -> Tensor:
-    """Text without space around it -> (N,) float64, NaN where there is none."""
+    """Return text as numbers, (N,) float64; NaN where it is missing."""
     words = values.dictionary_encode()
     numbers = [_finite(word) for word in words.dictionary.to_pylist()]
     codes = words.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
@@ -154,10 +159,14 @@ def _numbers(table: TableFile, name: str, values: Any, num_missing: int) -> Tens
 
 
 def read_splits(table: TableFile, columns: dict[str, Any]) -> dict[str, Tensor]:
-    """Masks of a ``split`` column of train, val, test, or of columns such as ``train_mask``.
+    """Return the masks in a ``split`` column, or in columns such as ``train_mask``.
+
+    Args:
+        table: The table, for messages.
+        columns: Text of the columns, (N,) each, by name.
 
     Raises:
-        DataError: GFM135 for a value that is none of these.
+        DataError: GFM135 for a value that names no part and is no truth value.
     """
     masks: dict[str, Tensor] = {}
     for column, values in columns.items():
@@ -174,7 +183,7 @@ def read_splits(table: TableFile, columns: dict[str, Any]) -> dict[str, Tensor]:
                 f"column {column!r} must hold {', '.join(dict.fromkeys(map(str, allowed)))} or "
                 f"nothing, got {', '.join(map(repr, bad[:FEW]))}",
                 where=table.where(rows),
-                fix="rename the column if it is no split",
+                fix="rename the column if it does not hold a split",
             )
         wanted = [PARTS[word] if column == SPLIT else TRUTH[word] for word in words]
         if column == SPLIT:
@@ -190,7 +199,8 @@ def read_splits(table: TableFile, columns: dict[str, Any]) -> dict[str, Tensor]:
 TRUTH = {"true": 1, "1": 1, "yes": 1, "1.0": 1, "false": 0, "0": 0, "no": 0, "0.0": 0}
 
 
-def _several(table: TableFile, columns: dict[str, Any]) -> tuple[Tensor, tuple[str, ...]]:
+def _multilabel(table: TableFile, columns: dict[str, Any]) -> tuple[Tensor, tuple[str, ...]]:
+    """Return the labels in several columns of 0 and 1, (N, C) int8, and their names."""
     y = np.empty((len(next(iter(columns.values()))), len(columns)), dtype=np.int8)
     for i, (name, values) in enumerate(columns.items()):
         values, _ = _known(values)
@@ -211,7 +221,7 @@ def _several(table: TableFile, columns: dict[str, Any]) -> tuple[Tensor, tuple[s
 
 
 def _known(values: Any) -> tuple[Any, int]:
-    """Text without space around it, null where there is no value, and how many there are."""
+    """Return text without space around it, null where it is missing, and the number missing."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
@@ -224,12 +234,13 @@ def _known(values: Any) -> tuple[Any, int]:
 
 
 def _number(text: str) -> float | None:
-    """A number that can name a class: whole ones above 2^53 are no longer exact."""
+    """Return a number that can name a class; from 2^53 on, integers are no longer exact."""
     number = _finite(text)
     return number if number is not None and abs(number) < 2**53 else None
 
 
 def _finite(text: str) -> float | None:
+    """Return text as a finite number; None if it is not one."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The first bytes of a file that should be text: what it is, and what cuts its cells apart."""
+"""First megabyte of a text file: detection of its encoding and of the delimiter of its cells."""
 
 from __future__ import annotations
 
@@ -32,16 +32,21 @@ MAGIC = {
 
 
 def head(path: Path, gzipped: bool) -> bytes:
-    """The first megabyte, unpacked."""
+    """Return the first megabyte of a file, unpacked."""
     with gzip.open(path) if gzipped else path.open("rb") as file:
         return bytes(file.read(SAMPLE_BYTES))
 
 
 def decoded(sample: bytes, path: Path) -> str:
-    """The text of a sample.
+    """Decode a sample of a file.
+
+    Args:
+        sample: First bytes of the file.
+        path: Path of the file, for messages.
 
     Raises:
-        DataError: GFM101 for no bytes at all, GFM108 for what is no UTF-8 text, saying what it is.
+        DataError: GFM101 for an empty file, GFM108 for anything but UTF-8 text, with the format
+            that was found.
     """
     if not sample:
         raise DataError("GFM101", "the file is empty", where=str(path))
@@ -67,7 +72,7 @@ def decoded(sample: bytes, path: Path) -> str:
 
 
 def not_utf8(path: Path, line: int, byte: int) -> DataError:
-    """The error for a byte that UTF-8 does not have there."""
+    """Return the error for a byte that is not valid UTF-8."""
     return DataError(
         "GFM108",
         f"expected UTF-8 text, got the byte 0x{byte:02x}",
@@ -78,7 +83,7 @@ def not_utf8(path: Path, line: int, byte: int) -> DataError:
 
 
 def sniff(lines: list[str]) -> str:
-    """The delimiter that cuts most lines like the first one; of several, that of most cells."""
+    """Return the delimiter that gives most lines as many cells as the first; then, most cells."""
     best, delimiter = (0.0, 0), DELIMITERS[0]
     for candidate in DELIMITERS:
         try:
@@ -93,7 +98,7 @@ def sniff(lines: list[str]) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether this is a finite number."""
+    """Return True for text that is a finite number."""
     try:
         float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""TODO: graphfm/graphs/readers/torch_data.py, from graphfm/graphs/readers/containers.py."""
+"""Reader of ``.pt``: a PyG ``Data``, or a dict of its tensors, without unpickling objects."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ import torch
 from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.convert import from_pyg
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.readers.options import _unsafe
+from graphfm.graphs.readers.options import unsafe_file
 from graphfm.graphs.spec import Task
 
 
-def _torch(path: Path, name: str, task: Task) -> Graph:
+def read_torch(path: Path, name: str, task: Task) -> Graph:
+    """Read a file that ``torch.save`` wrote.
+
+    Args:
+        path: Path of the file.
+        name: Id of the graph.
+        task: Kind of the labels.
+
+    Raises:
+        DataError: GFM102 for something other than one graph, GFM103 for a file that cannot be read,
+            GFM305 for one that holds objects other than tensors.
+    """
     from torch_geometric.data import Data
     from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.storage import GlobalStorage
@@ -22,13 +33,13 @@ def _torch(path: Path, name: str, task: Task) -> Graph:
     with path.open("rb") as file:
         head = file.read(2)
     if head[:1] == b"\x80":
-        raise _unsafe(path, "a Python object file, or tensors of a torch older than 1.6")
-    if head != b"PK":  # the old format's reader takes noise for any amount of memory
+        raise unsafe_file(path, "a Python object file, or tensors of a torch older than 1.6")
+    if head != b"PK":  # on noise, the reader of the old format may ask for any amount of memory
         raise DataError(
             "GFM103", "not readable as .pt: it is not what torch.save writes", where=str(path),
             fix="torch.save(data, file)",
         )  # fmt: skip
-    # What a Data is made of; PyG itself lists Data only, and falls back to reading anything.
+    # The classes inside a Data. PyG lists Data alone, and falls back to unpickling anything.
     parts = [DataEdgeAttr, DataTensorAttr, GlobalStorage]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(parts):
@@ -36,10 +47,10 @@ def _torch(path: Path, name: str, task: Task) -> Graph:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
-    except Exception as error:  # a MemoryError too: a damaged length may ask for any
+    except Exception as error:  # also MemoryError: a damaged length may ask for any amount
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "nsupported" in str(error) or "not an allowed" in str(error):
-            raise _unsafe(path, "objects that are no tensors") from None
+            raise unsafe_file(path, "objects that are no tensors") from None
         raise DataError(
             "GFM103", f"not readable as .pt: {first[:200]}", where=str(path),
             fix="it may be damaged: write it again with torch.save(data, file)",

@@ -9,15 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from scipy import sparse
-
 from graphfm.errors import DataError
 from graphfm.graphs.catalog.rawfiles import here
 from graphfm.graphs.catalog.source import SourceConfig
-from graphfm.graphs.convert import features
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.labels import labels
+from graphfm.graphs.readers.arrays import bundle_graph, load_arrays, readable_arrays
+
+KEYS = ("edge_index", "y", "x", "x_data", "x_indices", "x_indptr", "x_shape")
 
 
 class Config(SourceConfig):
@@ -36,36 +34,18 @@ class Config(SourceConfig):
     def build(self, *, name: str, data: Path) -> Graph:
         """Read the graph."""
         path = self.raw_files(data)[0]
-        try:
-            # Opened here: np.load leaves a damaged file open.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
-            edge_index, y = arrays["edge_index"], arrays["y"]
-            x = arrays.get("x")
-            if "x_data" in arrays:
-                parts = (arrays["x_data"], arrays["x_indices"], arrays["x_indptr"])
-                shape = tuple(int(n) for n in arrays["x_shape"])
-                x = sparse.csr_array(parts, shape=shape)
-        except (
-            Exception
-        ) as error:  # zlib, zipfile and numpy each raise their own for a damaged file
+        with readable_arrays(path):
+            arrays = load_arrays(path)
+            # Masks and node ids are not read: the catalog gives splits of its own.
+            graph = bundle_graph({key: arrays[key] for key in KEYS if key in arrays}, name)
+        if graph.y is None:
+            raise DataError("GFM103", "a graph of the catalog needs labels, y", where=str(path))
+        if not self.classes:
+            return graph
+        if len(self.classes) != graph.num_classes:
             raise DataError(
-                "GFM103", f"cannot be read as a graph: {error}", where=str(path)
-            ) from error
-        codes, class_names = labels(y)
-        if self.classes:
-            if len(self.classes) != len(class_names):
-                raise DataError(
-                    "GFM118",
-                    f"the entry names {len(self.classes)} classes, the file has {len(class_names)}",
-                    where=str(path),
-                )
-            class_names = self.classes
-        return Graph.from_edges(
-            edge_index.astype(np.int64),
-            num_nodes=len(y),
-            name=name,
-            x=features(x),
-            y=codes,
-            class_names=class_names,
-        )
+                "GFM118",
+                f"the entry names {len(self.classes)} classes, the file has {graph.num_classes}",
+                where=str(path),
+            )
+        return graph.replace(class_names=self.classes)
