@@ -107,8 +107,8 @@ def readable_arrays(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # each package raises its own
         with path.open("rb") as file:
-            is_pickle = file.read(1) == b"\x80"
-        if is_pickle or "Object arrays" in str(error):
+            is_object_file = file.read(1) == b"\x80"
+        if is_object_file or "Object arrays" in str(error):
             raise unsafe_file(path, "Python objects") from None
         raise DataError(
             "GFM103",

@@ -1,6 +1,6 @@
 """Dispatch by suffix for files that hold a whole graph: GraphML, GML, GEXF, NumPy, PyG, AnnData.
 
-No reader runs code from a file: arrays of objects and pickle files are refused.
+No reader runs code from a file: arrays of objects and Python object files are refused.
 """
 
 from __future__ import annotations

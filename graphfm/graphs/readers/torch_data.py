@@ -1,4 +1,4 @@
-"""Reader of ``.pt``: a PyG ``Data``, or a dict of its tensors, without unpickling objects."""
+"""Reader of ``.pt``: a PyG ``Data``, or a dict of its tensors, without running code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_torch(path: Path, name: str, task: Task) -> Graph:
             "GFM103", "not readable as .pt: it is not what torch.save writes", where=str(path),
             fix="torch.save(data, file)",
         )  # fmt: skip
-    # The classes inside a Data. PyG lists Data alone, and falls back to unpickling anything.
+    # The classes inside a Data. PyG lists Data alone, and falls back to reading any object.
     parts = [DataEdgeAttr, DataTensorAttr, GlobalStorage]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(parts):
