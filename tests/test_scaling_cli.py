@@ -139,9 +139,9 @@ def test_a_prediction_is_that_of_the_law_and_says_how_far_it_is(fitted: tuple[Pa
     assert found["loss"]["low"] < expected < found["loss"]["high"]
     assert found["times_largest_compute"] == pytest.approx(1e24 / 2e21)
     told = ran("predict", "--fit", out, "--params", 1e11, "--targets", 1e13)
-    assert "far: 500 times" in told.stderr
+    assert "extrapolation: 500 times" in told.stderr
     near = ran("predict", "--fit", out, "--params", 1e10, "--targets", 2e11)
-    assert "far" not in near.stderr
+    assert "extrapolation" not in near.stderr
     ignored = ran("predict", "--fit", out, *"--params 1e9 --targets 1e10 --unique 1e9".split())
     assert "--unique is not used" in ignored.stderr
 
@@ -151,7 +151,7 @@ def test_the_best_size_spends_what_was_given(fitted: tuple[Path, Any]) -> None:
     assert 6 * best["params"]["value"] * best["targets"]["value"] == pytest.approx(1e21)
     assert best["params"]["low"] < best["params"]["value"] < best["params"]["high"]
     said = ran("optimal", "--fit", fitted[0], "--flops", 1e21)
-    assert "params" in said.stdout and "means nothing" not in said.stderr
+    assert "params" in said.stdout and "has no meaning" not in said.stderr
 
 
 def test_a_best_size_that_no_run_tells_is_said_to_mean_nothing(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_best_size_that_no_run_tells_is_said_to_mean_nothing(tmp_path: Path) -
     ran("fit", write(tmp_path / "runs.csv", rows), *"--law chinchilla --resamples 20 --out".split(),
         out)  # fmt: skip
     said = ran("optimal", "--fit", out, "--flops", 1e20)
-    assert "do not tell alpha: this best size means nothing" in said.stderr
+    assert "do not determine alpha: this best size has no meaning" in said.stderr
     plain = json.loads(ran("optimal", "--fit", out, "--flops", 1e20, "--json").stdout)
     assert plain["no_power"] == ["alpha"]
 

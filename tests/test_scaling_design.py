@@ -13,7 +13,8 @@ from graphfm.errors import RecipeError
 from graphfm.scaling.design import Design, design_runs, naive_grid, simulate, variance
 from graphfm.scaling.exchange import Exchange
 from graphfm.scaling.fit import fit
-from graphfm.scaling.laws import Chinchilla, Cost, DataConstrained
+from graphfm.scaling.law import Cost
+from graphfm.scaling.laws import Chinchilla, DataConstrained
 from graphfm.scaling.runs import Runs
 
 # Hoffmann's law as Epoch refitted it (arXiv 2404.10102).

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from graphfm.errors import DataError
-from graphfm.scaling.laws import LAWS, Broken, Chinchilla, Cost, DataConstrained, PowerLaw
+from graphfm.scaling.law import Cost
+from graphfm.scaling.laws import LAWS, Broken, Chinchilla, DataConstrained, PowerLaw
 from graphfm.scaling.runs import Runs, read_runs
 
 # a, b, e, alpha, beta, RD, RN of the README of huggingface/datablations (Muennighoff et al. 2023).

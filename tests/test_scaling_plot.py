@@ -132,7 +132,7 @@ def test_without_an_exponent_there_is_no_best_use_of_compute() -> None:
     assert Fit.from_json(found.to_json()).no_power == ("alpha",)
     assert any(text.startswith("alpha") for text in found.warnings)
     figure = figure_of(found)
-    assert "no alpha to speak of, beta 0." in figure.get_suptitle()
+    assert "alpha not determined, beta 0." in figure.get_suptitle()
     drawn = [line.get_label() for axes in figure.axes for line in axes.lines]
     assert "best use of compute" not in drawn
     assert "Loss and compute; no frontier without alpha" in panels(found)

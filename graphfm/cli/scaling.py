@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from graphfm.scaling.fitted import Band, Fit, Interval
     from graphfm.scaling.runs import Runs
 
-FAR = 10.0  # times the largest fitted compute: beyond, a prediction is said to be far
+FAR = 10.0  # times the largest fitted compute above which a prediction gets a note
 
 app = typer.Typer(
-    no_args_is_help=True, help="Fit scaling laws to runs, predict by them, choose the next runs."
+    no_args_is_help=True, help="Fit scaling laws to runs, predict other runs, choose the next runs."
 )
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 OverwriteOption = Annotated[bool, typer.Option(help="Replace what --out and --plot name.")]
-FitOption = Annotated[Path, typer.Option("--fit", help="What `graphfm scaling fit --out` wrote.")]
+FitOption = Annotated[Path, typer.Option("--fit", help="fit.json of `graphfm scaling fit --out`.")]
 
 
 @app.command()
@@ -34,26 +34,29 @@ def fit(
     runs: Annotated[
         list[Path], typer.Argument(help="Receipts (run.json), or tables: params, targets, loss.")
     ],
-    law: Annotated[str, typer.Option(help="A law by name, or auto: by held-out error.")] = "auto",
+    law: Annotated[
+        str, typer.Option(help="Name of a law, or auto: the least held-out error.")
+    ] = "auto",
     column: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=COLUMN: where a table or receipt keeps params, targets, loss, ..."),
+        typer.Option(help="NAME=COLUMN: column of params, targets, loss, ... in the files."),
     ] = None,
     held_out: Annotated[
-        float, typer.Option(help="Share of runs to predict and not fit: the most compute.")
+        float,
+        typer.Option(help="Share of the runs, those of most compute, to predict and not fit."),
     ] = 0.0,
     method: Annotated[str, typer.Option(help="varpro, multistart or corr.")] = "varpro",
-    resamples: Annotated[int, typer.Option(min=0, help="Draws for 95% intervals.")] = 400,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples for 95% intervals.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
     by_dataset: Annotated[
-        bool, typer.Option("--by-dataset", help="A floor of each dataset's own (column dataset).")
+        bool, typer.Option("--by-dataset", help="Fit a floor for each dataset (column dataset).")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="fit.json to write.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture: .png, .svg or .pdf.")] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a law to finished runs, with intervals; refuse runs that cannot tell."""
+    """Fit a law to finished runs, with intervals."""
     from graphfm.scaling.fit import fit as fit_law
     from graphfm.scaling.plot import FORMATS
     from graphfm.scaling.runs import read_runs
@@ -67,7 +70,7 @@ def fit(
         )
     if by_dataset and (held_out or plot or method != "varpro"):
         raise RecipeError(
-            "GFM705", "--by-dataset knows of no --held-out, --plot or --method",
+            "GFM705", "--by-dataset cannot be combined with --held-out, --plot or --method",
             fix="leave them out, or fit the mean over datasets",
         )  # fmt: skip
     known = read_runs(runs, columns=_columns(column or []))
@@ -106,39 +109,41 @@ def fit(
 
 @app.command()
 def predict(
-    params: Annotated[float, typer.Option(help="Trunk parameters, 1e9 say.")],
+    params: Annotated[float, typer.Option(help="Trunk parameters, such as 1e9.")],
     targets: Annotated[float, typer.Option(help="Targets seen, repeats counted.")],
-    unique: Annotated[float | None, typer.Option(help="Different targets; none repeats.")] = None,
+    unique: Annotated[
+        float | None, typer.Option(help="Different targets. Default: no target repeats.")
+    ] = None,
     fit: FitOption = Path("fit.json"),
     as_json: JsonOption = False,
 ) -> None:
-    """Predict the loss of a run that was not made."""
+    """Predict the loss of another run."""
     found = read_fit(fit)
     positive(params=params, targets=targets, unique=unique)
     if unique is not None and unique > targets:
-        note(f"a run of {targets:g} targets sees no more than {targets:g} different ones")
+        note(f"--unique is reduced to {targets:g}: a run of {targets:g} targets sees no more")
         unique = targets
     if unique is not None and "unique" not in found.law.axes:
-        note(f"--unique is not used: {found.law.name} knows of no repeats")
+        note(f"--unique is not used: {found.law.name} has no term for repeats")
     band = found.predict(params, targets, unique)
     reach = float(found.reach(params, targets)[0])
     if as_json:
         show_json({"law": found.law.name, "loss": _first(band), "times_largest_compute": reach})
         return
     show(pairs({"loss": _interval(_first(band)), "compute": f"{reach:.3g} x the largest fitted"}))
-    _say_far(reach)
+    _note_if_far(reach)
 
 
 @app.command()
 def optimal(
-    flops: Annotated[float, typer.Option(help="FLOPs of one run, 1e21 say.")],
+    flops: Annotated[float, typer.Option(help="FLOPs of one run, such as 1e21.")],
     unique: Annotated[
         float | None, typer.Option(help="Different targets that exist; data-constrained only.")
     ] = None,
     fit: FitOption = Path("fit.json"),
     as_json: JsonOption = False,
 ) -> None:
-    """Say the best size and data for some compute."""
+    """Show the best size and data for given compute."""
     found = read_fit(fit)
     positive(flops=flops, unique=unique)
     best = found.optimal(flops, unique)
@@ -151,8 +156,8 @@ def optimal(
     show(pairs({name: _interval(part) for name, part in parts.items()}))
     if found.no_power:
         lost = ", ".join(found.no_power)
-        note(f"The runs do not tell {lost}: this best size means nothing; more sizes would help")
-    _say_far(reach)
+        note(f"The runs do not determine {lost}: this best size has no meaning; add more sizes")
+    _note_if_far(reach)
 
 
 app.command()(design)
@@ -180,7 +185,7 @@ def _fit_by_dataset(
 
 
 def _columns(given: list[str]) -> dict[str, str]:
-    """NAME=COLUMN pairs."""
+    """Parse NAME=COLUMN pairs."""
     found = {}
     for pair in given:
         name, equals, column = pair.partition("=")
@@ -224,9 +229,9 @@ def _first(band: Band) -> dict[str, float]:
     return {name: float(getattr(band, name)[0]) for name in ("value", "low", "high")}
 
 
-def _say_far(reach: float) -> None:
+def _note_if_far(reach: float) -> None:
     if reach > FAR:
         note(
-            f"far: {reach:.3g} times the largest compute that was fitted; the interval holds only "
+            f"extrapolation: {reach:.3g} times the largest fitted compute; the interval holds only "
             "if the law does"
         )

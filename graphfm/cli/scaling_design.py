@@ -17,36 +17,38 @@ from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
     from graphfm.scaling.fitted import Fit
-    from graphfm.scaling.laws import Cost, Law
+    from graphfm.scaling.law import Cost, Law
 
 
 def design(
-    budget: Annotated[str, typer.Option(help="FLOPs of all runs (1e18), or time (8h).")],
-    params: Annotated[str, typer.Option(help="Range of trunk parameters, 5e4:1.5e6.")],
-    targets: Annotated[str, typer.Option(help="Range of targets seen, 1e5:3e7.")],
+    budget: Annotated[str, typer.Option(help="Budget of all runs: FLOPs (1e18) or time (8h).")],
+    params: Annotated[str, typer.Option(help="Range of trunk parameters, such as 5e4:1.5e6.")],
+    targets: Annotated[str, typer.Option(help="Range of targets seen, such as 1e5:3e7.")],
     unique: Annotated[
-        str | None, typer.Option(help="Different targets to choose among: 1e5,7e5.")
+        str | None, typer.Option(help="Numbers of different targets to choose among: 1e5,7e5.")
     ] = None,
     fit: Annotated[
-        Path | None, typer.Option("--fit", help="fit.json: the first guess of the law.")
+        Path | None, typer.Option("--fit", help="fit.json whose law is the first guess.")
     ] = None,
     like: Annotated[
-        list[Path] | None, typer.Option(help="Receipts that say how long a run takes.")
+        list[Path] | None, typer.Option(help="Receipts whose time or FLOPs give the cost of a run.")
     ] = None,
     branch: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of its cost that a shorter run adds to a longer."),
     ] = 1.0,
-    max_runs: Annotated[int | None, typer.Option(min=1, help="Runs in all at most.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs at one point at most.")] = 3,
-    noise: Annotated[float, typer.Option(help="Sd of log loss between seeds.")] = 0.005,
+    max_runs: Annotated[int | None, typer.Option(min=1, help="Limit of all runs.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Limit of the runs at one point.")] = 3,
+    noise: Annotated[
+        float, typer.Option(help="Standard deviation of log loss between seeds.")
+    ] = 0.005,
     draws: Annotated[int, typer.Option(min=2, help="Simulated fits of each design.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
     out: Annotated[Path | None, typer.Option(help="CSV of the runs to make.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what --out names.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Choose the runs that bound the exponents most tightly within a budget."""
+    """Choose the runs that determine the exponents best within a budget."""
     from graphfm.scaling.design import design_runs, naive_grid, simulate, variance
     from graphfm.scaling.laws import Chinchilla
 
@@ -61,7 +63,7 @@ def design(
         law = found.law
     if not {"params", "targets"} <= set(law.axes):
         raise RecipeError(
-            "GFM705", f"{law.name} knows of one coordinate only: there is no grid to choose",
+            "GFM705", f"{law.name} has one coordinate only: a design needs size and data",
             fix="fit chinchilla or data-constrained, or leave --fit out",
         )  # fmt: skip
     spend, cost, unit = _budget(budget, like or [], found)
@@ -69,8 +71,8 @@ def design(
     kinds = numbers("unique", unique) if unique else None
     if kinds and "unique" not in law.axes:
         raise RecipeError(
-            "GFM705", f"--unique is for a law that knows of repeats, and {law.name} does not",
-            fix="--fit of a data-constrained law",
+            "GFM705", f"--unique needs a law with repeats, and {law.name} has none",
+            fix="give --fit of a data-constrained law",
         )  # fmt: skip
     chosen = design_runs(
         spend, law, cost, params=sizes, targets=data, unique=kinds, max_seeds=seeds,
@@ -129,29 +131,29 @@ def _sd(expected: float | None, simulated: float | None) -> str:
 
 
 def _budget(text: str, like: list[Path], found: Fit | None) -> tuple[float, Cost, str]:
-    """What may be spent, what a run costs, and in which unit both are."""
+    """Return the budget, the cost of a run, and the unit of both."""
     from graphfm.config.recipe import seconds
-    from graphfm.scaling.laws import Cost
+    from graphfm.scaling.law import Cost
 
     value = seconds(text)
-    if isinstance(value, float):  # it had a unit of time
+    if isinstance(value, float):  # the text has a unit of time
         if not like:
             raise RecipeError(
-                "GFM705", f"a budget of {text} needs to know how long a run takes",
+                "GFM705", f"a budget of {text} needs the time of some runs",
                 where="--budget",
-                fix="--like runs/mine/run.json, a receipt of this machine; or a budget in FLOPs",
+                fix="add --like runs/mine/run.json, a receipt of this machine; or give FLOPs",
             )  # fmt: skip
         return value, _measured(like, "seconds"), "seconds"
     positive(budget=(spend := numbers("budget", text)[0]))
     if like:
         return spend, _measured(like, "flops"), "flops"
     if found is None:
-        note("no --like and no --fit: a run is taken to cost 6 x params x targets")
+        note("no --like and no --fit: the cost of a run is 6 x params x targets FLOPs")
     return spend, found.cost if found else Cost(), "flops"
 
 
 def _measured(paths: list[Path], key: str) -> Cost:
-    """A law of cost from receipts; also of runs that did not finish, whose cost is known too."""
+    """Fit the cost of a run to receipts, also of runs that did not finish."""
     import numpy as np
 
     from graphfm.scaling.runs import Runs
@@ -169,6 +171,6 @@ def _measured(paths: list[Path], key: str) -> Cost:
                 where=str(path),
             ) from None  # fmt: skip
     if len(set(columns["params"])) == 1:
-        note(f"--like names runs of one size: {key} are taken to grow as it does")
+        note(f"--like has runs of one size only: {key} are assumed proportional to the size")
     params, targets, spent = (np.array(values) for values in columns.values())
     return Runs(params=params, targets=targets, flops=spent, loss=np.ones(len(paths))).cost()

@@ -12,18 +12,20 @@ from graphfm.storage import whole_file
 
 
 def grid(
-    file: Annotated[Path, typer.Argument(help="A grid, as recipes/scaling/local-grid.yaml.")],
-    out: Annotated[Path, typer.Option(help="Folder of all runs; the same command goes on.")],
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Cells side by side.")] = 1,
+    file: Annotated[
+        Path, typer.Argument(help="YAML file of a grid, such as recipes/scaling/local-grid.yaml.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of all runs; the same command continues.")],
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Cells at once.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what there is to do, run nothing.")
+        bool, typer.Option("--dry-run", help="Show what is missing, run nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Pretrain a grid of sizes, shares of the data and seeds; leave receipts and one table.
+    """Pretrain a grid of sizes, shares of the data and seeds; write receipts and one table.
 
-    Runs that finished are not done again. The table is OUT/grid.csv, which `scaling fit` reads.
+    Finished runs are not repeated. The table is OUT/grid.csv, which `scaling fit` reads.
     """
     from graphfm.scaling.grid import cells, read_grid, receipts, rows, run_grid
 
@@ -45,8 +47,8 @@ def grid(
     write_csv(path, found)
     if len({row["commit"] for row in found}) > 1:
         note(
-            "These runs are of several commits (column commit): where judging changed between "
-            "them, losses differ for that alone"
+            "These runs are of several commits (column commit): their losses may differ because "
+            "the code changed"
         )
     if as_json:
         show_json({"runs": found, "table": str(path)})
@@ -58,7 +60,7 @@ def grid(
 
 
 def write_csv(path: Path, found: list[dict[str, object]]) -> None:
-    """One line for each run; a value that a run has not is an empty cell."""
+    """Write one line for each run; a missing value is an empty cell."""
     import csv
 
     names = list(dict.fromkeys(name for row in found for name in row))

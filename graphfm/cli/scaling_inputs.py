@@ -1,4 +1,4 @@
-"""What the commands of ``graphfm scaling`` read: numbers, ranges, a fitted law."""
+"""Inputs of the commands of ``graphfm scaling``: numbers, ranges, a fitted law."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def read_fit(path: Path) -> Fit:
-    """A law that was fitted.
+    """Read a fitted law.
 
     Raises:
-        DataError: GFM103 for a file that holds none.
+        DataError: GFM103 for a file without one.
     """
     from graphfm.scaling.fitted import Fit
 
@@ -24,13 +24,13 @@ def read_fit(path: Path) -> Fit:
     except (OSError, ValueError) as error:
         raise DataError(
             "GFM103", f"no fitted law can be read: {error}", where=str(path),
-            fix="graphfm scaling fit runs/*/run.json --out fit.json writes one; --fit names it",
+            fix="write one by graphfm scaling fit runs/*/run.json --out fit.json",
         ) from None  # fmt: skip
     return Fit.from_json(text, where=str(path))
 
 
 def positive(**given: float | None) -> None:
-    """Refuse what is given and not above zero.
+    """Refuse numbers that are not above zero.
 
     Raises:
         RecipeError: GFM705.
@@ -43,7 +43,7 @@ def positive(**given: float | None) -> None:
 
 
 def numbers(name: str, text: str, separator: str = ",") -> tuple[float, ...]:
-    """Positive numbers of one option.
+    """Parse the positive numbers of an option.
 
     Raises:
         RecipeError: GFM705.
@@ -52,7 +52,7 @@ def numbers(name: str, text: str, separator: str = ",") -> tuple[float, ...]:
         found = tuple(float(part) for part in text.split(separator))
     except ValueError:
         raise RecipeError(
-            "GFM705", f"--{name} must be numbers with {separator!r} between, got {text!r}",
+            "GFM705", f"--{name} must be numbers separated by {separator!r}, got {text!r}",
             where=f"--{name}",
         ) from None  # fmt: skip
     positive(**dict.fromkeys([name], min(found)))
@@ -60,7 +60,7 @@ def numbers(name: str, text: str, separator: str = ",") -> tuple[float, ...]:
 
 
 def span(name: str, text: str) -> tuple[float, float]:
-    """``LEAST:MOST`` of one option.
+    """Parse ``LEAST:MOST`` of an option.
 
     Raises:
         RecipeError: GFM705.

@@ -1,1 +1,1 @@
-"""Scaling laws: what a larger model or more data is worth, with intervals."""
+"""Scaling laws: loss from model size and data, with intervals."""

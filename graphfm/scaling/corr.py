@@ -1,9 +1,9 @@
-"""Global search by a learned convex relaxation: fit a convex function to values, descend that.
+"""Global search by convex relaxation regression: fit a convex function, take its minimum.
 
 Azar, Dyer and Kording 2016, "Convex Relaxation Regression" (UAI; arXiv 1602.02191). Among convex
 functions with the mean of the convex envelope, the envelope is the one closest to the objective in
-mean absolute error; its minimum is the objective's. The mean is not known, so it is tried over a
-range, and the minimum that the objective itself likes best is kept.
+mean absolute error, and it has the same minimum. The mean is not known, so several are tried, and
+the minimum with the lowest objective is kept.
 
 Shapes:
     T  evaluations   d  shapes of the law   k  ridges
@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphfm.scaling.laws import Array
+from graphfm.scaling.law import Array
 from graphfm.scaling.solve import Problem, descend, polish, profiled
 
-NUM_POINTS = 120  # evaluations of each round
+NUM_POINTS = 120  # evaluations of a round
 NUM_MEANS = 5  # means of the envelope that are tried
 NUM_ROUNDS = 3  # each in a box half as wide around the last minimum
 
 
 def search(problem: Problem, *, seed: int = 0) -> Array:
-    """The best ``theta`` (p,) of a problem: relaxation on the shapes, then a polish.
+    """Return the best ``theta`` (p,): relaxation over the shapes, then L-BFGS.
 
-    The coefficients are projected out, as in variable projection: they are convex as they are.
+    The coefficients are projected out, as in variable projection; in them the problem is convex.
     """
     rng = np.random.default_rng(seed)
     signed = np.array([name in problem.law.signed for name in problem.law.shapes])
@@ -35,7 +35,9 @@ def search(problem: Problem, *, seed: int = 0) -> Array:
 
     def evaluate(points: Array) -> tuple[Array, Array]:
         theta, value = profiled(problem, np.where(signed, points, np.exp(points)))
-        return theta, np.log(value)  # of many decades: the log is as good and better shaped
+        return theta, np.log(
+            value
+        )  # spans many decades: the log has the same minimum and a better shape
 
     best, lowest = np.empty(0), np.inf
     box_low, box_high = low, high
@@ -46,7 +48,7 @@ def search(problem: Problem, *, seed: int = 0) -> Array:
         tried = [relaxed_minimum(unit, value, mean, rng) for mean in _means(value)]
         found = box_low + (np.array(tried) + 1) / 2 * (box_high - box_low)
         theta_found, value_found = evaluate(found)
-        # The best of the evaluations counts too: the relaxation only has to say where to look.
+        # The best evaluation counts too: the relaxation only has to show where to search.
         theta, value = np.concatenate([theta, theta_found]), np.concatenate([value, value_found])
         i = int(np.argmin(value))
         if value[i] < lowest:
@@ -59,22 +61,22 @@ def search(problem: Problem, *, seed: int = 0) -> Array:
 
 
 def _means(value: Array) -> Array:
-    """Means of the envelope to try: from near the lowest value to the mean of all."""
+    """Return means of the envelope to try: from near the lowest value to the mean of all."""
     share = np.linspace(0.1, 0.9, NUM_MEANS)
     return value.min() + share * (value.mean() - value.min())
 
 
 def relaxed_minimum(points: Array, value: Array, mean: float, rng: np.random.Generator) -> Array:
-    """Minimum (d,) of the convex function with a given mean that is closest to the values.
+    """Return the minimum (d,) of the convex function of given mean that is closest to the values.
 
-    The function is a plane plus non-negative multiples of squared ridges, (a . x - b)^2: convex
-    whatever the multiples, and least absolute error makes it a linear program.
+    The function is a plane plus non-negative multiples of squared ridges, (a . x - b)^2, so it is
+    convex. Least absolute error makes it a linear program.
 
     Args:
-        points: (T, d) in [-1, 1].
-        value: (T,).
-        mean: What the function's mean over the points shall be.
-        rng: Draws the ridges.
+        points: Points in [-1, 1], (T, d).
+        value: Values at the points, (T,).
+        mean: Required mean of the function over the points.
+        rng: Random numbers for the directions of the ridges.
     """
     from scipy.optimize import linprog, minimize
 

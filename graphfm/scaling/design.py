@@ -1,11 +1,11 @@
-"""Which runs to make: the ones that bound a law's exponents most tightly within a budget.
+"""Choice of runs: the ones that determine a law's exponents best within a budget.
 
-A run tells of a law's parameters through the gradient of its log loss, a row of the Jacobian J; the
-covariance of the fitted parameters is ``noise^2 (J^T J)^-1``. The runs chosen here minimise the
-determinant of the exponents' block of it, all other parameters being unknown too (D_s-optimality:
+A run informs about a law's parameters by the gradient of its log loss, a row of the Jacobian J. The
+covariance of the fitted parameters is ``noise^2 (J^T J)^-1``. The chosen runs minimise the
+determinant of its block of exponents while all other parameters are unknown too (D_s-optimality:
 Atkinson, Donev and Tobias, Optimum Experimental Designs, 2007, section 10.3), by greedy filling and
-exchange (Fedorov 1972) under a budget of FLOPs. As J depends on the exponents that are sought, the
-criterion is a mean over exponents around a first guess.
+exchange (Fedorov 1972) under a budget of FLOPs. J depends on the exponents that are to be found, so
+the criterion is a mean over exponents around a first guess.
 
 Shapes:
     n  points of a design   c  candidate points   p  parameters of the law   s  guesses
@@ -21,13 +21,15 @@ import numpy as np
 
 from graphfm.errors import RecipeError
 from graphfm.scaling.exchange import Exchange
-from graphfm.scaling.laws import Array, Cost, Law
+from graphfm.scaling.law import Array, Cost, Law
 from graphfm.scaling.solve import DELTA, Problem, descend
 
 Range = tuple[float, float]
 
-GUESSES = 12  # exponents around the first guess; see docs/scaling.md for what more of them change
-NULL = 1e-9  # singular values below this share of the largest are none
+GUESSES = (
+    12  # sets of exponents around the first guess; more change little: notebook/scaling-fits.md
+)
+NULL = 1e-9  # singular values below this share of the largest count as zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class Design:
         params: Trunk parameters, (n,).
         targets: Targets seen, (n,).
         seeds: Runs at each point, (n,).
-        unique: Different targets, (n,), for a law that knows of repetition.
-        flops: What all of them cost.
+        unique: Different targets, (n,), for a law with repeats.
+        flops: FLOPs of all runs.
     """
 
     params: Array
@@ -50,16 +52,16 @@ class Design:
 
     @property
     def num_runs(self) -> int:
-        """Runs in all, seeds counted."""
+        """Number of all runs, seeds included."""
         return int(self.seeds.sum())
 
     @property
     def points(self) -> Array:
-        """The point of each run, (num_runs,)."""
+        """Index of the point of each run, (num_runs,)."""
         return np.repeat(np.arange(len(self.params)), self.seeds)
 
     def logs(self) -> dict[str, Array]:
-        """Log coordinates of the points by name, (n,) each."""
+        """Return the log coordinates of the points by name, (n,) each."""
         unique = self.targets if self.unique is None else np.minimum(self.unique, self.targets)
         return _logs(self.params, self.targets, unique)
 
@@ -67,17 +69,17 @@ class Design:
 def variance(
     design: Design, law: Law, *, noise: float = 0.005, cost: Cost | None = None
 ) -> dict[str, float]:
-    """Variance of each parameter that :func:`graphfm.scaling.fit.fit` finds, to first order.
+    """Return the variance of each parameter of :func:`graphfm.scaling.fit.fit`, to first order.
 
     Args:
         design: The runs.
-        law: The truth that is supposed.
+        law: The law that is assumed to be true.
         noise: Standard deviation of the log loss between runs that differ by their seed.
-        cost: Says in which compute ``frontier`` is meant; 6 N D if not given.
+        cost: Cost of a run, for ``frontier``. Default: 6 N D.
 
     Returns:
-        Variance by parameter, infinite for one that the runs tell nothing of; for a law that has a
-        compute frontier also ``frontier``: of the exponent of the best size in compute.
+        Variance by parameter, infinite if the runs do not determine it. For a law with a compute
+        frontier also ``frontier``: the variance of the exponent of the best size in compute.
     """
     centre, x = _centred(design.logs())
     theta = law.theta(centre)
@@ -88,7 +90,7 @@ def variance(
         noise * np.sqrt(_price_of_huber(noise)) * turn[seen].T / size[seen]
     )  # covariance of theta = root root^T
     blind = (np.abs(turn[~seen]) > 1e-6).any(0) if not seen.all() else np.zeros(len(theta), bool)
-    # Of coefficients only those at the centre are told apart; theirs at 1 are never reported alone.
+    # Only coefficients at the centre are determined well; those at 1 are never reported alone.
     scale = np.array([1.0 if k in law.signed else v for k, v in law.values.items()])
     found = np.where(blind, np.inf, (root**2).sum(1) * scale**2)
     named = dict(zip(law.parameters(), found.tolist(), strict=True))
@@ -104,18 +106,18 @@ def simulate(
     design: Design, law: Law, *, noise: float = 0.005, draws: int = 200, seed: int = 0,
     cost: Cost | None = None,
 ) -> dict[str, Array]:  # fmt: skip
-    """What fits to a design would find if ``law`` were true, (draws,) by parameter.
+    """Fit simulated losses of a design, assuming that ``law`` is true: (draws,) by parameter.
 
     Every draw adds noise to the log loss of each run and is fitted as :mod:`graphfm.scaling.fit`
-    does, from the truth on: which optimum is found is not what is asked here.
+    does, starting from the truth, so that local optima play no role.
 
     Args:
         design: The runs.
-        law: The truth.
+        law: The law that is assumed to be true.
         noise: Standard deviation of the log loss.
-        draws: Tables to draw.
-        seed: Of the noise.
-        cost: As in :func:`variance`, of whose parts the rest is.
+        draws: Number of simulated tables.
+        seed: Seed of the noise.
+        cost: Cost of a run, for ``frontier``. Default: 6 N D.
     """
     centre, x = _centred({name: values[design.points] for name, values in design.logs().items()})
     theta = law.theta(centre)
@@ -145,10 +147,10 @@ def naive_grid(
     seeds: int = 3,
     branch: float = 1.0,
 ) -> Design:
-    """The grid one would draw: equal steps in log N and log D, the same seeds everywhere.
+    """Return a plain grid: equal steps in log N and log D, the same number of seeds everywhere.
 
-    If it costs more than the budget, the upper ends of both ranges are lowered alike until it does
-    not. If it costs less, some of the budget stays unspent. Arguments as of :func:`design_runs`.
+    If it costs more than the budget, the upper ends of both ranges are lowered by the same factor
+    of their span until it fits. Arguments: see :func:`design_runs`.
     """
 
     def grid(reach: float) -> Design:
@@ -191,33 +193,33 @@ def design_runs(
     branch: float = 1.0,
     seed: int = 0,
 ) -> Design:
-    """The runs within a budget that leave the least doubt about the law's exponents.
+    """Choose the runs within a budget that determine the law's exponents best.
 
     Args:
-        budget: FLOPs in all.
+        budget: FLOPs of all runs.
         law: First guess of the law.
-        cost: What a run costs.
+        cost: Cost of a run.
         params: Smallest and largest trunk to consider.
         targets: Fewest and most targets to consider.
-        unique: Numbers of different targets to choose among, for a law that knows of repetition.
+        unique: Numbers of different targets to choose among, for a law with repeats.
         levels: Candidate sizes and candidate amounts of data, at equal steps of the logarithm.
-        max_seeds: Runs at one point at most. Without a bound the best design repeats p points, and
-            no residual could tell that the law is wrong.
-        max_runs: Runs in all at most, seeds counted; a design likes many small ones.
+        max_seeds: Limit of the runs at one point. Without it the best design repeats p points, and
+            no residual could show that the law is wrong.
+        max_runs: Limit of all runs, seeds included; designs tend to many small runs.
         spread: Standard deviation of the first guess's exponents, as a share of them.
-        branch: Share of its own cost that a run adds where a longer one of the same size, data and
-            seed is made anyhow: under a warm-up-stable-decay schedule it branches off that one and
-            pays for its decay. 1: every run is trained by itself.
-        seed: Of the draws around the first guess.
+        branch: Share of its cost that a run adds beside a longer one of the same size, data and
+            seed: with a warm-up-stable-decay schedule it continues from that one and only pays
+            for its decay. 1: every run is trained by itself.
+        seed: Seed of the guesses around the first one.
 
     Raises:
-        RecipeError: GFM705 for a range that is none, or a budget of too few runs for the law.
+        RecipeError: GFM705 for an empty range, or a budget of too few runs for the law.
     """
     for name, (low, high) in (("params", params), ("targets", targets)):
         if not 0 < low < high:
             raise RecipeError(
                 "GFM705",
-                f"a range of {name} goes from above zero to something larger, got {low:g}:{high:g}",
+                f"{name} must be a range LEAST:MOST above zero, got {low:g}:{high:g}",
             )
     sizes = np.geomspace(*params, levels[0])
     data = np.geomspace(*targets, levels[1])
@@ -239,10 +241,10 @@ def design_runs(
     if taken.sum() < len(law.parameters()):
         raise RecipeError(
             "GFM705",
-            f"a law of {len(law.parameters())} parameters needs as many different runs, and a "
-            f"budget of {budget:.3g} FLOPs holds {taken.sum()}",
+            f"{law.name} has {len(law.parameters())} parameters and needs as many different runs, "
+            f"but a budget of {budget:.3g} FLOPs allows {taken.sum()}",
             why=f"the cheapest run of the ranges takes {search.flops.min():.3g} FLOPs",
-            fix="a larger budget, or a smaller lower end of the ranges",
+            fix="use a larger budget, or lower the smallest size or data",
         )
     return Design(
         params=n[taken],
@@ -254,9 +256,9 @@ def design_runs(
 
 
 def _price_of_huber(noise: float) -> float:
-    """Variance of a fit by Huber's loss of width DELTA over that by least squares (Huber 1964).
+    """Return the variance of a fit by Huber's loss over that by least squares (Huber 1964).
 
-    1.42 at noise of 0.5%: the width is a fifth of the noise, so that the fit is nearly a median.
+    1.42 at a noise of 0.5%: DELTA is a fifth of the noise, so that the fit is nearly a median.
     """
     c = DELTA / noise
     inside = erf(c / sqrt(2))
@@ -265,7 +267,7 @@ def _price_of_huber(noise: float) -> float:
 
 
 def _guesses(law: Law, centre: Mapping[str, float], spread: float, seed: int) -> Array:
-    """(s, p): the first guess, and others of other exponents through the same middle."""
+    """Return the first guess, and others with other exponents through the same centre, (s, p)."""
     theta = np.repeat(law.theta(centre)[None], GUESSES, 0)
     rng = np.random.default_rng(seed)
     for name in law.exponents:
@@ -276,7 +278,7 @@ def _guesses(law: Law, centre: Mapping[str, float], spread: float, seed: int) ->
 
 
 def _frontier_slope(law: Law, name: str, cost: Cost | None) -> float:
-    """Derivative of the frontier's exponent by the theta of one parameter."""
+    """Return the derivative of the frontier's exponent in the theta of one parameter."""
     step = 1e-6
     values = law.values
     if name not in law.exponents:
@@ -293,7 +295,7 @@ def _logs(params: Array, targets: Array, unique: Array) -> dict[str, Array]:
 
 
 def _centred(x: Mapping[str, Array]) -> tuple[dict[str, float], dict[str, Array]]:
-    """The middle of log coordinates, and these around it; D and U share one, being of one kind."""
+    """Return the centre of log coordinates, and the centred ones; D and U share a centre."""
     centre = {name: float(np.mean(values)) for name, values in x.items()}
     centre["unique"] = centre["targets"]
     return centre, {name: values - centre[name] for name, values in x.items()}

@@ -1,4 +1,4 @@
-"""Fit a scaling law to runs: parameters with intervals, and whether the runs can tell at all.
+"""Fit a scaling law to runs: parameters with intervals, held-out error, identifiability.
 
 Shapes:
     n  runs   p  parameters of the law   R  resamples
@@ -17,7 +17,8 @@ import numpy as np
 from graphfm.errors import DataError
 from graphfm.scaling import corr, identify, solve
 from graphfm.scaling.fitted import Fit, Interval, hardly_known, interval, no_power, not_determined
-from graphfm.scaling.laws import LAWS, Array, Law
+from graphfm.scaling.law import Array, Law
+from graphfm.scaling.laws import LAWS
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import Problem
 
@@ -28,12 +29,12 @@ METHODS: dict[str, Callable[[Problem], Array]] = {
     "multistart": solve.multistart,
     "corr": corr.search,
 }
-RESAMPLES_AT_ONCE = 100_000  # resamples times runs that are solved side by side: 40 MB
+RESAMPLES_AT_ONCE = 100_000  # resamples x runs that are solved at once: 40 MB
 
 
 @dataclass(frozen=True)
 class _Found:
-    """One law, fitted to the runs that are kept."""
+    """One law, fitted to the runs that are not held out."""
 
     problem: Problem
     theta: Array
@@ -42,7 +43,7 @@ class _Found:
     seconds: float
 
     def error(self, runs: Runs) -> Array:
-        """Log of predicted over measured loss, of any runs."""
+        """Return the log of predicted over measured loss of any runs."""
         x = {k: v - self.centre[k] for k, v in runs.logs().items()}
         return np.asarray(self.problem.law.log_curve(self.theta, x) - np.log(runs.loss))
 
@@ -59,19 +60,19 @@ def fit(
     """Fit a law.
 
     Args:
-        runs: At least one more than the law has parameters.
-        law: A name of :data:`graphfm.scaling.laws.LAWS`; ``auto`` tries those that the table can
-            tell and takes the one with the least error on the held-out runs, or the least AICc
-            where none is held out.
+        runs: Runs, at least one more than the law has parameters.
+        law: A name in :data:`graphfm.scaling.laws.LAWS`. ``auto`` tries the laws whose coordinates
+            vary in the table and takes the one with the least error on the held-out runs, or the
+            least AICc if none is held out.
         method: ``varpro``, ``multistart`` or ``corr``; they reach the same optimum.
-        resamples: Bootstrap draws for the intervals; 400 is a good number, 0 gives none.
-        seed: Of the draws.
-        held_out: Share of the runs, those with the most compute, or a mask (n,): they are
-            predicted and not fitted.
+        resamples: Bootstrap resamples for the intervals; 400 is a good number, 0 gives none.
+        seed: Seed of the resampling.
+        held_out: Share of the runs to hold out, those with the most compute, or a mask (n,).
+            Held-out runs are predicted and not fitted.
 
     Raises:
-        DataError: GFM702 where the runs cannot tell the parameters apart, with the runs that would;
-            GFM703 for too few runs.
+        DataError: GFM702 if the runs cannot determine the parameters, with runs that would; GFM703
+            for too few runs.
     """
     kept, left = _hold_out(runs, held_out)
     names = _candidates(runs) if law == "auto" else [law]
@@ -85,7 +86,7 @@ def fit(
                 raise
             refused[name] = error.what
     if not found:
-        # The simplest one says best what is missing.
+        # The error of the simplest law shows best what is missing.
         _fit_one(kept, _law(names[0]), method)
     scores = {name: _score(one, kept, left) for name, one in found.items()}
     chosen = min(scores, key=lambda name: scores[name][0 if left is None else 1])
@@ -101,20 +102,20 @@ def fit(
 
 
 def bootstrap(problem: Problem, theta: Array, groups: Array, *, resamples: int, seed: int) -> Array:
-    """Parameters of resampled tables, (R, p), each begun at ``theta``.
+    """Fit resampled tables, each starting from ``theta``: (R, p).
 
-    Rows of one group are drawn together. A draw gives every group a random weight of mean 1 (Rubin
-    1981, "The Bayesian bootstrap"): as drawing with replacement, but no cell of a small grid ever
-    goes missing, which would leave a draw unidentified. The variance of a weight is 1 - p / groups:
-    over 400 planted tables of 48 runs, exponential weights (variance 1) hold the truth in 95.3 to
-    97.8% by parameter, these in 93.8 to 97.0%.
+    Rows of one group have one weight. A resample gives every group a random weight of mean 1 (Rubin
+    1981, "The Bayesian bootstrap"). This resembles drawing with replacement, but no cell of a small
+    grid is ever missing, which would leave a resample unidentified. The variance of a weight is
+    1 - p / groups: over 400 simulated tables of 48 runs, intervals from exponential weights
+    (variance 1) hold the truth in 95.3 to 97.8% by parameter, these in 93.8 to 97.0%.
 
     Args:
         problem: The table and the law.
-        theta: (p,), its optimum.
-        groups: (n,), number of the group of each row.
-        resamples: R.
-        seed: Of the weights.
+        theta: Optimum of the table, (p,).
+        groups: Number of the group of each row, (n,).
+        resamples: Number of resamples, R.
+        seed: Seed of the weights.
     """
     rng = np.random.default_rng(seed)
     count = int(groups.max()) + 1
@@ -136,7 +137,7 @@ def _law(name: str) -> type[Law]:
 
 
 def _candidates(runs: Runs) -> list[str]:
-    """Laws that the coordinates of a table allow, the simplest first."""
+    """Return the laws whose coordinates vary in a table, the simplest first."""
     varies = {axis: np.ptp(values) > 1e-9 for axis, values in runs.logs().items()}
     if varies["params"] and varies["targets"]:
         repeats = runs.unique is not None and bool(np.any(runs.targets > 1.01 * runs.unique))
@@ -154,13 +155,17 @@ def _hold_out(runs: Runs, held_out: float | Array | None) -> tuple[Runs, Runs | 
             raise DataError("GFM704", f"held_out must be a share in (0, 1), got {held_out:g}")
         order = np.argsort(np.argsort(runs.compute, kind="stable"))
         first = len(runs) - max(1, round(held_out * len(runs)))
-        # Runs of one cell, seeds of it say, stay together: the same compute is on one side.
+        # Runs of equal compute, such as seeds of a cell, stay on one side.
         least = runs.compute[order == first][0]
         mask = runs.compute >= least * (1 - 1e-9)
     else:
         mask = np.asarray(held_out, bool)
     if mask.shape != (len(runs),) or mask.all():
-        raise DataError("GFM703", f"{int(mask.sum())} of {len(runs)} runs are held out")
+        raise DataError(
+            "GFM703",
+            f"{int(mask.sum())} of {len(runs)} runs are held out: none is left to fit",
+            fix="hold out fewer",
+        )
     return (runs.take(~mask), runs.take(mask)) if mask.any() else (runs, None)
 
 
@@ -189,7 +194,7 @@ def _fit_one(runs: Runs, law: type[Law], method: str) -> _Found:
     for axis in law.axes:
         if axis != "unique" and np.ptp(logs[axis]) < 1e-9:
             raise DataError(
-                "GFM702", f"{law.name} cannot be told: all {len(runs)} runs have the same {axis}",
+                "GFM702", f"{law.name} cannot be fitted: all {len(runs)} runs have the same {axis}",
                 fix=f"add runs that differ in {axis}, or fit a law of the other coordinate",
             )  # fmt: skip
     theta = METHODS[method](problem)
@@ -198,10 +203,10 @@ def _fit_one(runs: Runs, law: type[Law], method: str) -> _Found:
         cells = _listed(identify.settling_runs(law, theta, runs, centre))
         raise DataError(
             "GFM702",
-            f"these {len(runs)} runs cannot tell the parameters of {law.name} apart: the design "
-            f"has condition {bad:.3g}, above {identify.REFUSE:g}",
-            why="size and data grow together, so no one can say which of them helped",
-            fix=f"add runs that part them, best: {cells}",
+            f"these {len(runs)} runs do not determine the parameters of {law.name}: the condition "
+            f"number of the design is {bad:.3g}, above {identify.REFUSE:g}",
+            why="size and data grow together, so their effects cannot be separated",
+            fix=f"add runs that separate them, best: {cells}",
         )
     return _Found(problem, theta, centre, bad, time.process_time() - began)
 
@@ -211,9 +216,9 @@ def _listed(cells: list[tuple[float, float]]) -> str:
 
 
 def _score(one: _Found, runs: Runs, left: Runs | None) -> tuple[float, float]:
-    """AICc, and mean error on the held-out runs, relative (NaN where there are none)."""
-    n, k = len(runs), len(one.theta) + 1  # one for the noise
-    # Laplace errors: that is what Huber's loss of so small a width assumes.
+    """Return AICc, and the mean relative error on the held-out runs (NaN without any)."""
+    n, k = len(runs), len(one.theta) + 1  # one more for the noise
+    # Laplace errors, as Huber's loss of so small a width assumes.
     spread = max(float(np.average(np.abs(one.error(runs)), weights=runs.weight)), 1e-15)
     aicc = 2 * n * (np.log(2 * spread) + 1) + 2 * k
     aicc += 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf
@@ -228,7 +233,7 @@ def _groups(runs: Runs) -> Array:
 
 
 def _report(one: _Found, draws: Array, runs: Runs, left: Runs | None, **rest: Any) -> Fit:
-    """The fit with all that is said about it."""
+    """Return the fit with its intervals, warnings and errors."""
     law = one.problem.law.of_theta(one.theta, one.centre)
     drawn = [one.problem.law.of_theta(draw, one.centre) for draw in draws]
     params = {k: interval(v, [d.values[k] for d in drawn]) for k, v in law.values.items()}
@@ -240,19 +245,19 @@ def _report(one: _Found, draws: Array, runs: Runs, left: Runs | None, **rest: An
         for k, v in frontier(cost).items():
             exponents[f"{k}_in_compute"] = interval(v, [e[k] for e in each])
     unseen = identify.unseen(one.problem.law, one.theta, one.problem.x)
-    said = list(_warnings(one, runs, params, unseen))
+    warnings = tuple(_warnings(one, runs, params, unseen))
     error = None
     if left is not None:
         x = {k: v - one.centre[k] for k, v in left.logs().items()}
         off = one.problem.law.log_curve(draws, x) - np.log(left.loss)
         value = float(np.abs(np.expm1(one.error(left))).mean())
         error = interval(value, np.abs(np.expm1(off)).mean(-1).tolist())
-    for text in said:
+    for text in warnings:
         log.warning(text)
     return Fit(
         law=law, params=params, exponents=exponents,
         objective=float(one.problem.objective(one.theta)), condition=one.condition,
-        no_power=no_power(law, params, unseen), warnings=tuple(said), held_out_error=error,
+        no_power=no_power(law, params, unseen), warnings=warnings, held_out_error=error,
         residuals=-one.error(runs),
         runs=replace(runs, rows=()), held_out=None if left is None else replace(left, rows=()),
         draws=draws, centre=one.centre, cost=cost, seconds=one.seconds, **rest,
@@ -260,14 +265,14 @@ def _report(one: _Found, draws: Array, runs: Runs, left: Runs | None, **rest: An
 
 
 def _warnings(one: _Found, runs: Runs, params: dict[str, Interval], unseen: list[str]) -> list[str]:
-    law, said = one.problem.law, []
+    law, found = one.problem.law, []
     if one.condition > identify.WARN:
         cells = _listed(identify.settling_runs(law, one.theta, runs, one.centre))
-        said.append(
-            f"the runs hardly tell the parameters apart (condition {one.condition:.0f}; a 3 x 4 "
+        found.append(
+            f"the runs hardly determine the parameters (condition {one.condition:.0f}; a 3 x 4 "
             f"grid over two decades has 24)" + (f"; best to add: {cells}" if cells else "")
         )
-    said += [*not_determined(unseen), *hardly_known(law, params, unseen)]
+    found += [*not_determined(unseen), *hardly_known(law, params, unseen)]
     if runs.flops is None and "frontier" in dir(law):
-        said.append("no FLOPs in the table: 6 x params x targets is taken for the compute")
-    return said
+        found.append("no FLOPs in the table: 6 x params x targets is taken for the compute")
+    return found

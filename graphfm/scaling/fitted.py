@@ -1,4 +1,4 @@
-"""A law that has been fitted: its intervals, its predictions, and its file."""
+"""A fitted law: its intervals, its predictions, its file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from graphfm.errors import DataError
-from graphfm.scaling.laws import LAWS, Array, Chinchilla, Cost, Law, Optimum
+from graphfm.scaling.law import Array, Cost, Law, Optimum
+from graphfm.scaling.laws import LAWS, Chinchilla
 from graphfm.scaling.runs import NAMES, NUMBERS, Runs
 
 LEVEL = (2.5, 97.5)  # percentiles of an interval: 95%
-STEEP = 2.0  # an exponent above it: published ones are 0.05 to 0.8, a search begins with 0.02 to 2
+STEEP = 2.0  # limit of an exponent: published ones are 0.05 to 0.8, the search covers 0.05 to 2
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95% interval, which is NaN where nothing was resampled."""
+    """A value with its 95% interval; NaN without resamples."""
 
     value: float
     low: float
@@ -37,7 +38,7 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best use of some compute, each with its 95% interval."""
+    """Best use of given compute, each with its 95% interval."""
 
     params: Band
     targets: Band
@@ -45,13 +46,13 @@ class Best:
 
 
 def interval(value: float, draws: Sequence[float]) -> Interval:
-    """A value and the 95% interval of its draws."""
+    """Return a value with the 95% interval of its resampled values."""
     low, high = np.percentile(draws, LEVEL) if len(draws) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
 
 
 def not_determined(names: Sequence[str]) -> Iterator[str]:
-    """A sentence for each parameter that no run tells anything of."""
+    """Yield a sentence for each parameter that no run determines."""
     for name in names:
         yield f"{name} is not determined: the loss of no run depends on it"
 
@@ -59,7 +60,7 @@ def not_determined(names: Sequence[str]) -> Iterator[str]:
 def hardly_known(
     law: Law | type[Law], params: Mapping[str, Interval], unseen: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A sentence for each exponent that is no power or hardly known, but for the unseen."""
+    """Yield a sentence for each exponent that is too steep or has a wide interval."""
     for name in law.exponents:
         it = params[name]
         if name in unseen:
@@ -74,7 +75,7 @@ def hardly_known(
 def no_power(
     law: Law | type[Law], params: Mapping[str, Interval], unseen: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Exponents that the runs do not tell, or above :data:`STEEP`."""
+    """Return the exponents that the runs do not determine, or that are above :data:`STEEP`."""
     return tuple(
         name
         for name in law.exponents
@@ -83,7 +84,7 @@ def no_power(
 
 
 def _band(value: Array, draws: Array) -> Band:
-    """(n,) and (R, n) draws."""
+    """Return predictions (n,) with the 95% interval of resampled ones (R, n)."""
     low, high = np.percentile(draws, LEVEL, axis=0) if len(draws) else (value * np.nan,) * 2
     return Band(value=value, low=low, high=high)
 
@@ -93,27 +94,27 @@ class Fit:
     """A law fitted to runs.
 
     Args:
-        law: With the fitted values.
-        params: By name. A and alpha, B and beta hang together (0.999): quote the exponents.
-        exponents: The law's, and those of the best size and data in compute.
+        law: The law with the fitted values.
+        params: Parameters by name. A and alpha, B and beta are correlated (0.999): quote exponents.
+        exponents: Exponents of the law, and of the best size and data in compute.
         objective: Sum over runs of Huber's loss of log loss, of width 0.001.
-        condition: Of the design; see :mod:`graphfm.scaling.identify`.
-        no_power: Exponents that say nothing: not determined by the runs, or above ``STEEP``. With
-            one of them there is no best use of compute to speak of.
-        warnings: What a reader should know, one sentence each.
-        aicc: Lower is better; of laws fitted to the same runs.
-        held_out_error: Mean relative error on the runs that were held out.
+        condition: Condition number of the design; see :mod:`graphfm.scaling.identify`.
+        no_power: Exponents without meaning: not determined by the runs, or above ``STEEP``. With
+            one of them there is no best use of compute.
+        warnings: Warnings for the reader, one sentence each.
+        aicc: Corrected Akaike criterion; lower is better among laws fitted to the same runs.
+        held_out_error: Mean relative error on the held-out runs.
         residuals: Log of measured over fitted loss, (n,).
-        runs: Those that were fitted, n.
-        held_out: Those that were not.
-        draws: (R, p), the resampled ``theta``.
-        centre: Log coordinates around which ``theta`` is.
-        cost: What a run costs.
-        method: How it was found.
-        seed: Of the resampling.
+        runs: The fitted runs, n.
+        held_out: The held-out runs.
+        draws: The resampled ``theta``, (R, p).
+        centre: Log coordinates that ``theta`` is centred on.
+        cost: Cost of a run.
+        method: Method of the search.
+        seed: Seed of the resampling.
         seconds: CPU time of the search.
-        compared: By law: its AICc and its error on the held-out runs.
-        refused: By law: why it could not be fitted.
+        compared: AICc and error on the held-out runs, by law.
+        refused: Reason why a law could not be fitted, by law.
     """
 
     law: Law
@@ -138,7 +139,7 @@ class Fit:
     refused: dict[str, str] = field(default_factory=dict)
 
     def predict(self, params: Any, targets: Any, unique: Any = None) -> Band:
-        """Loss of runs that were not made, (n,), with its interval: of the law, not of a seed."""
+        """Predict the loss of other runs, (n,); the interval has no noise of a seed."""
         value = self.law.predict(params, targets, unique)
         given = (params, targets, targets if unique is None else unique)
         x = {
@@ -148,15 +149,16 @@ class Fit:
         return _band(value, np.exp(type(self.law).log_curve(self.draws, x)))
 
     def optimal(self, flops: Any, unique: float | None = None) -> Best:
-        """The best size and data for some compute, (n,).
+        """Return the best size and data for given compute, (n,).
 
         Args:
-            flops: Of the whole run, (n,) or one number.
-            unique: Different targets there are, for a law that knows of repeats; without it nothing
-                is repeated, whatever the compute.
+            flops: FLOPs of the whole run, (n,) or one number.
+            unique: Number of different targets that exist, for a law with repeats. Default: nothing
+                repeats.
 
         Raises:
-            DataError: GFM704 for a law that has no trade between the two, or knows no repeats.
+            DataError: GFM704 for a law without a best size, or ``unique`` for a law without
+                repeats.
         """
         kind = type(self.law)
         if not issubclass(kind, Chinchilla):
@@ -166,8 +168,8 @@ class Fit:
             )  # fmt: skip
         if unique is not None and "unique" not in kind.axes:
             raise DataError(
-                "GFM704", f"{kind.name} does not know what repeated data are worth",
-                fix="fit data-constrained, to runs that repeat their data differently often",
+                "GFM704", f"{kind.name} has no term for repeated data",
+                fix="fit data-constrained, to runs that repeat their data more or less often",
             )  # fmt: skip
         more = {} if unique is None else {"unique": unique}
 
@@ -183,12 +185,12 @@ class Fit:
         return Best(**bands)
 
     def reach(self, params: Any, targets: Any) -> Array:
-        """How many times the largest fitted compute a run has, (n,): how far it extrapolates."""
+        """Return the compute of runs divided by the largest fitted compute, (n,)."""
         largest = self.cost.flops(self.runs.params, self.runs.targets).max()
         return np.atleast_1d(self.cost.flops(params, targets) / largest)
 
     def to_json(self) -> str:
-        """The fit as the text of ``fit.json``; NaN is null there."""
+        """Return the text of ``fit.json``; NaN is null there."""
         law = self.law
         plain = {
             "law": law.name, "formula": law.formula, "source": law.source, "units": law.units,
@@ -213,7 +215,7 @@ class Fit:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            DataError: GFM103 for a text that is no fit.
+            DataError: GFM103 for a text that is not a fit.
         """
         try:
             plain = json.loads(text)
@@ -257,7 +259,7 @@ def _columns(runs: Runs) -> dict[str, list[Any]]:
 
 
 def finite(value: Any) -> Any:
-    """A value with null for what JSON has no number for."""
+    """Return a value in which NaN and infinity are None, as JSON needs."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,11 +1,11 @@
-"""A grid of pretraining runs: sizes x shares of the data x seeds, each stopped at several lengths.
+"""Grid of pretraining runs: sizes x shares of the data x seeds, each at several lengths.
 
-What grows is named apart: parameters, the share of every graph's training nodes, and the share of
-the graphs. A grid in which they grow together cannot say which of them helped.
+Parameters, the share of every graph's training nodes and the share of the graphs grow separately.
+In a grid where they grow together, their effects could not be separated.
 
-A cell is one (size, nodes, graphs, seed). Its runs have a warm-up-stable-decay schedule: each
-longer one goes on from the checkpoint at which the shorter one began to decay, so that all lengths
-cost little more than the longest, and each is the straight run of its length, bit for bit.
+A cell is one (size, nodes, graphs, seed). Its runs have a warm-up-stable-decay schedule: a longer
+run continues from the checkpoint at which the shorter one began to decay. All lengths cost little
+more than the longest, and each equals the uninterrupted run of its length, bit for bit.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 
 
 class GridConfig(StrictConfig):
-    """A grid, as its YAML has it."""
+    """Contents of the YAML file of a grid."""
 
     name: str
     about: str = ""
     recipe: str
-    """What all runs share: a recipe of pretraining."""
+    """Pretraining recipe of all runs."""
     changes: dict[str, Any] = {}
     """``key: value`` in the recipe's keys, for all runs."""
     sizes: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -65,7 +65,7 @@ class GridConfig(StrictConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One model on one part of the data: its runs differ in length only."""
+    """One model on one part of the data. Its runs differ in length only."""
 
     size: str
     nodes: float
@@ -74,7 +74,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As its folder is called."""
+        """Name of the folder."""
         return f"{self.size}-nodes{self.nodes:g}-graphs{self.graphs:g}-seed{self.seed}"
 
 
@@ -82,7 +82,7 @@ def read_grid(path: str | Path) -> GridConfig:
     """Read and check a grid.
 
     Raises:
-        RecipeError: GFM201 to GFM205 for one that is wrong, GFM205 for a file that is not YAML.
+        RecipeError: GFM201 to GFM205 for an invalid grid, GFM205 for a file that is not YAML.
     """
     config: GridConfig = validated(GridConfig, read_yaml(Path(path)))
     for cell in cells(config):
@@ -91,7 +91,7 @@ def read_grid(path: str | Path) -> GridConfig:
 
 
 def cells(config: GridConfig) -> list[Cell]:
-    """All cells, cheap sizes first; a share of nodes comes with all graphs, and the reverse."""
+    """Return all cells; a share of nodes is combined with all graphs, and the reverse."""
     parts = [(share, 1.0) for share in config.nodes] + [(1.0, share) for share in config.graphs]
     return [
         Cell(size=size, nodes=nodes, graphs=graphs, seed=seed)
@@ -102,7 +102,7 @@ def cells(config: GridConfig) -> list[Cell]:
 
 
 def recipe_of(config: GridConfig, cell: Cell, steps: int) -> Recipe:
-    """The recipe of one run."""
+    """Return the recipe of one run."""
     changes = {
         **config.changes,
         **config.sizes[cell.size],
@@ -120,20 +120,20 @@ def recipe_of(config: GridConfig, cell: Cell, steps: int) -> Recipe:
 
 
 def run_grid(config: GridConfig, out: Path, *, jobs: int = 1, device: str = "auto") -> list[Path]:
-    """Do what is missing of a grid, several cells side by side.
+    """Make the missing runs of a grid, several cells at once.
 
     Args:
         config: The grid.
-        out: Its folder; a cell has one of its own in it, a run one in that, with ``run.json``.
-        jobs: Processes.
-        device: As :func:`graphfm.training.pretrain.pretrain` takes it.
+        out: Folder of the grid. It has a folder for each cell, and that one for each run.
+        jobs: Number of processes.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns:
-        The receipts of all runs that finished.
+        Receipts of all finished runs.
 
     Raises:
-        DataError: GFM147 where an unseen graph, or one of its group, is in the corpus.
-        GraphFMError: The first of a cell that failed, when all others are done.
+        DataError: GFM147 if an unseen graph, or one of its group, is in the corpus.
+        GraphFMError: The first error of a failed cell, after all other cells are done.
     """
     check_unseen(
         config.unseen, recipe_of(config, cells(config)[0], config.steps[-1]), where=config.name
@@ -159,7 +159,7 @@ def run_grid(config: GridConfig, out: Path, *, jobs: int = 1, device: str = "aut
 
 
 def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") -> None:
-    """All runs of a cell, the shortest first; then the graphs it has never seen."""
+    """Make all runs of a cell, the shortest first; then measure the unseen graphs."""
     import torch
 
     from graphfm.storage import write_json
@@ -167,7 +167,7 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
     from graphfm.training.pretrain import pretrain
     from graphfm.training.run_folder import checkpoint_path
 
-    torch.set_num_threads(1)  # jobs share the machine; results do not depend on its cores
+    torch.set_num_threads(1)  # jobs share the machine, and results do not depend on its cores
     before: Path | None = None
     for steps in config.steps:
         folder = out / cell.name / f"steps{steps}"
@@ -187,7 +187,7 @@ def run_cell(config: GridConfig, cell: Cell, out: Path, device: str = "auto") ->
 
 
 def receipts(config: GridConfig, out: Path) -> list[Path]:
-    """``run.json`` of every run of a grid that finished."""
+    """Return ``run.json`` of every finished run of a grid."""
     return [
         out / cell.name / f"steps{steps}" / "run.json"
         for cell in cells(config)
@@ -197,13 +197,13 @@ def receipts(config: GridConfig, out: Path) -> list[Path]:
 
 
 def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
-    """A row for every finished run: what it had, what it reached.
+    """Yield a row for every finished run: its settings and its results.
 
-    ``loss`` and ``accuracy`` are of validation nodes, of all graphs that it learned from;
-    ``loss_common`` of the graphs that every run of the same seed has, so that runs on fewer graphs
-    compare (left out until the run on the fewest graphs is in, which says which they are);
-    ``loss_unseen`` and ``accuracy_unseen`` of the test nodes of graphs it has never seen, after
-    the short fit; ``loss_states`` and ``accuracy_states`` of a closed form on the states alone.
+    ``loss`` and ``accuracy`` are of validation nodes of all graphs of its corpus. ``loss_common``
+    is of the graphs that every run of a seed has, so that runs on fewer graphs are comparable; it
+    is left out until the run on the fewest graphs has finished. ``loss_unseen`` and
+    ``accuracy_unseen`` are of the test nodes of unseen graphs after the short fit, ``loss_states``
+    and ``accuracy_states`` of a closed form on the states alone.
     """
     fewest = min((*config.graphs, 1.0))
     for cell in cells(config):
@@ -245,10 +245,10 @@ def rows(config: GridConfig, out: Path) -> Iterator[dict[str, Any]]:
 
 
 def losses(config: GridConfig, out: Path) -> Iterator[tuple[str, int, dict[str, float]]]:
-    """Cell, steps, and the losses of every finished run: of each graph learned from, each unseen.
+    """Yield cell, steps and the losses of every finished run on each graph.
 
-    Loss / log C, on validation nodes and on test nodes as in :func:`rows`; an unseen graph's name
-    begins with ``unseen:`` after the short fit, with ``states:`` on the states alone.
+    Loss / log C, on validation nodes and on test nodes as in :func:`rows`. The names of unseen
+    graphs begin with ``unseen:`` after the short fit, with ``states:`` for the states alone.
     """
     for cell in cells(config):
         for steps in config.steps:
@@ -279,7 +279,7 @@ def _corpus(path: Path) -> Sequence[str]:
 
 
 def _last_losses(path: Path) -> dict[str, float]:
-    """Validation loss of each graph at the end of a run."""
+    """Return the validation loss of each graph at the end of a run."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     last: Mapping[str, Any] = [line for line in lines if line["kind"] == "eval"][-1]["graphs"]
     return {name: graph["loss"] for name, graph in last.items()}

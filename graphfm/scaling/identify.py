@@ -1,4 +1,4 @@
-"""Whether the runs can tell the parameters of a law apart, and which runs would settle it.
+"""Identifiability: can the runs determine the parameters of a law, and which runs would?
 
 Shapes:
     n  runs   p  parameters
@@ -11,25 +11,25 @@ from itertools import product
 
 import numpy as np
 
-from graphfm.scaling.laws import Array, Law
+from graphfm.scaling.law import Array, Law
 from graphfm.scaling.runs import Runs
 
-# Condition of the Jacobian with columns of length 1. Measured on Chinchilla's law: a 3 x 4 grid has
+# Condition number of the Jacobian with columns of length 1. On Chinchilla's law a 3 x 4 grid has
 # 24, Epoch's 245 runs 33, a grid of 4 x 4 within a factor of 4 has 230, D = 20 N with 10% of
 # jitter 450, D = N^1.5 14,000, D = 20 N 1e7 and more.
 REFUSE = 3000.0
 WARN = 200.0
 NOMINAL = 0.35  # alpha and beta of the published fits: 0.34 and 0.28, 0.348 and 0.366, 0.353
-LEAST = 0.1  # of the largest term, that each counts at least
-MOST_ADDED = 4  # runs that a message asks for
-UNSEEN = 1e-6  # length of a column, beside the longest: the loss does not depend on it
+LEAST = 0.1  # least share of the largest term that each term is given
+MOST_ADDED = 4  # limit of the runs that a message names
+UNSEEN = 1e-6  # relative length of a column below which the loss does not depend on it
 
 
 def condition(law: type[Law], theta: Array, x: Mapping[str, Array]) -> float:
-    """Condition of the design for a law, at common exponents.
+    """Return the condition number of the design for a law, at common exponents.
 
-    Not at the fitted ones: on a diagonal (D = 20 N), or where little varies, a fit runs off to
-    exponents at which the design looks better than it is.
+    Fitted exponents would mislead: on a diagonal (D = 20 N), or if little varies, a fit runs away
+    to exponents at which the design looks better than it is.
     """
     point = _nominal(law, theta)
     slopes = law.slopes(point, x)[1]
@@ -39,7 +39,7 @@ def condition(law: type[Law], theta: Array, x: Mapping[str, Array]) -> float:
 
 
 def unseen(law: type[Law], theta: Array, x: Mapping[str, Array]) -> list[str]:
-    """Parameters that the loss of these runs does not depend on."""
+    """Return the parameters that the loss of these runs does not depend on."""
     length = np.linalg.norm(law.slopes(theta, x)[1], axis=0)
     return [
         name for name, size in zip(law.parameters(), length, strict=True)
@@ -48,7 +48,7 @@ def unseen(law: type[Law], theta: Array, x: Mapping[str, Array]) -> list[str]:
 
 
 def _nominal(law: type[Law], theta: Array) -> Array:
-    """A ``theta`` with common exponents, and no term too small to matter."""
+    """Return a ``theta`` with common exponents, in which no term is too small to matter."""
     point, names = theta.copy(), law.parameters()
     for i, name in enumerate(names):
         if name in law.exponents and name not in law.signed:
@@ -62,9 +62,10 @@ def _nominal(law: type[Law], theta: Array) -> Array:
 def settling_runs(
     law: type[Law], theta: Array, runs: Runs, centre: Mapping[str, float]
 ) -> list[tuple[float, float]]:
-    """The (params, targets) that would settle it, of the least, middle and most used already.
+    """Return runs (params, targets) that would make the parameters identifiable.
 
-    Greedily, until the condition is below WARN or none helps, at most MOST_ADDED.
+    Candidates are the smallest, middle and largest values used so far. Runs are added greedily
+    until the condition is below WARN or none helps, at most MOST_ADDED.
     """
     sizes, data = (
         np.unique(values)[[0, len(np.unique(values)) // 2, -1]]
@@ -80,7 +81,7 @@ def settling_runs(
             more = {k: np.append(v, new[k] - centre[k]) for k, v in x.items()}
             tried.append((condition(law, theta, more), (float(n), float(d)), more))
         best, cell, more = min(tried, key=lambda one: one[:2])
-        # The first of a pair may help little: a corner parts the terms, the next one their slopes.
+        # The first of a pair may help little: a corner separates the terms, the next one slopes.
         if best > 0.9 * now and chosen:
             break
         now, x = best, more

@@ -1,8 +1,4 @@
-"""Scaling laws: the loss of a run from its size, its data and how often it saw them.
-
-Every law is a sum of positive terms. A fit works on ``theta``, which is log of every parameter
-(but for those in ``signed``), with the coefficients taken at the runs' geometric mean: A and alpha,
-B and beta are correlated at 0.999 otherwise.
+"""The scaling laws: power law, broken power law, Chinchilla, data-constrained.
 
 Shapes:
     n  runs   p  parameters of a law   m  its coefficients   ...  any leading dimensions
@@ -12,141 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
-Array = np.ndarray
-AXES = ("params", "targets", "unique")
-UNITS = (
-    "loss: nats per target, or whatever the table holds; params: trunk parameters; "
-    "targets: targets seen, repeats counted; unique: different targets"
-)
-_TINY = 1e-300  # log of a coefficient that is zero
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a run costs: ``flops = scale * params**power * targets``.
-
-    Args:
-        scale: FLOPs. 6 is a dense language model's (Kaplan et al. 2020, arXiv 2001.08361).
-        power: 1 where every parameter works on every target; a Perceiver's trunk is not there.
-    """
-
-    scale: float = 6.0
-    power: float = 1.0
-
-    def flops(self, params: Any, targets: Any) -> Array:
-        """FLOPs of a run."""
-        return self.scale * np.asarray(params, float) ** self.power * np.asarray(targets, float)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimum:
-    """The best use of some compute: ``params`` (n,), ``targets`` (n,) and the ``loss`` (n,)."""
-
-    params: Array
-    targets: Array
-    loss: Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class Law:
-    """What every law has. A subclass's fields are its parameters."""
-
-    name: ClassVar[str]
-    formula: ClassVar[str]
-    source: ClassVar[str]
-    units: ClassVar[str] = UNITS
-    axes: ClassVar[tuple[str, ...]]  # what it needs of a run
-    coefficients: ClassVar[tuple[str, ...]]  # the loss is linear in these, none is negative
-    shapes: ClassVar[Mapping[str, tuple[float, ...]]]  # the others, and where a search begins
-    exponents: ClassVar[tuple[str, ...]]
-    signed: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def parameters(cls) -> tuple[str, ...]:
-        """Names, in the order of ``theta``: the coefficients, then the shapes."""
-        return (*cls.coefficients, *cls.shapes)
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Its parameters by name."""
-        return {name: getattr(self, name) for name in self.parameters()}
-
-    def predict(self, params: Any, targets: Any, unique: Any = None) -> Array:
-        """Loss of each run, (n,).
-
-        Args:
-            params: Trunk parameters, (n,) or one number.
-            targets: Targets seen, the same.
-            unique: Different targets, the same; ``targets`` if not given: nothing is repeated.
-        """
-        given = {"params": params, "targets": targets, "unique": unique}
-        if unique is None:
-            given["unique"] = targets
-        x = {k: np.log(np.atleast_1d(np.asarray(v, float))) for k, v in given.items()}
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.exp(self.log_curve(self.theta({}), x)))
-
-    def theta(self, centre: Mapping[str, float]) -> Array:
-        """(p,): its parameters as a fit sees them, around the log coordinates ``centre``."""
-        values = {**self.values, **self._shift(centre, sign=-1.0)}
-        return np.array(
-            [v if k in self.signed else np.log(max(v, _TINY)) for k, v in values.items()]
-        )
-
-    @classmethod
-    def of_theta(cls, theta: Array, centre: Mapping[str, float]) -> Self:
-        """The law of one ``theta`` (p,)."""
-        pairs = zip(cls.parameters(), theta, strict=True)
-        law = cls(**{k: float(v) if k in cls.signed else _exp(v) for k, v in pairs})
-        return cls(**{**law.values, **law._shift(centre, sign=1.0)})
-
-    def _shift(self, centre: Mapping[str, float], *, sign: float) -> dict[str, float]:
-        """Coefficients moved from the centre to 1 (sign +1), or back (-1)."""
-        raise NotImplementedError
-
-    @classmethod
-    def log_curve(cls, theta: Array, x: Mapping[str, Array]) -> Array:
-        """Log of the loss, (..., n), of ``theta`` (..., p) at log coordinates ``x``, each (n,)."""
-        m = len(cls.coefficients)
-        columns = cls.basis(_plain(cls, theta[..., m:]), x, theta[..., :m])
-        return np.log(np.einsum("...nm,...m->...n", columns, np.exp(theta[..., :m])))
-
-    @classmethod
-    def slopes(cls, theta: Array, x: Mapping[str, Array]) -> tuple[Array, Array]:
-        """:meth:`log_curve` (..., n) and its slope in each part of theta, (..., n, p).
-
-        By a complex step, exact to the last digit; a subclass may know its own.
-        """
-        steps = theta[..., None, :] + 1e-30j * np.eye(theta.shape[-1])
-        curve = cls.log_curve(steps, x)  # (..., p, n)
-        return np.real(curve[..., 0, :]), np.swapaxes(np.imag(curve), -1, -2) / 1e-30
-
-    @classmethod
-    def basis(cls, shape: Array, x: Mapping[str, Array], logs: Array | None) -> Array:
-        """Columns (..., n, m) of which the loss is the sum, each times its coefficient.
-
-        Args:
-            shape: (..., p - m), the shapes themselves.
-            x: Log coordinates, each (n,).
-            logs: (..., m) logs of the coefficients, for a law whose columns depend on them.
-        """
-        raise NotImplementedError
-
-
-def _plain(law: type[Law], shape: Array) -> Array:
-    """Shapes of the last part of a theta: log undone where there is one."""
-    signed = [name in law.signed for name in law.shapes]
-    return np.where(signed, shape, np.exp(np.where(signed, 0.0, shape)))
-
-
-def _exp(x: float) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.exp(x))
-
+from graphfm.scaling.law import Array, Cost, Law, Optimum, exp
 
 _ALPHAS = tuple(np.geomspace(0.05, 2.0, 15).tolist())  # published exponents: 0.05 to 0.6
 _FEW_ALPHAS = tuple(np.geomspace(0.05, 2.0, 7).tolist())
@@ -154,12 +20,12 @@ _FEW_ALPHAS = tuple(np.geomspace(0.05, 2.0, 7).tolist())
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw(Law):
-    """A power law with a floor, in one of the coordinates.
+    """Power law with a floor, in one of the coordinates.
 
     Args:
-        E: Loss that nothing removes.
-        A: What is removed, at 1 of the coordinate.
-        alpha: How fast.
+        E: Floor: the loss at infinite data.
+        A: Reducible loss where the coordinate is 1.
+        alpha: Exponent.
     """
 
     name: ClassVar[str] = "power"
@@ -175,7 +41,7 @@ class PowerLaw(Law):
     alpha: float
 
     def _shift(self, centre: Mapping[str, float], *, sign: float) -> dict[str, float]:
-        return {"A": self.A * _exp(sign * self.alpha * centre.get(self.axes[0], 0.0))}
+        return {"A": self.A * exp(sign * self.alpha * centre.get(self.axes[0], 0.0))}
 
     @classmethod
     def basis(cls, shape: Array, x: Mapping[str, Array], logs: Array | None) -> Array:
@@ -186,7 +52,7 @@ class PowerLaw(Law):
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLawInParams(PowerLaw):
-    """The power law in the size of the model."""
+    """Power law in the size of the model."""
 
     name: ClassVar[str] = "power-params"
     axes: ClassVar[tuple[str, ...]] = ("params",)
@@ -194,7 +60,7 @@ class PowerLawInParams(PowerLaw):
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLawInUnique(PowerLaw):
-    """The power law in the number of different targets, or of graphs: what ``unique`` holds."""
+    """Power law in the number of different targets or graphs (column ``unique``)."""
 
     name: ClassVar[str] = "power-unique"
     axes: ClassVar[tuple[str, ...]] = ("unique",)
@@ -202,15 +68,15 @@ class PowerLawInUnique(PowerLaw):
 
 @dataclass(frozen=True, kw_only=True)
 class Broken(Law):
-    """A power law whose exponent changes once, smoothly; in the targets seen.
+    """Power law in the targets seen whose exponent changes once, smoothly.
 
     Args:
-        E: Loss that nothing removes.
-        A: What is removed, at 1 target.
+        E: Floor: the loss at infinite data.
+        A: Reducible loss at 1 target.
         alpha: Exponent before the break.
-        bend: Added to the exponent after it; negative where progress slows.
-        at: Where the break is, in targets.
-        width: Of the break, in e-foldings of the targets.
+        bend: Change of the exponent at the break; negative if progress slows.
+        at: Position of the break, in targets.
+        width: Width of the break, in e-foldings of the targets.
     """
 
     name: ClassVar[str] = "broken"
@@ -236,7 +102,7 @@ class Broken(Law):
 
     def _shift(self, centre: Mapping[str, float], *, sign: float) -> dict[str, float]:
         x = sign * centre.get("targets", 0.0)
-        return {"A": self.A * _exp(self.alpha * x), "at": self.at * _exp(x)}
+        return {"A": self.A * exp(self.alpha * x), "at": self.at * exp(x)}
 
     @classmethod
     def basis(cls, shape: Array, x: Mapping[str, Array], logs: Array | None) -> Array:
@@ -251,14 +117,14 @@ class Broken(Law):
 
 @dataclass(frozen=True, kw_only=True)
 class Chinchilla(Law):
-    """Model and data, each with a power of its own.
+    """Power law in model size plus power law in data.
 
     Args:
-        E: Loss that neither removes.
-        A: What a larger model removes, at one parameter.
-        B: What more data removes, at one target.
-        alpha: How fast the model does.
-        beta: How fast the data do.
+        E: Floor: the loss of an infinite model on infinite data.
+        A: Loss that a larger model removes, at one parameter.
+        B: Loss that more data remove, at one target.
+        alpha: Exponent of the model size.
+        beta: Exponent of the data.
     """
 
     name: ClassVar[str] = "chinchilla"
@@ -276,11 +142,11 @@ class Chinchilla(Law):
     beta: float
 
     def optimal(self, flops: Any, cost: Cost | None = None) -> Optimum:
-        """The size and the data that are best for some compute: Hoffmann's equation 4.
+        """Return the best size and data for given compute: Hoffmann's equation 4.
 
         Args:
-            flops: Of the whole run, (n,) or one number.
-            cost: What a run costs; 6 N D if not given.
+            flops: FLOPs of the whole run, (n,) or one number.
+            cost: Cost of a run. Default: 6 N D.
         """
         cost = cost or Cost()
         budget = np.log(np.atleast_1d(np.asarray(flops, float)) / cost.scale)  # of N^power D
@@ -290,20 +156,20 @@ class Chinchilla(Law):
         return Optimum(params=params, targets=targets, loss=self.predict(params, targets))
 
     def frontier(self, cost: Cost | None = None) -> dict[str, float]:
-        """Exponents of the best size and the best data in compute."""
+        """Return the exponents of the best size and the best data in compute."""
         power = (cost or Cost()).power
         total = self.alpha + power * self.beta
         return {"params": self.beta / total, "targets": self.alpha / total}
 
     def _shift(self, centre: Mapping[str, float], *, sign: float) -> dict[str, float]:
         return {
-            "A": self.A * _exp(sign * self.alpha * centre.get("params", 0.0)),
-            "B": self.B * _exp(sign * self.beta * centre.get("targets", 0.0)),
+            "A": self.A * exp(sign * self.alpha * centre.get("params", 0.0)),
+            "B": self.B * exp(sign * self.beta * centre.get("targets", 0.0)),
         }
 
     @classmethod
     def slopes(cls, theta: Array, x: Mapping[str, Array]) -> tuple[Array, Array]:
-        """See :meth:`Law.slopes`; by hand, 6 times as fast, for this is the law most fitted."""
+        """See :meth:`Law.slopes`. The closed form is 6 times as fast."""
         if cls is not Chinchilla:  # a subclass has other terms
             return super().slopes(theta, x)
         floor, a, b, alpha, beta = np.moveaxis(theta, -1, 0)[..., None]
@@ -330,11 +196,11 @@ class Chinchilla(Law):
 
 @dataclass(frozen=True, kw_only=True)
 class DataConstrained(Chinchilla):
-    """Chinchilla's law where targets are seen again: a repeat is worth less than a new one.
+    """Chinchilla's law for repeated targets: a repeat counts less than a new target.
 
     Args:
-        E: As Chinchilla's; A, B, alpha and beta too.
-        RD: Repetitions after which the data have given most of what they can.
+        E: Floor. A, B, alpha and beta as in :class:`Chinchilla`.
+        RD: Number of repetitions after which further ones hardly help.
         RN: The same for parameters beyond those that the unique data can use.
     """
 
@@ -357,9 +223,9 @@ class DataConstrained(Chinchilla):
         """See :meth:`Law.basis`."""
         alpha, beta, rd, rn = (shape[..., i, None] for i in range(4))
         log_n, log_d = x["params"], x["targets"]
-        log_u = np.minimum(x["unique"], log_d)  # what was not seen yet is no data
+        log_u = np.minimum(x["unique"], log_d)  # targets not seen yet do not count
         log_d = log_u + np.log1p(rd * -np.expm1(-np.expm1(log_d - log_u) / rd))
-        if logs is None:  # before the first coefficients: no parameter is in excess
+        if logs is None:  # no coefficients yet: no parameter is in excess
             log_n = np.broadcast_to(log_n, np.broadcast_shapes(log_n.shape, log_d.shape))
         else:
             ratio = logs[..., 1, None] + np.log(alpha) - logs[..., 2, None] - np.log(beta)
@@ -372,9 +238,9 @@ class DataConstrained(Chinchilla):
         return np.stack([np.ones_like(of_n), of_n, of_d], -1)
 
     def optimal(self, flops: Any, cost: Cost | None = None, unique: float | None = None) -> Optimum:
-        """The best size and data where only ``unique`` different targets exist.
+        """Return the best size and data if only ``unique`` different targets exist.
 
-        By search over sizes: it has no closed form. Without ``unique`` nothing is repeated.
+        Found by a search over sizes; there is no closed form. Without ``unique`` nothing repeats.
         """
         if unique is None:
             return super().optimal(flops, cost)

@@ -1,9 +1,9 @@
-"""One law over many datasets: a floor of each one's own, exponents that all share.
+"""One law for many datasets: a floor for each dataset, exponents that all share.
 
-The loss of dataset k is the law's, with the floor E + u_k, u_k ~ Normal(0, spread^2): a linear
-mixed model once the shapes are given, solved in closed form by quasi-demeaning; its likelihood is
-profiled over the shapes and over the ratio of the two variances. Least squares in loss, not in its
-log: that is where floors add.
+The loss of dataset k is the law's with floor E + u_k, u_k ~ Normal(0, spread^2). For given shapes
+this is a linear mixed model, solved in closed form by quasi-demeaning. Its likelihood is profiled
+over the shapes and the ratio of the two variances. Least squares are in loss, not in log loss,
+because floors add to the loss.
 
 Shapes:
     n  rows, one for a run on a dataset   K  datasets   m  coefficients   R  resamples
@@ -30,32 +30,33 @@ from graphfm.scaling.fitted import (
     no_power,
     not_determined,
 )
-from graphfm.scaling.laws import LAWS, Array, Law
+from graphfm.scaling.law import Array, Law
+from graphfm.scaling.laws import LAWS
 from graphfm.scaling.runs import Runs
 from graphfm.scaling.solve import nonnegative
 
 log = logging.getLogger(__name__)
 
 LAWS_WITH_A_FLOOR = ("power", "power-params", "power-unique", "chinchilla")
-RATIOS = (0.1, 10.0, 1000.0)  # of the variance between datasets to that within, to begin with
+RATIOS = (0.1, 10.0, 1000.0)  # starts: variance between datasets over that within
 MOST_RATIO = np.log(1e8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixedFit:
-    """What many datasets share, and what is each one's own.
+    """A law with shared exponents and a floor for each dataset.
 
     Args:
         law: The shared law; its E is the mean floor.
-        params: By name, with 95% intervals.
-        exponents: Those among them that are exponents.
-        floors: E + u of each dataset, drawn to the mean as far as its few runs demand.
+        params: Parameters by name, with 95% intervals.
+        exponents: The exponents among the parameters.
+        floors: Floor E + u of each dataset, shrunk to the mean if the dataset has few runs.
         spread: Standard deviation of the floors, in units of the loss.
-        noise: Of a run on a dataset, the same.
-        condition: Of the design; see :mod:`graphfm.scaling.identify`.
-        no_power: Exponents that say nothing, as of a :class:`Fit`.
-        warnings: What a reader should know.
-        num_rows: Rows that were fitted.
+        noise: Standard deviation of a run on a dataset, in units of the loss.
+        condition: Condition number of the design; see :mod:`graphfm.scaling.identify`.
+        no_power: Exponents without meaning; see :class:`graphfm.scaling.fitted.Fit`.
+        warnings: Warnings for the reader, one sentence each.
+        num_rows: Number of fitted rows.
     """
 
     law: Law
@@ -70,36 +71,36 @@ class MixedFit:
     num_rows: int
 
     def predict(self, params: Any, targets: Any, unique: Any = None, *, dataset: str = "") -> Array:
-        """Loss, (n,), on one dataset, or on a mean one."""
+        """Predict the loss, (n,), on one dataset; on a dataset with the mean floor if not given."""
         if dataset and dataset not in self.floors:
             raise DataError("GFM704", f"no dataset {dataset!r} in this fit")
         own = self.floors[dataset] - self.law.values["E"] if dataset else 0.0
         return self.law.predict(params, targets, unique) + own
 
     def to_json(self) -> str:
-        """As text."""
+        """Return the fit as JSON text."""
         plain = {**asdict(self), "law": self.law.name, "formula": self.law.formula}
         return json.dumps(finite(plain), indent=1) + "\n"
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows in order of their dataset."""
+    """Rows sorted by dataset."""
 
     law: type[Law]
     x: Mapping[str, Array]
     loss: Array
     owner: Array  # (n,), number of the dataset
     weight: Array  # (n,), precision of a row
-    share: Array  # (K,), what a dataset counts
+    share: Array  # (K,), weight of a dataset
 
     def sums(self, values: Array) -> Array:
-        """Sum over the rows of each dataset: (n, ...) -> (K, ...)."""
+        """Return the sum over the rows of each dataset: (n, ...) -> (K, ...)."""
         first = np.searchsorted(self.owner, np.arange(len(self.share)))
         return np.asarray(np.add.reduceat(values, first, axis=0))
 
     def solve(self, point: Array) -> tuple[float, Array, float, Array]:
-        """Deviance, coefficients (m,), noise variance and floors' offsets (K,) at a point.
+        """Return deviance, coefficients (m,), noise variance and offsets of floors (K,) at a point.
 
         Args:
             point: Logs of the shapes, then of the ratio of the variances.
@@ -132,14 +133,14 @@ def fit_mixed(
     """Fit one law to the runs of many datasets.
 
     Args:
-        runs: With ``dataset``; rows of one training run on several datasets share ``run``.
+        runs: Runs with ``dataset``; rows of one training run on several datasets share ``run``.
         law: One of :data:`LAWS_WITH_A_FLOOR`.
-        by_seed: Whether a dataset has a floor for each seed, named ``dataset@seed``: where the seed
-            splits it anew, and so moves its loss. Datasets are drawn whole.
-        resamples: Draws for the intervals. Datasets and runs are both drawn, with weights that
-            multiply (Owen and Eckles 2012, arXiv 1106.2125): the interval is for other datasets and
-            other runs of the kind.
-        seed: Of the draws.
+        by_seed: True gives a dataset a floor for each seed, named ``dataset@seed``, for datasets
+            that the seed splits anew. Datasets are still resampled whole.
+        resamples: Resamples for the intervals. Datasets and runs are both resampled, with weights
+            that multiply (Owen and Eckles 2012, arXiv 1106.2125): the interval is for other
+            datasets and other runs of the same kind.
+        seed: Seed of the resampling.
 
     Raises:
         DataError: GFM701 without datasets, GFM702 for a confounded design, GFM703 for too few rows,
@@ -181,8 +182,8 @@ def fit_mixed(
     bad = identify.condition(kind, theta, x)
     if bad > identify.REFUSE:
         raise DataError(
-            "GFM702", f"these runs cannot tell the parameters of {law} apart: the design has "
-            f"condition {bad:.3g}, above {identify.REFUSE:g}",
+            "GFM702", f"these runs do not determine the parameters of {law}: the condition "
+            f"number of the design is {bad:.3g}, above {identify.REFUSE:g}",
             fix="add small models on much data, and large ones on little",
         )  # fmt: skip
     drawn = _resample(table, runs, family, point, resamples=resamples, seed=seed)
@@ -195,7 +196,7 @@ _Solved = tuple[Array, Array, float, Array]  # point, coefficients, noise varian
 
 
 def _search(table: _Table) -> Array:
-    """The point of least deviance: a grid, then a simplex."""
+    """Return the point of least deviance: a grid, then Nelder-Mead."""
     shapes = list(product(*(np.log(values) for values in table.law.shapes.values())))
     grid = [np.array([*shape, np.log(RATIOS[1])]) for shape in shapes]
     best = min(grid, key=lambda point: table.solve(point)[0])
@@ -254,22 +255,22 @@ def _report(
     def spread(solved: _Solved) -> float:
         return float(np.sqrt(solved[2] * np.exp(min(float(solved[0][-1]), MOST_RATIO))))
 
-    said = []
+    texts = []
     if bad > identify.WARN:
-        said.append(f"the runs hardly tell the parameters apart (condition {bad:.0f})")
+        texts.append(f"the runs hardly determine the parameters (condition {bad:.0f})")
     if best[0][-1] >= MOST_RATIO:
-        said.append("the floors differ so much that none is drawn to the mean")
+        texts.append("the floors differ so much that none is shrunk to the mean")
     fewest = int(np.bincount(table.owner).min())
     if fewest < len(table.law.parameters()):
-        said.append(f"a dataset has only {fewest} rows: its floor is drawn to the mean")
-    said += [*not_determined(unseen), *hardly_known(law, params, unseen)]
-    for text in said:
+        texts.append(f"a dataset has only {fewest} rows: its floor is shrunk to the mean")
+    texts += [*not_determined(unseen), *hardly_known(law, params, unseen)]
+    for text in texts:
         log.warning(text)
     return MixedFit(
         law=law, params=params, exponents={k: params[k] for k in law.exponents},
         floors={str(k): float(law.values["E"] + u) for k, u in zip(names, best[3], strict=True)},
         spread=interval(spread(best), [spread(one) for one in drawn]),
         noise=interval(float(np.sqrt(best[2])), [float(np.sqrt(one[2])) for one in drawn]),
-        condition=bad, no_power=no_power(law, params, unseen), warnings=tuple(said),
+        condition=bad, no_power=no_power(law, params, unseen), warnings=tuple(texts),
         num_rows=len(table.loss),
     )  # fmt: skip

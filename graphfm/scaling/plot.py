@@ -1,7 +1,7 @@
-"""A fitted law as a picture: curves with bands, equal loss with the frontier, residuals.
+"""Picture of a fitted law: curves with bands, equal loss with the frontier, residuals.
 
-Runs that were held out are drawn hollow; no curve was fitted to them. Bands are 95% intervals of
-the fit's resamples; without resamples there is none.
+Held-out runs are drawn hollow; no curve was fitted to them. Bands are 95% intervals of the fit's
+resamples; without resamples there are none.
 
 Shapes:
     n  runs   g  points of a curve
@@ -16,11 +16,11 @@ import numpy as np
 
 from graphfm.errors import OutputError
 from graphfm.scaling.fitted import Band, Fit
-from graphfm.scaling.laws import Array
+from graphfm.scaling.law import Array
 from graphfm.scaling.runs import Runs
 
 FORMATS = (".png", ".svg", ".pdf")
-MAX_CURVES = 6  # sizes that a curve is drawn of; the runs of all sizes are drawn
+MAX_CURVES = 6  # limit of the sizes with a curve; runs of all sizes are drawn
 GRID = 80
 NAMES = {
     "params": "trunk parameters N",
@@ -30,13 +30,13 @@ NAMES = {
 
 
 def draw_fit(fit: Fit, out: Path, *, title: str = "") -> None:
-    """Draw a fitted law, the runs it was fitted to, and those it was not.
+    """Draw a fitted law with its fitted and held-out runs.
 
     Args:
-        fit: A law of one coordinate gives a curve and residuals; one of size and data also lines of
-            equal loss, and the least loss for each compute.
+        fit: The law. With one coordinate it gives a curve and residuals; with size and data also
+            lines of equal loss, and the least loss for each compute.
         out: Picture to write; its suffix is one of :data:`FORMATS`.
-        title: Above all panels; the law and its exponents if not given.
+        title: Title above all panels. Default: the law and its exponents.
 
     Raises:
         OutputError: GFM403 for another format.
@@ -51,7 +51,7 @@ def draw_fit(fit: Fit, out: Path, *, title: str = "") -> None:
 
 
 def figure_of(fit: Fit, *, title: str = "") -> Any:
-    """The picture of :func:`draw_fit`, as a figure of matplotlib."""
+    """Return the picture of :func:`draw_fit` as a matplotlib figure."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a display
     from matplotlib.figure import Figure
 
@@ -74,8 +74,8 @@ def figure_of(fit: Fit, *, title: str = "") -> Any:
 
 
 def _title(fit: Fit) -> str:
-    said = ", ".join(
-        f"no {name} to speak of"
+    exponents = ", ".join(
+        f"{name} not determined"
         if name in fit.no_power
         else f"{name} {it.value:.3f}"
         + (f" [{it.low:.3f}, {it.high:.3f}]" if it.low == it.low else "")
@@ -83,11 +83,11 @@ def _title(fit: Fit) -> str:
         if name in fit.law.exponents
     )
     left = "" if fit.held_out is None else f", {len(fit.held_out)} held out"
-    return f"{fit.law.name}: {said}; {len(fit.runs)} runs{left}"
+    return f"{fit.law.name}: {exponents}; {len(fit.runs)} runs{left}"
 
 
 def _curves(figure: Any, axes: Any, fit: Fit) -> None:
-    """Loss over targets, a curve for each of some sizes."""
+    """Draw loss over targets, a curve for each of some sizes."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
@@ -115,7 +115,7 @@ def _curves(figure: Any, axes: Any, fit: Fit) -> None:
 
 
 def _curve(axes: Any, fit: Fit) -> None:
-    """Loss over the one coordinate of a law."""
+    """Draw loss over the one coordinate of a law."""
     axis = fit.law.axes[0]
     x = _span(_both(fit, axis))
     given = {name: x if name == axis else np.ones_like(x) for name in NAMES}
@@ -128,7 +128,7 @@ def _curve(axes: Any, fit: Fit) -> None:
 
 
 def _contours(axes: Any, fit: Fit) -> None:
-    """Equal loss over size and data, with the best size for each compute."""
+    """Draw equal loss over size and data, with the best size for each compute."""
     n, d = _span(_both(fit, "params")), _span(_both(fit, "targets"))
     unique = _unique(fit)
     sizes, data = np.meshgrid(n, d)
@@ -155,25 +155,25 @@ def _contours(axes: Any, fit: Fit) -> None:
 
 
 def _frontier(axes: Any, fit: Fit, flops: Array) -> None:
-    """The best size and data for each compute."""
+    """Draw the best size and data for each compute."""
     best = fit.optimal(flops)
     axes.plot(best.params.value, best.targets.value, color="black", linewidth=1.6,
               label="best use of compute")  # fmt: skip
-    # It errs along a line of equal compute: what is too much size is too little data.
+    # Its error is along a line of equal compute: too large a size means too little data.
     for size in (best.params.low, best.params.high):
         seen = flops / fit.cost.flops(size, 1.0)
         axes.plot(size, seen, color="black", linewidth=0.9, linestyle=":")
 
 
 def _of_frontier(fit: Fit) -> str:
-    """What a title says of the best use of compute."""
+    """Return the part of a title about the best use of compute."""
     if fit.no_power:
         return f"; no frontier without {', '.join(fit.no_power)}"
     return "; frontier without repeats" if "unique" in fit.law.axes else ""
 
 
 def _compute(axes: Any, fit: Fit) -> None:
-    """Loss over compute, with the least that any size reaches."""
+    """Draw loss over compute, with the least loss that any size reaches."""
     parts = [(fit.runs, "tab:blue", False), (fit.held_out, "tab:red", True)]
     spent = [_flops(fit, runs) for runs, _, _ in parts if runs is not None]
     if not fit.no_power:
@@ -190,7 +190,7 @@ def _compute(axes: Any, fit: Fit) -> None:
 
 
 def _residuals(axes: Any, fit: Fit) -> None:
-    """How far each run lies from the law, in percent."""
+    """Draw the difference of each run from the law, in percent."""
     axes.axhline(0, color="black", linewidth=0.8)
     parts = [(fit.runs, "tab:blue", False), (fit.held_out, "tab:red", True)]
     for runs, color, hollow in parts:
@@ -206,7 +206,7 @@ def _residuals(axes: Any, fit: Fit) -> None:
 
 
 def _loss_axis(axes: Any) -> None:
-    """A logarithmic axis with plain numbers: losses seldom span a power of ten."""
+    """Set a logarithmic axis with plain numbers: losses seldom span a power of ten."""
     from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullLocator
 
     axes.set(yscale="log", ylabel="loss")
@@ -230,28 +230,28 @@ def _points(
 
 
 def _flops(fit: Fit, runs: Runs) -> Array:
-    """As counted, else by the law of cost, (n,)."""
+    """Return the counted FLOPs, else those of the law of cost, (n,)."""
     return fit.cost.flops(runs.params, runs.targets) if runs.flops is None else runs.flops
 
 
 def _both(fit: Fit, axis: str) -> Array:
-    """A coordinate of all runs, held-out ones too."""
+    """Return a coordinate of all runs, held-out ones included."""
     parts = [fit.runs, *([fit.held_out] if fit.held_out is not None else [])]
     return np.exp(np.concatenate([runs.logs()[axis] for runs in parts]))
 
 
 def _unique(fit: Fit) -> float | None:
-    """The most different targets of any run, for a law that knows of repeats."""
+    """Return the largest number of different targets of a run, for a law with repeats."""
     return float(_both(fit, "unique").max()) if "unique" in fit.law.axes else None
 
 
 def _span(values: Array) -> Array:
-    """(g,) from a little below the least to a little above the most."""
+    """Return points from a little below the least to a little above the largest value, (g,)."""
     return np.geomspace(values.min() / 1.3, values.max() * 1.3, GRID)
 
 
 def _some(values: Array) -> Array:
-    """At most :data:`MAX_CURVES` of the values, spread by rank."""
+    """Return at most :data:`MAX_CURVES` of the values, spread by rank."""
     found = np.unique(values)
     at = np.linspace(0, len(found) - 1, min(len(found), MAX_CURVES)).round().astype(int)
     return found[at]

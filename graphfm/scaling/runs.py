@@ -1,4 +1,4 @@
-"""The table of runs that a scaling law is fitted to, from receipts and from CSV.
+"""Table of runs that a scaling law is fitted to, from receipts, CSV and Parquet.
 
 Shapes:
     n  runs
@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from graphfm.errors import DataError
-from graphfm.scaling.laws import Array, Cost
+from graphfm.scaling.law import Array, Cost
 
 log = logging.getLogger(__name__)
 
 NUMBERS = ("params", "targets", "loss", "unique", "flops", "weight")  # all above zero
 NAMES = ("seed", "dataset", "run")
 REQUIRED = ("params", "targets", "loss")
-MAX_NAMED = 5  # lines or files that a message names
+MAX_NAMED = 5  # limit of the lines or files that a message names
 
-# Where a receipt (run.json) keeps each.
+# Keys of the columns in a receipt (run.json).
 RECEIPT = {
     "params": "params.trunk",
     "targets": "targets_seen",
@@ -38,20 +38,20 @@ RECEIPT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Runs that finished. Every array is (n,).
+    """Finished runs. Every array is (n,).
 
     Args:
         params: Trunk parameters.
         targets: Targets seen, repeats counted.
-        loss: In nats per target, above zero.
-        unique: Different targets (or graphs, where that is what grows).
-        flops: Of the whole run, by the model's own counter.
-        seed: As text.
+        loss: Loss in nats per target, above zero.
+        unique: Different targets, or graphs if the number of graphs grows.
+        flops: FLOPs of the whole run, as the model counts them.
+        seed: Seed, as text.
         dataset: Name of the dataset that the loss was measured on.
-        run: Rows of one training run (several ``targets`` of one warm-up-stable-decay run) share
-            it; a bootstrap draws them together.
-        weight: What a row counts, 1 if not given.
-        rows: Where each row came from, for messages.
+        run: Name of the training run. Its rows (several ``targets`` of one warm-up-stable-decay
+            run) are resampled together.
+        weight: Weight of a row. Default: 1.
+        rows: Source of each row, for messages.
     """
 
     params: Array
@@ -81,10 +81,10 @@ class Runs:
         if not len(self.params):
             raise DataError("GFM701", "the table has no finished run")
         if self.unique is not None and np.any(self.unique > self.targets * (1 + 1e-9)):
-            # More different targets than targets seen: the run did not reach all. It saw only so
-            # many, and a law of repeated data would be given D < U.
+            # The run did not reach all of its different targets. It saw only so many, and a law of
+            # repeated data would have D < U.
             log.warning(
-                "%d runs saw fewer targets than their data hold: nothing was repeated there",
+                "%d runs saw fewer targets than their data have: no target was repeated in them",
                 int(np.sum(self.unique > self.targets)),
             )
 
@@ -96,18 +96,18 @@ class Runs:
             raise DataError(
                 "GFM701", f"{name} must be above zero and finite in every run, got {values}",
                 where=f"{where} ({len(bad)} in all)",
-                fix="leave such runs out of the table, or mend them",
+                fix="remove these runs from the table, or correct them",
             )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.params)
 
     def place(self, i: int) -> str:
-        """Where row ``i`` came from."""
+        """Return the source of row ``i``."""
         return self.rows[i] if self.rows else f"row {i + 1}"
 
     def take(self, which: Any) -> Runs:
-        """Some of the runs: a mask (n,) or indices."""
+        """Return some of the runs, by a mask (n,) or indices."""
         index = np.arange(len(self))[which]
         kept: dict[str, Any] = {"rows": tuple(self.rows[i] for i in index) if self.rows else ()}
         for name in (*NUMBERS, *NAMES):
@@ -117,18 +117,18 @@ class Runs:
 
     @property
     def compute(self) -> Array:
-        """FLOPs, (n,); params times targets, which order them alike, where no one counted."""
+        """FLOPs, (n,); without a count params times targets, which have the same order."""
         return self.params * self.targets if self.flops is None else self.flops
 
     def logs(self) -> dict[str, Array]:
-        """Log coordinates by name; a run without ``unique`` repeats nothing."""
+        """Return the log coordinates by name; without ``unique`` nothing repeats."""
         unique = self.targets if self.unique is None else np.minimum(self.unique, self.targets)
         return {k: np.log(v) for k, v in zip(
             ("params", "targets", "unique"), (self.params, self.targets, unique), strict=True
         )}  # fmt: skip
 
     def cost(self) -> Cost:
-        """What a run costs: a power law in ``params``, fitted to FLOPs where they were counted."""
+        """Fit the cost of a run, a power law in ``params``, to FLOPs; 6 N D without them."""
         if self.flops is None:
             return Cost()
         per_target, size = np.log(self.flops / self.targets), np.log(self.params)
@@ -141,17 +141,16 @@ class Runs:
 def read_runs(paths: Iterable[Path | str], columns: Mapping[str, str] | None = None) -> Runs:
     """Read receipts (``run.json``) and tables (CSV, Parquet) into one table of runs.
 
-    Runs that did not finish are left out, and so are rows of a table without a loss; how many is a
-    line in the log.
+    Runs that did not finish and rows without a loss are left out; a warning tells how many.
 
     Args:
         paths: Files.
-        columns: Where to find a column, by its name in :class:`Runs`: a column of a table, a
+        columns: Other names of columns, by their name in :class:`Runs`: a column of a table, or a
             dotted key of a receipt (``{"unique": "datasets"}`` counts graphs).
 
     Raises:
-        DataError: GFM103 for a file that cannot be read, GFM104 for a column that is not there,
-            GFM701 for a value that cannot be used.
+        DataError: GFM103 for a file that cannot be read, GFM104 for a missing column, GFM701 for a
+            value that cannot be used.
     """
     columns = dict(columns or {})
     unknown = sorted(set(columns) - {*NUMBERS, *NAMES})
@@ -176,7 +175,7 @@ def read_runs(paths: Iterable[Path | str], columns: Mapping[str, str] | None = N
     rows = [place for part in parts for place in part["rows"]]
     if not rows:
         raise DataError(
-            "GFM701", "no finished run in what was read",
+            "GFM701", "no finished run in these files",
             where=", ".join(map(str, files[:MAX_NAMED])),
             why=f"{len(left_out)} left out: not finished, or without a loss",
         )  # fmt: skip
@@ -187,19 +186,19 @@ def read_runs(paths: Iterable[Path | str], columns: Mapping[str, str] | None = N
         if len(given) == len(found):
             joined[name] = np.concatenate([values for values in given if len(values)])
         elif given:
-            log.warning("not every file has %s: it is not used", name)
+            log.warning("%s is not used, because not every file has it", name)
     return Runs(**joined, rows=tuple(rows))
 
 
 def _receipt(path: Path, keys: Mapping[str, str]) -> dict[str, Any] | None:
-    """One row of a receipt; None if the run did not finish."""
+    """Read one row from a receipt; None if the run did not finish."""
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError("GFM103", f"not a receipt: {error}", where=str(path)) from None
     if not isinstance(receipt, dict) or not isinstance(receipt.get("finished"), bool):
         raise DataError(
-            "GFM103", "not the receipt of a run: it does not say whether it finished",
+            "GFM103", "not the receipt of a run: it has no key 'finished'",
             where=str(path), fix="give run.json files, or a CSV of runs",
         )  # fmt: skip
     if not receipt["finished"]:
@@ -222,7 +221,7 @@ def _receipt(path: Path, keys: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _table(path: Path, columns: Mapping[str, str], left_out: list[str]) -> dict[str, Any]:
-    """The rows of a table that have a loss."""
+    """Read the rows of a table that have a loss."""
     from graphfm.graphs.readers.open_table import open_table
     from graphfm.graphs.readers.tables import MISSING
 
@@ -237,7 +236,7 @@ def _table(path: Path, columns: Mapping[str, str], left_out: list[str]) -> dict[
         raise DataError(
             "GFM104", f"no column {column!r}, for {name}", where=str(path),
             why=f"it has {', '.join(table.names[:20])}",
-            fix=f"say which one holds it: columns={{'{name}': ...}}",
+            fix=f"name the column: columns={{'{name}': ...}}, or --column {name}=...",
         )  # fmt: skip
     found = {name: column for name, column in named.items() if column in table.names}
     text = table.text(list(found.values()))

@@ -1,9 +1,9 @@
-"""Finding the parameters of a law: a grid on its shapes, its coefficients in closed form, a polish.
+"""Fit the parameters of a law: grid over the shapes, coefficients in closed form, L-BFGS.
 
 The objective is Hoffmann's and Epoch's: the SUM over runs of Huber's loss of log loss, of width
 ``DELTA`` (arXiv 2203.15556, appendix D.3; 2404.10102). It is scaled by 1 / DELTA**2 wherever an
-optimizer sees it: unscaled, its gradients are below the optimizer's stopping tolerance long before
-the fit is good, which is what went wrong in the published fit.
+optimizer sees it. Unscaled, its gradients fall below the optimizer's stopping tolerance long before
+the fit is good; the published fit stopped too early for this reason.
 
 Shapes:
     n  runs   p  parameters   m  coefficients   g  grid points   R  problems solved side by side
@@ -17,24 +17,24 @@ from itertools import combinations, product
 
 import numpy as np
 
-from graphfm.scaling.laws import Array, Law
+from graphfm.scaling.law import Array, Law
 
-# Two columns that are one (an exponent of 0 beside a floor) must not make a step singular.
+# Two equal columns (an exponent of 0 beside a floor) must not make a step singular.
 LEAST_DAMPING = 1e-10
 DELTA = 1e-3  # of log loss: a run further off than 0.1% pulls linearly, not squared
-CANDIDATES = 6  # of the grid, that are descended from: the optimum is among the first 2 in practice
-NUM_STARTS = 243  # of multi-start, as three values for each of five parameters
+CANDIDATES = 6  # grid points that are refined; in practice the optimum comes from the first 2
+NUM_STARTS = 243  # starts of multi-start: three values for each of five parameters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is minimised: a law, where the runs are, and what they reached.
+    """A fit to solve: the law, coordinates and losses of the runs.
 
     Args:
-        law: Its class.
-        x: Centred log coordinates, each (n,).
-        y: Log loss, (n,).
-        weight: (n,).
+        law: Class of the law.
+        x: Centred log coordinates by name, each (n,).
+        y: Log of the loss, (n,).
+        weight: Weight of each run, (n,).
     """
 
     law: type[Law]
@@ -43,15 +43,15 @@ class Problem:
     weight: Array
 
     def objective(self, theta: Array) -> Array:
-        """Sum over runs, (...), of ``theta`` (..., p)."""
+        """Return the sum of Huber's losses over runs, (...), for ``theta`` (..., p)."""
         with np.errstate(all="ignore"):
             off = self.law.log_curve(theta, self.x) - self.y
         total = np.sum(self.weight * huber(off), -1)
         return np.where(np.isfinite(total), total, np.inf)
 
     def scaled(self, theta: Array) -> tuple[float, Array]:
-        """The objective over DELTA**2, and its slope (p,), for an optimizer."""
-        with np.errstate(all="ignore"):  # a start far off may overflow; it is then refused below
+        """Return the objective divided by DELTA**2, and its gradient (p,), for an optimizer."""
+        with np.errstate(all="ignore"):  # a start far away may overflow; the check below handles it
             value, slopes = self.law.slopes(theta, self.x)
             off = value - self.y
             total = float(np.sum(self.weight * huber(off))) / DELTA**2
@@ -63,21 +63,21 @@ class Problem:
 
 
 def huber(off: Array) -> Array:
-    """Huber's loss of each residual: squared within DELTA, linear beyond."""
+    """Return Huber's loss of each residual: squared within DELTA, linear beyond."""
     size = np.abs(off)
     return np.where(size <= DELTA, 0.5 * size**2, DELTA * (size - 0.5 * DELTA))
 
 
 def nonnegative(columns: Array, target: Array, weight: Array) -> Array:
-    """Weighted least squares with no negative coefficient, (g, m), for g problems at once.
+    """Solve weighted least squares without negative coefficients for g problems: (g, m).
 
-    Every subset of the columns is solved and the best admissible one kept: with m of 3 these are 7
-    small systems, against an active-set loop for each grid point.
+    Solves every subset of the columns and keeps the best admissible one: 7 small systems for m = 3,
+    instead of an active-set loop for each grid point.
 
     Args:
-        columns: (g, n, m).
-        target: (n,).
-        weight: (g, n).
+        columns: Design matrices, (g, n, m).
+        target: Values to fit, (n,).
+        weight: Weights of the rows, (g, n).
     """
     m = columns.shape[-1]
     weighted = columns * weight[..., None]
@@ -85,7 +85,7 @@ def nonnegative(columns: Array, target: Array, weight: Array) -> Array:
     right = np.einsum("gni,n->gi", weighted, target)
     scale = np.sqrt(np.maximum(np.einsum("gii->gi", gram), 1e-300))
     gram, right = gram / scale[:, :, None] / scale[:, None, :], right / scale
-    best, lowest = np.zeros(right.shape), np.zeros(len(gram))  # nothing: a gain of zero
+    best, lowest = np.zeros(right.shape), np.zeros(len(gram))  # no column: a gain of zero
     for size in range(1, m + 1):
         for chosen in map(list, combinations(range(m), size)):
             part = gram[:, chosen][:, :, chosen] + 1e-12 * np.eye(size)
@@ -99,12 +99,12 @@ def nonnegative(columns: Array, target: Array, weight: Array) -> Array:
 
 
 def profiled(problem: Problem, shape: Array, *, rounds: int = 4) -> tuple[Array, Array]:
-    """Best coefficients for given shapes: variable projection.
+    """Return the best coefficients for given shapes (variable projection; Golub and Pereyra 1973).
 
     Args:
-        problem: What is minimised.
-        shape: (g, p - m), the shapes themselves.
-        rounds: Reweightings, each of which makes least squares more like Huber's loss.
+        problem: The fit to solve.
+        shape: Values of the shapes, (g, p - m).
+        rounds: Reweightings; each makes least squares more like Huber's loss.
 
     Returns:
         ``theta`` (g, p) and its objective (g,).
@@ -112,7 +112,7 @@ def profiled(problem: Problem, shape: Array, *, rounds: int = 4) -> tuple[Array,
     law, loss = problem.law, np.exp(problem.y)
     weight = np.broadcast_to(problem.weight / loss**2, (len(shape), len(loss)))
     logs: Array | None = None
-    floor = 1e-9 * loss.min()  # a coefficient that wants to be zero; its log must exist
+    floor = 1e-9 * loss.min()  # stands for a coefficient of zero, whose log would not exist
     for _ in range(rounds):
         columns = law.basis(shape, problem.x, logs)
         found = np.maximum(nonnegative(columns, loss, weight), floor)
@@ -132,14 +132,14 @@ def profiled(problem: Problem, shape: Array, *, rounds: int = 4) -> tuple[Array,
 
 
 def descend(problem: Problem, theta: Array, y: Array, weight: Array, *, steps: int = 40) -> Array:
-    """Levenberg-Marquardt steps on reweighted least squares, for R problems at once: (R, p).
+    """Take Levenberg-Marquardt steps on reweighted least squares for R problems: (R, p).
 
     Args:
-        problem: Its law and coordinates are used.
-        theta: (R, p), where each begins.
-        y: (R, n) log losses.
-        weight: (R, n).
-        steps: At most.
+        problem: Gives the law and the coordinates.
+        theta: Starting points, (R, p).
+        y: Log losses, (R, n).
+        weight: Weights, (R, n).
+        steps: Limit of the steps.
     """
     law, x = problem.law, problem.x
 
@@ -163,7 +163,8 @@ def descend(problem: Problem, theta: Array, y: Array, weight: Array, *, steps: i
         diagonal = np.maximum(np.einsum("rpp->rp", gram), 1e-12 * np.trace(gram, 0, 1, 2)[:, None])
         gram = gram + np.eye(gram.shape[-1]) * (damping[live, None] * diagonal)[:, None, :]
         step = np.linalg.solve(gram, right[..., None])[..., 0]
-        # Each part by itself: one that no run depends on steps far, and would shrink the others'.
+        # Each part is clipped by itself: a part that no run depends on takes a large step, which
+        # would shrink the steps of the others.
         tried = theta[live] - np.clip(step, -1, 1)
         new = value(tried, live)
         better = new < now[live]
@@ -181,7 +182,7 @@ def descend(problem: Problem, theta: Array, y: Array, weight: Array, *, steps: i
 
 
 def polish(problem: Problem, theta: Array) -> Array:
-    """Descend to the last digit: L-BFGS, begun again until it finds nothing more, (p,)."""
+    """Refine to the last digit by L-BFGS, restarted until nothing improves, (p,)."""
     from scipy.optimize import minimize
 
     best, lowest = theta, problem.scaled(theta)[0]
@@ -197,7 +198,7 @@ def polish(problem: Problem, theta: Array) -> Array:
 
 
 def varpro(problem: Problem) -> Array:
-    """The best ``theta`` (p,): a grid on the shapes, coefficients projected out, then a polish."""
+    """Return the best ``theta`` (p,): grid over the shapes, coefficients projected out, L-BFGS."""
     shape = np.array(list(product(*problem.law.shapes.values())))
     theta, value = profiled(problem, shape)
     first = theta[np.argsort(value)[:CANDIDATES]]
@@ -207,7 +208,7 @@ def varpro(problem: Problem) -> Array:
 
 
 def starts(problem: Problem) -> Array:
-    """Where multi-start begins, (NUM_STARTS, p): three values of each parameter, or a sample.
+    """Return the starts (NUM_STARTS, p): three values of each parameter, or a sample of these.
 
     Coefficients at a tenth, a third and nearly all of the middle loss; shapes at the first, the
     middle and the last of the grid of variable projection.
@@ -226,7 +227,7 @@ def starts(problem: Problem) -> Array:
 
 
 def multistart(problem: Problem) -> Array:
-    """The best ``theta`` (p,) of L-BFGS from :func:`starts`: what others do, kept as a check."""
+    """Return the best ``theta`` (p,) of L-BFGS from :func:`starts`: the usual method."""
     from scipy.optimize import minimize
 
     found = [minimize(problem.scaled, s, jac=True, method="L-BFGS-B", options={"maxiter": 1000,

@@ -10,14 +10,12 @@ from typing import Any
 from graphfm.config.recipe import Recipe
 from graphfm.errors import DataError
 
-SPLIT = (0.5, 0.25, 0.25)  # of a graph that the model has never seen
-
-
-MOST_NODES = (2048, 1024, 2048)  # of each part, by seed: all of them would take twice as long
+SPLIT = (0.5, 0.25, 0.25)  # shares of training, validation and test nodes of an unseen graph
+MOST_NODES = (2048, 1024, 2048)  # limit of each part; all nodes would take twice as long
 
 
 def check_unseen(unseen: Sequence[str], recipe: Recipe, *, where: str) -> None:
-    """Refuse graphs that a recipe's corpus contains, or that share a group with it.
+    """Refuse unseen graphs that are in a recipe's corpus, or whose group is.
 
     Args:
         unseen: Ids of the graphs.
@@ -37,9 +35,9 @@ def check_unseen(unseen: Sequence[str], recipe: Recipe, *, where: str) -> None:
     if seen:
         raise DataError(
             "GFM147",
-            f"{', '.join(sorted(seen))}: named as unseen, but learned from, or of such a group",
+            f"{', '.join(sorted(seen))}: listed as unseen, but the corpus has them or their group",
             where=where,
-            fix="leave them out of unseen, or out of the corpus: changes: {data.exclude: [...]}",
+            fix="remove them from unseen, or from the corpus: changes: {data.exclude: [...]}",
         )
 
 

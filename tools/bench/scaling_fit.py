@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from graphfm.scaling.fit import METHODS, fit
-from graphfm.scaling.laws import Broken, Chinchilla, DataConstrained, Law, PowerLaw
+from graphfm.scaling.law import Law
+from graphfm.scaling.laws import Broken, Chinchilla, DataConstrained, PowerLaw
 from graphfm.scaling.runs import Runs, read_runs
 
 NOISE = 0.005  # of the loss, relative
