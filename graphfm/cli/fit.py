@@ -32,44 +32,44 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
         ``model``, the fitted estimator; ``scores``, the test scores by method; ``json``, the facts
         of the fit as plain data.
     """
-    from graphfm.benchmark.compare import compare, compare_numbers
     from graphfm.benchmark.number_scores import interval_scores
     from graphfm.benchmark.scores import set_scores
     from graphfm.checkpoint.split_json import save_split
     from graphfm.cli.audit import warn_if_seen
     from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
-    from graphfm.fitting.intervals import Values
     from graphfm.training.metrics_log import MetricsLog
 
     given = ("tune", "max_steps", "max_time", "ensemble", "seed")
     chosen = {name: asked[name] for name in given if asked.get(name) is not None}
     whole = read.graph
     assert whole.y is not None and whole.test_mask is not None
-    kind = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
-    model = kind(asked["from"], device=device, verbose=True, **chosen)
+    estimator = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
+    model = estimator(asked["from"], device=device, verbose=True, **chosen)
     began = time.perf_counter()
     model.fit(read)
     seconds = time.perf_counter() - began
     model.save(out)
     log = MetricsLog(out)
     for record in model.history_:
-        values = {k: v for k, v in record.items() if k != "step"}
-        log.write("train" if "loss" in record else "eval", int(record["step"]), values)
+        metrics = {k: v for k, v in record.items() if k != "step"}
+        log.write("train" if "loss" in record else "eval", int(record["step"]), metrics)
     log.close()
-    answers = model.answer(whole, coverage=COVERAGE)
     test = (whole.y, whole.test_mask)
-    if isinstance(answers, Values):
-        results: dict[str, Any] = compare_numbers(answers.values, whole)
-        coverage: dict[str, Any] = {"intervals": interval_scores(answers, *test, coverage=COVERAGE)}
+    coverage: dict[str, Any]
+    results: dict[str, Any]
+    if isinstance(model, GraphFMRegressor):
+        values = model.answer(whole, coverage=COVERAGE)
+        coverage = {"intervals": interval_scores(values, *test, coverage=COVERAGE)}
+        results = dict(model.compare(whole, predictions=values))
     else:
+        assert isinstance(model, GraphFMClassifier)
+        answers = model.answer(whole, coverage=COVERAGE)
         assert answers.sets is not None
+        sets = set_scores(answers.sets, *test, coverage=COVERAGE)
+        coverage = {"temperature": model.temperature_, "sets": sets}
         limit = asked.get("max_time")
         left = None if limit is None else limit - seconds
-        results = compare(answers, whole, seed=asked["seed"], max_gcn_seconds=left)
-        coverage = {
-            "temperature": model.calibration_.temperature,
-            "sets": set_scores(answers.sets, *test, coverage=COVERAGE),
-        }
+        results = dict(model.compare(whole, predictions=answers, max_gcn_seconds=left))
     warn_if_seen(whole, model.not_judged_on_)
     facts = {
         "weights": model.weights_,
