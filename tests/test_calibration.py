@@ -21,7 +21,7 @@ CLASSIFY = classify.Config().build(dim=2, num_classes=5)
 MULTILABEL = multilabel.Config().build(dim=2, num_classes=4)
 
 
-def honest(
+def calibrated_logits(
     num_nodes: int, num_classes: int = 5, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, and classes drawn with just the probabilities that they give."""
@@ -33,7 +33,7 @@ def honest(
 @pytest.mark.parametrize("planted", [0.3, 1.0, 3.0])
 def test_a_planted_temperature_is_found(planted: float) -> None:
     """Within 7%: 3,000 nodes know it to 2%. Seen to fail with logits multiplied by e^t."""
-    logits, y = honest(3000)
+    logits, y = calibrated_logits(3000)
     assert fit_temperature(planted * logits, y, CLASSIFY) == pytest.approx(planted, rel=0.07)
 
 
@@ -53,7 +53,7 @@ def test_few_nodes_leave_the_temperature_near_one() -> None:
 
     Seen to fail without the prior: 0.05.
     """
-    logits, y = honest(20)
+    logits, y = calibrated_logits(20)
     assert fit_temperature(logits[:0], y[:0], CLASSIFY) == 1.0
     assert fit_temperature(logits[:1], y[:1], CLASSIFY) == pytest.approx(1, abs=0.15)
     assert 0.5 < fit_temperature(logits, logits.argmax(dim=1), CLASSIFY) < 1
@@ -62,7 +62,7 @@ def test_few_nodes_leave_the_temperature_near_one() -> None:
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 20.0])
 def test_no_temperature_changes_the_likeliest_class(temperature: float) -> None:
     """Holds for any division by a number above 0, as long as single precision tells them apart."""
-    logits, _ = honest(2000)
+    logits, _ = calibrated_logits(2000)
     proba = CLASSIFY.probabilities(logits / temperature)
     top = proba.max(dim=1).values
     assert torch.equal(proba.gather(1, logits.argmax(dim=1)[:, None])[:, 0], top)
@@ -114,12 +114,12 @@ def test_calibration_error_does_not_depend_on_the_order_of_equals() -> None:
 
 
 def test_honest_probabilities_have_a_small_error_and_others_do_not() -> None:
-    logits, y = honest(20_000)
-    told = [
+    logits, y = calibrated_logits(20_000)
+    result = [
         calibration_error(*top_confidence(y.numpy(), (s * logits).softmax(dim=1).numpy()))
         for s in (1.0, 3.0)
     ]
-    assert told[0] < 0.012 and told[1] > 0.1
+    assert result[0] < 0.012 and result[1] > 0.1
 
 
 def test_brier_and_roc_auc() -> None:
@@ -129,7 +129,7 @@ def test_brier_and_roc_auc() -> None:
     assert brier(y, proba) == pytest.approx((0.08 + 0.32 + 0.98) / 3)
     assert roc_auc(y, proba) == pytest.approx(1.0)
     assert roc_auc(np.array([1, 1]), proba[:2]) is None
-    logits, classes = honest(500)
+    logits, classes = calibrated_logits(500)
     given = logits.double().softmax(dim=1).numpy()
     theirs = roc_auc_score(classes.numpy(), given, multi_class="ovr", average="macro")
     assert roc_auc(classes.numpy(), given) == pytest.approx(theirs)
@@ -140,7 +140,7 @@ def test_brier_and_roc_auc() -> None:
 
 def test_scores_are_scikit_learns_with_intervals_around_them() -> None:
     """Bootstrap over cells of the confusion matrix. Seen to fail with rows and columns swapped."""
-    logits, y = honest(400)
+    logits, y = calibrated_logits(400)
     y[:30] = -1
     proba = (2 * logits).softmax(dim=1).numpy()
     mask = torch.ones(400, dtype=torch.bool)
@@ -152,10 +152,10 @@ def test_scores_are_scikit_learns_with_intervals_around_them() -> None:
     assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, guess))
     assert found.ece_uncalibrated is not None and found.ece > found.ece_uncalibrated
     assert scores(proba, y, mask).ece_uncalibrated is None
-    told = found.to_json()
+    result = found.to_json()
     for name, (low, high) in found.bootstrap.items():
-        assert low < told[name] < high and high - low < 0.12
-    # of a share, both intervals say the same
+        assert low < result[name] < high and high - low < 0.12
+    # of a share, both intervals are equal
     assert found.bootstrap["accuracy"] == pytest.approx((found.low, found.high), abs=0.01)
     rng = np.random.default_rng(0)
     drawn = [rng.integers(0, 370, 370) for _ in range(300)]
@@ -168,13 +168,13 @@ def test_scores_are_scikit_learns_with_intervals_around_them() -> None:
 def test_scores_of_sets() -> None:
     y = torch.tensor([0, 1, 2, -1])
     sets = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1]], dtype=bool)
-    told = set_scores(sets, y, torch.ones(4, dtype=torch.bool), coverage=0.9)
-    assert told["coverage"] == pytest.approx(2 / 3) and told["asked"] == 0.9
-    assert told["mean_size"] == pytest.approx(5 / 3)
-    assert told["one_class"] == pytest.approx(1 / 3)
+    result = set_scores(sets, y, torch.ones(4, dtype=torch.bool), coverage=0.9)
+    assert result["coverage"] == pytest.approx(2 / 3) and result["asked"] == 0.9
+    assert result["mean_size"] == pytest.approx(5 / 3)
+    assert result["one_class"] == pytest.approx(1 / 3)
     labels = torch.tensor([[1, 1, 0], [0, 0, 0], [0, 1, 1], [-1, 0, 0]])
-    told = set_scores(sets, labels, torch.ones(4, dtype=torch.bool), coverage=0.9)
-    assert told["coverage"] == pytest.approx(1 / 3)  # all labels of a node, or not covered
+    result = set_scores(sets, labels, torch.ones(4, dtype=torch.bool), coverage=0.9)
+    assert result["coverage"] == pytest.approx(1 / 3)  # all labels of a node, or not covered
 
 
 def test_novelty_is_a_share_for_the_same_kind_and_high_for_another() -> None:

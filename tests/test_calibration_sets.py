@@ -92,7 +92,7 @@ def random_field(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rng = torch.Generator().manual_seed(seed)
     y = torch.arange(600) // 50 % 4
     logits = 1.2 * torch.nn.functional.one_hot(y, 4) + torch.randn(600, 4, generator=rng)
-    logits[:, 1] += 0.8  # biased: conformal sets do not need honest probabilities
+    logits[:, 1] += 0.8  # biased: conformal sets do not need calibrated probabilities
     place = torch.arange(600)[:, None]
     neighbors = (place + torch.tensor([[-2, -1, 1, 2]])) % 600
     mask = torch.rand(600, 4, generator=rng) < 0.8
@@ -102,7 +102,7 @@ def random_field(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.75])
 def test_coverage_is_what_was_asked_for(share: float) -> None:
-    """Smoothed over neighbors or not, some of them calibration nodes and some asked about.
+    """Smoothed over neighbors or not, some of them calibration nodes and some to predict.
 
     400 draws of 50 calibration and 150 test nodes: mean coverage within 3.3 standard errors of
     46/51, its exact expectation. Seen to fail with n for n + 1 in the rank: 45/51.
@@ -159,7 +159,7 @@ def test_smoothing_by_hand() -> None:
     assert torch.equal(smooth(scores, rows, neighbors, mask, 0.0), scores)
 
 
-def test_neighbors_are_heard_where_they_know_something() -> None:
+def test_neighbors_are_used_where_they_help() -> None:
     """Alike neighbors: smaller sets. Neighbors of other classes: none. Too few nodes: none."""
     proba, y, neighbors, mask = random_field(2)
     scores, rows = class_scores(proba), torch.arange(600)
@@ -176,7 +176,7 @@ def test_neighbors_are_heard_where_they_know_something() -> None:
 
 
 def test_what_is_asked_beside_a_node_changes_nothing_for_it(fitted, graph) -> None:
-    """Smoothed sets too. Seen to fail with neighbors taken only from the nodes asked about."""
+    """Smoothed sets too. Seen to fail with neighbors taken only from the nodes to predict."""
     own = fitted.calibration_
     fitted.calibration_ = Calibration(**{**vars(own), "smoothing": 0.5})
     try:
@@ -268,7 +268,7 @@ def test_a_fit_of_before_calibration_still_loads(fitted, graph, tmp_path: Path) 
 
 
 def test_one_validation_node(model, graph, caplog: pytest.LogCaptureFixture) -> None:
-    """The temperature stays near 1, sets hold every class, and both are said."""
+    """The temperature stays near 1, sets contain every class, and warnings say both."""
     one = torch.zeros(240, dtype=torch.bool)
     one[int(graph.val_mask.nonzero()[0])] = True
     estimator = GraphFMClassifier(model, tune="probe")
@@ -349,13 +349,13 @@ def test_the_command_line(tmp_path: Path) -> None:
         return done.stdout
 
     out, preds = tmp_path / "model", tmp_path / "preds.csv"
-    said = json.loads(
+    result = json.loads(
         ran("finetune", "--graph", "karate-club", "--tune", "probe", "--split", "0.3/0.6/0.1",
             "--out", out, "--json")
     )  # fmt: skip
-    assert said["calibration_nodes"] > 8 and said["temperature"] > 0
-    assert 0 <= said["sets"]["coverage"] <= 1 and said["test"]["graphfm"]["ece"] >= 0
-    assert said["test"]["majority"]["ece_uncalibrated"] is None
+    assert result["calibration_nodes"] > 8 and result["temperature"] > 0
+    assert 0 <= result["sets"]["coverage"] <= 1 and result["test"]["graphfm"]["ece"] >= 0
+    assert result["test"]["majority"]["ece_uncalibrated"] is None
     ran(
         "predict",
         "--model",
@@ -383,9 +383,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["predict", *map(str, args)], prog_name="graphfm")
     assert "calibrated on karate-club" in done.stderr, done.output
     assert "80% is not guaranteed" in done.stderr
-    told = json.loads(
+    evaluated = json.loads(
         ran("evaluate", "--model", out, "--graph", "karate-club", "--json", "--coverage", "0.8")
     )
-    assert told["sets"]["asked"] == 0.8 and told["temperature"] == said["temperature"]
+    assert evaluated["sets"]["asked"] == 0.8 and evaluated["temperature"] == result["temperature"]
     text = ran("evaluate", "--model", out, "--graph", "karate-club")
     assert "calibration error" in text and "sets at 90%" in text

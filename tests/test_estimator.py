@@ -103,22 +103,22 @@ def test_labels_beside_a_graph(model: GraphFM, graph: Graph) -> None:
     """They take the place of its own; text, with None for a node without one."""
     words = np.array(["red", "green", "blue"], dtype=object)[graph.y.numpy()]
     own = GraphFMClassifier(model, tune="probe").fit(graph)
-    said = GraphFMClassifier(model, tune="probe").fit(graph, words)
-    assert list(said.classes_) == ["blue", "green", "red"]
-    assert said.score() == pytest.approx(said.score(graph, words))
-    assert said.score() == pytest.approx(own.score(), abs=0.05)
+    named = GraphFMClassifier(model, tune="probe").fit(graph, words)
+    assert list(named.classes_) == ["blue", "green", "red"]
+    assert named.score() == pytest.approx(named.score(graph, words))
+    assert named.score() == pytest.approx(own.score(), abs=0.05)
     words[:20] = None
     assert (
         int(GraphFMClassifier(model, tune="probe").fit(graph, words).graph_.labelled.sum()) == 180
     )
 
 
-def test_what_is_said_of_a_row_does_not_depend_on_the_others(
+def test_the_prediction_of_a_row_does_not_depend_on_the_others(
     model: GraphFM, tmp_path: Path
 ) -> None:
     """One by one, all at once, after loading.
 
-    Seen to fail with raw columns scaled anew, and with an encoder that reads the rows asked about.
+    Seen to fail with raw columns scaled anew, and with an encoder that reads the rows to predict.
     """
     x, y = rows()
     for kind, target in ((GraphFMRegressor, y), (GraphFMClassifier, y > 2000)):
@@ -141,7 +141,7 @@ def test_what_is_said_of_a_row_does_not_depend_on_the_others(
 def test_a_small_part_of_a_graph_is_predicted_in_the_scale_of_the_fit(model: GraphFM) -> None:
     """Two communities, one of them alone: its nodes are still those of its class.
 
-    Seen to fail with raw columns scaled and centred by the graph that is asked about.
+    Seen to fail with raw columns scaled and centred by the graph to predict.
     """
     whole = synthetic("two", num_nodes=300, num_classes=2, feature_signal=3.0, homophily=0.95)
     fitted = GraphFMClassifier(model, tune="probe").fit(with_split(whole, seed=0))

@@ -36,7 +36,7 @@ def skipped(estimator: Any) -> dict[str, str]:
     [kind(MODEL, tune="probe") for kind in KINDS], expected_failed_checks=skipped
 )
 def test_contract(estimator: Any, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seen to fail when an encoder read the rows that were asked about: their subset had others."""
+    """Seen to fail when an encoder read the rows to predict: a subset gave other predictions."""
     if check.func is check_methods_sample_order_invariance:
         # It asks for 1e-7, one bit of a float32 near 0.5; in another order of the rows a sum over
         # them ends on another bit on some processors. Seen to fail with 1e-8.

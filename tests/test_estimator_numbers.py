@@ -185,12 +185,12 @@ def saved(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 def test_the_command_line_fits_a_number(saved: tuple[Path, Result]) -> None:
-    out, said = saved
-    lines = said.stdout.splitlines()
+    out, output = saved
+    lines = output.stdout.splitlines()
     assert lines[1].split() == ["method", "RMSE", "95%", "interval", "MAE", "R2"]
     first = [line.split("  ")[0] for line in lines[2:]]
     assert first == ["graphfm", "mean", "features-only ridge regression"]
-    assert "a continuous target" in said.stderr and "(requested: 90%)" in said.stderr
+    assert "a continuous target" in output.stderr and "(requested: 90%)" in output.stderr
     kept = json.loads((out / "split.json").read_text())
     own = json.loads((out / "config.json").read_text())["estimator"]
     assert own["input"]["task"] == "regress"
@@ -211,17 +211,17 @@ def test_predict_writes_intervals_and_evaluate_scores_them(
         np.array([float(r[c]) for r in rows]) for c in ("low", "prediction", "high")
     )
     assert (low < value).all() and (value < high).all()
-    said = json.loads(ran("evaluate", "--model", out, "--graph", folder, "--json").stdout)
+    output = json.loads(ran("evaluate", "--model", out, "--graph", folder, "--json").stdout)
     own = number_scores(value, graph.y, graph.test_mask)
-    assert said["rmse"] == pytest.approx(own.rmse, rel=1e-4)
-    assert said["mean"]["r2"] < 0.01 < said["r2"]
-    assert said["intervals"]["coverage"] > 0.75
+    assert output["rmse"] == pytest.approx(own.rmse, rel=1e-4)
+    assert output["mean"]["r2"] < 0.01 < output["r2"]
+    assert output["intervals"]["coverage"] > 0.75
     text = ran("evaluate", "--model", out, "--graph", folder).stdout
     assert "predicting the mean" in text and "RMSE" in text
 
 
 def test_the_task_may_be_said(saved: tuple[Path, Result], folder: Path, tmp_path: Path) -> None:
-    """Fractions are no classes; whole numbers are classes unless they are said to be numbers."""
+    """Fractions are no classes; whole numbers are classes unless --task regress is given."""
     out, _ = saved
     asked = ("finetune", "--graph", folder, "--target", "label", "--out", tmp_path / "m")
     refused = ran(*asked, "--task", "classify", code=3).stderr

@@ -1,4 +1,4 @@
-"""Experts: what they say of a node was said without that node's label; and they are kept whole."""
+"""Experts: held-out predictions of training nodes, use on other graphs, and saving."""
 
 import dataclasses
 import logging
@@ -61,10 +61,10 @@ def test_held_out_answers_are_those_of_a_refit_without_the_node(
 ) -> None:
     """Same strength, one node fewer: the closed form of leave-one-out, node by node.
 
-    Seen to fail when an expert said of its own nodes what it says of all.
+    Seen to fail when training nodes got the prediction of the fit on all nodes.
     """
     nodes = known_nodes(40)
-    experts, said = fitted(graph, nodes)
+    experts, log_probs = fitted(graph, nodes)
     place = experts.names.index(name)
     x, by = columns_of(graph, name), float(experts.temperature[place])
     targets = F.one_hot(graph.y[nodes], C).double()
@@ -81,7 +81,7 @@ def test_held_out_answers_are_those_of_a_refit_without_the_node(
         weight = solve(a - a.mean(dim=0), b - b.mean(dim=0), float(penalty))
         answer = (x[nodes[k]].double() - a.mean(dim=0)) @ weight + b.mean(dim=0)
         expected = log_probabilities(answer[None].float(), by)[0]
-        torch.testing.assert_close(said[nodes[k], place], expected, atol=2e-3, rtol=0)
+        torch.testing.assert_close(log_probs[nodes[k], place], expected, atol=2e-3, rtol=0)
 
 
 def solve(x: Tensor, y: Tensor, penalty: float) -> Tensor:
@@ -111,43 +111,43 @@ def test_only_labels_of_the_nodes_that_are_given_are_read(graph: PreparedGraph) 
     nodes = known_nodes(80)
     y = torch.randint(0, C, (240,), generator=torch.Generator().manual_seed(9))
     y[nodes] = graph.y[nodes]
-    (first, said), (second, also) = fitted(graph, nodes), fitted(with_labels(graph, y), nodes)
-    assert torch.equal(said, also)
+    (first, log_probs), (second, also) = fitted(graph, nodes), fitted(with_labels(graph, y), nodes)
+    assert torch.equal(log_probs, also)
     one, two = first.tensors(), second.tensors()
     assert first.config() == second.config() and all(torch.equal(t, two[k]) for k, t in one.items())
 
 
 def test_classes_may_be_renumbered(graph: PreparedGraph) -> None:
-    """What is said follows its class, for every expert.
+    """Predictions follow their class, for every expert.
 
     Seen to fail when trees answered in the order in which labels come.
     """
     nodes, order = known_nodes(80), torch.tensor([2, 0, 1])
-    first, said = fitted(graph, nodes)
+    first, log_probs = fitted(graph, nodes)
     second, turned = fitted(with_labels(graph, order[graph.y]), nodes)
     assert first.names == second.names
-    torch.testing.assert_close(turned[..., order], said, atol=2e-4, rtol=0)
+    torch.testing.assert_close(turned[..., order], log_probs, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("num", [30, 80])
-def test_after_a_checkpoint_they_say_what_they_said(graph: PreparedGraph, num: int) -> None:
-    """Of nodes outside the fit; of those in it they said what they would have without them."""
+def test_after_a_checkpoint_they_predict_the_same(graph: PreparedGraph, num: int) -> None:
+    """For nodes outside the fit; training nodes had held-out predictions in the fit."""
     nodes = known_nodes(num)
-    experts, said = fitted(graph, nodes)
+    experts, log_probs = fitted(graph, nodes)
     plain, tensors = experts.config(), {k: v.clone() for k, v in experts.tensors().items()}
     again = Experts.from_parts(plain, tensors)
     found = used(again, graph)
     outside = torch.ones(240, dtype=torch.bool)
     outside[nodes] = False
-    torch.testing.assert_close(found[outside], said[outside], atol=1e-5, rtol=0)
-    assert not torch.allclose(found[nodes], said[nodes], atol=1e-2)
+    torch.testing.assert_close(found[outside], log_probs[outside], atol=1e-5, rtol=0)
+    assert not torch.allclose(found[nodes], log_probs[nodes], atol=1e-2)
     assert torch.equal(found, used(experts, graph))
 
 
 def test_a_strange_graph_has_no_known_label(
     graph: PreparedGraph, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Other nodes under the same names: experts that read labels are silent there, and it is said.
+    """Other nodes under the same names: experts that read labels do not answer; a warning says so.
 
     Seen to fail without the marks: labels were then laid on nodes that have nothing to do with
     them.
@@ -155,14 +155,14 @@ def test_a_strange_graph_has_no_known_label(
     experts, _ = fitted(graph, known_nodes(80))
     other = prepare(synthetic("other", num_nodes=240, num_features=6, seed=77))
     with caplog.at_level(logging.WARNING):
-        said = used(experts, other, like=graph)
+        log_probs = used(experts, other, like=graph)
     assert "no training label is used as context" in caplog.text
-    silent = {name for i, name in enumerate(experts.names) if said[:, i].isnan().all()}
-    assert silent == {
+    missing = {name for i, name in enumerate(experts.names) if log_probs[:, i].isnan().all()}
+    assert missing == {
         n for n in experts.names if n in (*SHARE_EXPERTS, NEIGHBORS, "context", TREES)
     }
-    speaking = [i for i, name in enumerate(experts.names) if name not in silent]
-    assert bool((said[:, speaking] <= 0).all())
+    answering = [i for i, name in enumerate(experts.names) if name not in missing]
+    assert bool((log_probs[:, answering] <= 0).all())
 
 
 def test_other_features_on_the_same_edges_keep_the_labels(whole: Graph) -> None:
@@ -171,8 +171,8 @@ def test_other_features_on_the_same_edges_keep_the_labels(whole: Graph) -> None:
     experts, _ = fitted(graph, known_nodes(80))
     assert whole.x is not None
     shuffled = prepare(whole.replace(x=whole.x.flip(0)), transform=graph.transform, cache=False)
-    said = used(experts, shuffled, like=graph)
-    assert bool((said <= 0).all())
+    log_probs = used(experts, shuffled, like=graph)
+    assert bool((log_probs <= 0).all())
 
 
 def test_names_that_are_not_there_are_no_known_labels(whole: Graph) -> None:
@@ -180,9 +180,9 @@ def test_names_that_are_not_there_are_no_known_labels(whole: Graph) -> None:
     named = prepare(whole.replace(node_ids=[f"a{i}" for i in range(240)]))
     experts, _ = fitted(named, known_nodes(80))
     other = prepare(whole.replace(node_ids=[f"b{i}" for i in range(240)]))
-    said = used(experts, other)
+    log_probs = used(experts, other)
     place = experts.names.index("two-hops")
-    assert bool(said[:, place].isnan().all())
+    assert bool(log_probs[:, place].isnan().all())
 
 
 def test_a_grown_graph_keeps_its_labels(whole: Graph) -> None:
@@ -208,7 +208,7 @@ def test_a_grown_graph_keeps_its_labels(whole: Graph) -> None:
         node_ids=[*(f"new{i}" for i in range(10)), *names],
     )
     after = dataclasses.replace(prepare(grown), x=before.transform.apply(x))
-    said, also = used(experts, before), used(experts, after, like=before)
+    log_probs, also = used(experts, before), used(experts, after, like=before)
     place = experts.names.index("two-hops")
     near = torch.zeros(240)
     near[40:50] = 1.0  # those that have a new neighbor, and two steps from there
@@ -216,17 +216,17 @@ def test_a_grown_graph_keeps_its_labels(whole: Graph) -> None:
         near += torch.zeros(240).index_add_(0, row, near[whole.col])
     untouched = (near == 0).nonzero().flatten()
     assert len(untouched) > 20
-    torch.testing.assert_close(also[untouched + 10, place], said[untouched, place], atol=1e-5,
+    torch.testing.assert_close(also[untouched + 10, place], log_probs[untouched, place], atol=1e-5,
                                rtol=0)  # fmt: skip
     assert bool((also[:10, place] <= 0).all())
 
 
-def test_without_edges_there_is_nothing_to_say_of_neighbors() -> None:
-    """Rows of features: no expert reads labels in reach, none is silent."""
+def test_without_edges_no_expert_reads_neighbors() -> None:
+    """Rows of features: no expert reads labels in reach, and all answer."""
     bare = prepare(synthetic("bare", num_nodes=90, mean_degree=0.0, feature_signal=2.0))
-    experts, said = fitted(bare, known_nodes(60, 90))
+    experts, log_probs = fitted(bare, known_nodes(60, 90))
     assert not {*SHARE_EXPERTS, NEIGHBORS, "context"} & set(experts.names)
-    assert bool((said <= 0).all() and said.isfinite().all())
+    assert bool((log_probs <= 0).all() and log_probs.isfinite().all())
     assert float(experts.held_out.min()) < 0.8
     assert bool((used(experts, bare) <= 0).all())
 
@@ -247,17 +247,17 @@ def test_part_of_the_rows_is_answered_as_all_of_them_were() -> None:
 
 def test_a_graph_without_features_has_experts() -> None:
     plain = prepare(synthetic("plain", num_nodes=150, num_features=0, homophily=0.95, seed=2))
-    experts, said = fitted(plain, known_nodes(75, 150))
+    experts, log_probs = fitted(plain, known_nodes(75, 150))
     assert not set(BLOCKS) & set(experts.names) and "context" in experts.names
-    assert bool(said.isfinite().all()) and float(experts.held_out.min()) < 0.7
+    assert bool(log_probs.isfinite().all()) and float(experts.held_out.min()) < 0.7
     assert bool(used(experts, plain).isfinite().all())
 
 
 def test_two_nodes_are_enough(graph: PreparedGraph) -> None:
     """One label of each of two classes; the third is never there. All is finite."""
     nodes = torch.tensor([int((graph.y == c).nonzero()[0]) for c in (0, 1)]).sort().values
-    experts, said = fitted(graph, nodes)
-    assert bool((said <= 0).all() and said.isfinite().all())
+    experts, log_probs = fitted(graph, nodes)
+    assert bool((log_probs <= 0).all() and log_probs.isfinite().all())
     assert bool(experts.held_out.isfinite().all())
     assert bool(used(experts, graph).isfinite().all())
 
@@ -267,20 +267,20 @@ def test_a_class_with_one_node(graph: PreparedGraph) -> None:
     nodes = known_nodes(80)
     rare = nodes[graph.y[nodes] == 2]
     nodes = nodes[(graph.y[nodes] != 2) | (nodes == rare[0])]
-    experts, said = fitted(graph, nodes)
-    assert bool(said.isfinite().all()) and float(experts.held_out.min()) < 0.7
-    own = said[rare[0]].exp()  # (E, C): no expert has seen the class elsewhere
+    experts, log_probs = fitted(graph, nodes)
+    assert bool(log_probs.isfinite().all()) and float(experts.held_out.min()) < 0.7
+    own = log_probs[rare[0]].exp()  # (E, C): no expert has seen the class elsewhere
     assert float(own[:, 2].max()) < 0.5
 
 
 def test_two_classes(whole: Graph) -> None:
     two = prepare(whole.replace(y=(whole.y > 0).long(), class_names=("no", "yes")))
-    experts, said = fitted(two, known_nodes(80), num_classes=2)
-    torch.testing.assert_close(said[:, 0].exp().sum(dim=1), torch.ones(240), atol=1e-3, rtol=0)
+    experts, log_probs = fitted(two, known_nodes(80), num_classes=2)
+    torch.testing.assert_close(log_probs[:, 0].exp().sum(dim=1), torch.ones(240), atol=1e-3, rtol=0)
     assert bool(used(experts, two).isfinite().all())
 
 
-def test_too_large_a_graph_has_none_and_it_is_said(
+def test_too_large_a_graph_has_none_and_a_warning(
     graph: PreparedGraph, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(experts_module, "MAX_LOG_PROBS", 240 * MAX_EXPERTS * C - 1)
@@ -291,8 +291,8 @@ def test_too_large_a_graph_has_none_and_it_is_said(
     assert fit_experts(graph, multihop(graph), known_nodes(80), num_classes=C, seed=0) is not None
 
 
-def test_a_node_of_the_fit_is_not_told_its_own_label(graph: PreparedGraph) -> None:
-    """Its label changes; experts that were not solved on it say the same of it.
+def test_a_node_of_the_fit_does_not_read_its_own_label(graph: PreparedGraph) -> None:
+    """Its label changes; experts that were not solved on it predict the same for it.
 
     What may move is the prior and the temperature: one label in 80. The label shares are those
     experts; ridges and trees are solved on all labels, leave the node out themselves, and are
@@ -302,21 +302,21 @@ def test_a_node_of_the_fit_is_not_told_its_own_label(graph: PreparedGraph) -> No
     node = int(nodes[(graph.rowptr.diff()[nodes] > 2).nonzero()[3]])
     y = graph.y.clone()
     y[node] = (y[node] + 1) % C
-    (first, said), (second, also) = fitted(graph, nodes), fitted(with_labels(graph, y), nodes)
+    (first, log_probs), (second, also) = fitted(graph, nodes), fitted(with_labels(graph, y), nodes)
     for name in SHARE_EXPERTS:
         place = first.names.index(name)
         one, two = (
-            s[node, place] / e.temperature[place] for s, e in ((said, first), (also, second))
+            s[node, place] / e.temperature[place] for s, e in ((log_probs, first), (also, second))
         )
         one, two = one.softmax(dim=0), two.softmax(dim=0)
         assert float((one - two).abs().max()) < 1.5 / 80, name
 
 
-def test_held_out_losses_are_honest() -> None:
+def test_held_out_losses_are_unbiased() -> None:
     """Of every expert the loss on held-out labels is that on nodes that nothing has read.
 
     Four graphs of 800 nodes, a tenth known: the difference is less than what 80 nodes can tell.
-    Seen to fail when experts spoke of their own nodes as of others, and when the speaker for
+    Seen to fail without held-out predictions for training nodes, and when the best expert for
     neighbors read labels.
     """
     differences: dict[str, list[float]] = {}

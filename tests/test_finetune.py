@@ -132,15 +132,15 @@ def test_a_separable_graph_is_learned(model):
     assert GraphFMClassifier(model, tune="probe").fit(graph).score() > 0.95
 
 
-def test_states_that_say_nothing_are_left_out_of_the_closed_form(model, graph):
+def test_states_without_information_get_no_weight_in_the_closed_form(model, graph):
     """A trunk that gives every node the same state leaves no weight on it."""
-    deaf = small_model([])
+    equal_states = small_model([])
     with torch.no_grad():
-        deaf.decoder.norm.weight.zero_()
-    own = fitted(deaf, graph, "probe")
+        equal_states.decoder.norm.weight.zero_()
+    own = fitted(equal_states, graph, "probe")
     assert not own.model.head(TARGET).score.weight[:, :32].any()
-    hears = fitted(model, graph, "probe")
-    assert bool(hears.model.head(TARGET).score.weight[:, :32].any()) == (hears.state_weight > 0)
+    usual = fitted(model, graph, "probe")
+    assert bool(usual.model.head(TARGET).score.weight[:, :32].any()) == (usual.state_weight > 0)
 
 
 def test_class_names_may_be_permuted(model, graph):

@@ -43,7 +43,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(tables: Path, trunk: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Fitted with two members, nothing else asked for: the folder, and what was said."""
+    """Fitted with two members, all else by default: the folder, and the output."""
     out = tmp_path_factory.mktemp("fitted") / "model"
     done = run(
         *("finetune", "--graph", tables, "--target", "label", "--from", trunk, "--out", out),
@@ -75,7 +75,7 @@ def test_depth_and_reason_are_said_and_kept(tables: Path, trunk: Path, tmp_path:
 
 
 def test_all_commands_take_an_ensemble(fitted: Any, tables: Path, tmp_path: Path) -> None:
-    """From its one folder, evaluate repeats what finetune said.
+    """From its one folder, evaluate repeats the scores of finetune.
 
     Seen to fail when only the first member was loaded.
     """
@@ -83,10 +83,10 @@ def test_all_commands_take_an_ensemble(fitted: Any, tables: Path, tmp_path: Path
     kept = json.loads((out / "split.json").read_text())
     assert kept["members"] == kept["ensemble"] == 2
     again = run("evaluate", "--model", out, "--graph", tables, "--json")
-    said = json.loads(again.stdout)
+    result = json.loads(again.stdout)
     own = kept["test"]["graphfm"]
     for name in ("accuracy", "brier", "ece", "num_nodes"):
-        assert said[name] == pytest.approx(own[name], abs=1e-6), name
+        assert result[name] == pytest.approx(own[name], abs=1e-6), name
     for name, beside in (("predict", []), ("embed", [])):
         file = tmp_path / f"{name}.csv"
         done = run(name, "--model", out, "--graph", tables, "--out", file, *beside)

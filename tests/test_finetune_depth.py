@@ -1,4 +1,4 @@
-"""``tune="auto"``: which depth is chosen, by what, and that the reason is said."""
+"""``tune="auto"``: the chosen depth, the choice, and its reason."""
 
 import re
 
@@ -121,11 +121,11 @@ def test_few_labels_stay_with_what_they_can_carry() -> None:
     assert depths_to_try(15, 500)[0] == ()
     assert depths_to_try(10_000, MIN_VAL - 1)[0] == ()
     for sizes in ((15, 500), (10_000, 3), (10_000, 0)):
-        assert depths_to_try(*sizes)[1], "the reason must be said"
+        assert depths_to_try(*sizes)[1], "the reason must be given"
 
 
 def test_five_labels_a_class(model: GraphFM, graph: Graph) -> None:
-    """Learns from 15 nodes, better than chance, and says why no deeper."""
+    """Learns from 15 nodes, better than chance, and gives the reason for going no deeper."""
     few = torch.zeros(300, dtype=torch.bool)
     for label in range(3):
         few[(graph.train_mask & (graph.y == label)).nonzero().flatten()[:5]] = True

@@ -107,7 +107,7 @@ def test_calibration_is_of_the_mean(model: GraphFM, graph: Graph) -> None:
 def test_one_folder_holds_all_members(
     model: GraphFM, graph: Graph, tmp_path: Path, tune: str
 ) -> None:
-    """Saved and loaded, it says the same; the folder says how many, and a probe's are small.
+    """Saved and loaded, it predicts the same; the folder counts members, and a probe's are small.
 
     Seen to fail when only the first member was loaded.
     """
@@ -141,15 +141,15 @@ def test_a_damaged_member_is_named(model: GraphFM, graph: Graph, tmp_path: Path)
 def test_members_that_would_say_the_same_are_one(
     graph: Graph, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A probe that leaves states out reads nothing random, and says so.
+    """A probe without weight on states reads nothing random: one member, and a warning.
 
-    Of several labels: a fit of classes reads states beside its experts whatever they say.
+    With several labels per node: a fit of classes always gives its states a weight of 1.
     """
     y = torch.stack([graph.y == 0, graph.y == 1], dim=1).to(torch.int8)
-    deaf = small_model([])
+    equal_states = small_model([])
     with torch.no_grad():
-        deaf.decoder.norm.weight.zero_()  # every node has the same state
-    own = fitted(deaf, graph.replace(y=y), tune="probe", ensemble=3)
+        equal_states.decoder.norm.weight.zero_()  # every node has the same state
+    own = fitted(equal_states, graph.replace(y=y), tune="probe", ensemble=3)
     assert own.state_weight == 0 and own.members == 1
     assert "1 ensemble member instead of 3" in caplog.text
 

@@ -18,23 +18,18 @@ from torch import Tensor
 from graphfm.checkpoint.folder import not_judged_on
 from graphfm.checkpoint.pretrained import NOVELTY, RANDOM
 from graphfm.errors import DataError
+from graphfm.estimator.attributes import FittedAttributes
 from graphfm.estimator.masks import fit_masks, mask_of
 from graphfm.estimator.rows import join_rows
 from graphfm.fitting.budget import Budget
-from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.cost import check_memory
-from graphfm.fitting.ensemble import Ensemble
-from graphfm.fitting.experts.pool import Experts
 from graphfm.fitting.finetune import MAX_STEPS, finetune
-from graphfm.fitting.fitted import FitSummary
 from graphfm.fitting.inference import node_states
 from graphfm.fitting.novelty import graph_novelty
 from graphfm.fitting.probe import MAX_CONTEXT, SAMPLING, bank_of
 from graphfm.fitting.sizes import sizes_of
 from graphfm.graphs.catalog.catalog import Catalog
-from graphfm.graphs.features.multihop import Scaling
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
-from graphfm.graphs.features.transform import FeatureTransform
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.inputs import is_matrix, is_rows, read_graph, rows_graph
 from graphfm.graphs.readers.options import Reading, ReadOptions
@@ -46,41 +41,10 @@ from graphfm.sampling.batch import sample_context
 from graphfm.training.state_cloud import StateCloud
 
 
-def _summary_value(name: str) -> Any:
-    """Read-only attribute of an estimator: a value of its ``summary_``."""
-    return property(lambda estimator: getattr(estimator.summary_, name))
-
-
-class GraphEstimator(BaseEstimator):
+class GraphEstimator(FittedAttributes, BaseEstimator):
     """Base class of :class:`GraphFMClassifier` and :class:`GraphFMRegressor`."""
 
     TASK: ClassVar[Task]
-
-    calibration_: Calibration
-    experts_: Experts | None
-    graph_: Graph | None
-    graph_name_: str
-    model_: GraphFM | Ensemble
-    not_judged_on_: list[str]
-    reading_: Reading | None
-    rows_: Tensor | None
-    scaling_: Scaling | None
-    summary_: FitSummary
-    transform_: FeatureTransform
-
-    # Documented in FitSummary.
-    best_step_ = _summary_value("best_step")
-    corpus_novelty_ = _summary_value("corpus_novelty")
-    cut_short_ = _summary_value("cut_short")
-    far_states_ = _summary_value("far_states")
-    fit_seconds_ = _summary_value("fit_seconds")
-    history_ = _summary_value("history")
-    members_ = _summary_value("members")
-    tried_ = _summary_value("tried")
-    tune_ = _summary_value("tune")
-    tune_reason_ = _summary_value("tune_reason")
-    val_score_ = _summary_value("val_score")
-    weights_ = _summary_value("weights")
 
     # Of the graph of the fit; neither is saved.
     _bank: GraphBank | None = None

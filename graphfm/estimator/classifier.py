@@ -18,13 +18,13 @@ from torch import Tensor
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
+from graphfm.estimator.classes import encode_labels, restore_classes
 from graphfm.estimator.masks import mask_of
 from graphfm.estimator.saved import fill, open_folder, save_fitted
 from graphfm.fitting.answers import Answers, answer
 from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.labels import labels
 from graphfm.metrics import accuracy
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         saved = checkpoint.config["estimator"]
         estimator = cls(**saved["params"])
         fill(estimator, checkpoint)
-        estimator.classes_ = _classes(saved["classes"], saved.get("classes_dtype"))
+        estimator.classes_ = restore_classes(saved["classes"], saved.get("classes_dtype"))
         return estimator
 
     def own_config(self) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
 
     def _labelled(self, graph: Graph, y: Any) -> Graph:
         if y is not None:
-            own, names = _encoded(y)
+            own, names = encode_labels(y)
             graph = graph.replace(y=own, class_names=names)
         if graph.y is not None and graph.y.is_floating_point():
             raise DataError(
@@ -319,28 +319,3 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             )
         self.classes_ = np.array(graph.class_names)
         return graph
-
-
-def _encoded(y: Any) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Numbers and names of labels given as numbers or text; None, NaN and -1 = unlabelled."""
-    values = np.asarray(y)
-    if values.dtype.kind in "biuf":
-        return labels(values.astype(np.int64) if values.dtype.kind in "bu" else values,
-                      task="classify")  # fmt: skip
-    words = [None if v is None or v != v else str(v) for v in values.tolist()]
-    names = sorted({word for word in words if word is not None})
-    number = {name: i for i, name in enumerate(names)}
-    return torch.tensor([-1 if w is None else number[w] for w in words]), tuple(names)
-
-
-def _classes(names: list[str], dtype: str | None) -> np.ndarray:
-    """Class names in the type that they had at the fit; None = text."""
-    if dtype is None:
-        return np.array(names)
-    if np.dtype(dtype).kind == "b":
-        return np.array([name == "True" for name in names])
-    return (
-        np.array([float(name) for name in names]).astype(dtype)
-        if "f" in dtype
-        else np.array([int(name) for name in names], dtype=dtype)
-    )

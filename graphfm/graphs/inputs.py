@@ -137,8 +137,10 @@ def is_rows(thing: Any, y: Any) -> bool:
     """
     if not is_matrix(thing):
         return False
+    if y is not None:  # scikit-learn passes lists and array-likes, whose shape may be unknown
+        return True
     shape = thing.shape if hasattr(thing, "shape") else np.shape(thing)
-    return y is not None or len(shape) != 2 or shape[0] != shape[1]
+    return len(shape) != 2 or shape[0] != shape[1]
 
 
 def _without_file(thing: Any, target: str | None, task: Task) -> Graph:

@@ -1,4 +1,4 @@
-"""Leading axes count more where few labels say so, and only there."""
+"""Scaled ridge: leave-one-out gives leading axes more weight where they carry the signal."""
 
 import pytest
 import torch
@@ -17,23 +17,23 @@ from graphfm.fitting.experts.scaled_ridge import (
 NUM_AXES = 60
 
 
-def table(num: int, speaks: slice, seed: int) -> tuple[Tensor, Tensor]:
-    """Half-whitened rows (n, F) of a falling spectrum, and two classes told by some of the axes."""
+def table(num: int, signal: slice, seed: int) -> tuple[Tensor, Tensor]:
+    """Half-whitened rows (n, F) of a falling spectrum, and two classes that depend on some axes."""
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(num, NUM_AXES, generator=rng)
-    score = x[:, speaks].sum(dim=1) + 0.5 * torch.randn(num, generator=rng)
+    score = x[:, signal].sum(dim=1) + 0.5 * torch.randn(num, generator=rng)
     return x * torch.linspace(1, 0.1, NUM_AXES), F.one_hot((score > 0).long(), 2).double()
 
 
-@pytest.mark.parametrize(("speaks", "most"), [(slice(0, 4), POWERS[2]), (slice(40, 60), POWERS[0])])
-def test_the_power_is_that_of_where_the_signal_is(speaks: slice, most: float) -> None:
-    """On 120 rows; and where the first axes speak, other rows are answered better than without.
+@pytest.mark.parametrize(("signal", "most"), [(slice(0, 4), POWERS[2]), (slice(40, 60), POWERS[0])])
+def test_the_power_is_that_of_where_the_signal_is(signal: slice, most: float) -> None:
+    """On 120 rows; and if the first axes carry it, other rows are predicted better than without.
 
     Seen to fail with the least emphasis always taken.
     """
     taken, won = [], []
     for seed in range(8):
-        x, y = table(1120, speaks, seed)
+        x, y = table(1120, signal, seed)
         axes = axes_of(x)
         found = fit_scaled_ridge(x[:120], y[:120], axes)
         taken.append(found.power)
@@ -48,7 +48,7 @@ def test_the_power_is_that_of_where_the_signal_is(speaks: slice, most: float) ->
 
 
 def test_a_weight_is_for_columns_as_they_are() -> None:
-    """What a ridge says of columns with gains, its weight says of columns without."""
+    """The weight for columns without factors gives the scores of scaled columns."""
     x, y = table(50, slice(0, 4), 0)
     columns = torch.cat([torch.ones(50, 1), x, x.roll(1, 0)], dim=1)
     axes = axes_of(x)
@@ -59,8 +59,8 @@ def test_a_weight_is_for_columns_as_they_are() -> None:
         columns, y, axes, begin=1, blocks=2, feature_map=lambda c: seen.append(c) or c
     )
     gained = next(c for c in seen if torch.equal(c, columns * found.gain))
-    said, again_said = columns @ found.fit.weight, gained @ again.fit.weight
-    torch.testing.assert_close(said, again_said, atol=1e-4, rtol=1e-4)
+    scores, again_scores = columns @ found.fit.weight, gained @ again.fit.weight
+    torch.testing.assert_close(scores, again_scores, atol=1e-4, rtol=1e-4)
 
 
 def test_a_block_keeps_its_weight_and_others_theirs() -> None:

@@ -1,4 +1,4 @@
-"""Known labels as context: what a node is told is never its own label."""
+"""Shares of known labels around a node: its own label is never counted."""
 
 import pytest
 import torch
@@ -63,8 +63,8 @@ def dense(graph: PreparedGraph, known: Tensor) -> Tensor:
     prior = start.sum(dim=0) / start.sum()
     found = []
     for way, paths in ways:
-        told = paths[:, None] * ((way - way.diagonal().diag()) @ start)  # none of its own
-        found.append((told + PRIOR_NODES * prior) / (told.sum(1, keepdim=True) + PRIOR_NODES))
+        counts = paths[:, None] * ((way - way.diagonal().diag()) @ start)  # none of its own
+        found.append((counts + PRIOR_NODES * prior) / (counts.sum(1, keepdim=True) + PRIOR_NODES))
     return torch.stack(found, dim=1)
 
 
@@ -88,7 +88,7 @@ def test_a_node_is_not_told_its_own_label(graph: PreparedGraph, num: int) -> Non
     """Its label and that of a node without neighbors change places: its row keeps every bit.
 
     (The frequencies of all known labels are a part of every row; the exchange keeps them. At two
-    hops the way back is subtracted, to the last bit but one.) What others are told changes.
+    hops the way back is subtracted, to the last bit but one.) The shares of other nodes change.
 
     Seen to fail without `- back * start` (two hops), and
     without the folds (near and far).
@@ -186,7 +186,7 @@ def test_the_seed_draws_the_folds_and_nothing_else(graph: PreparedGraph) -> None
 
 
 def test_many_labels_have_five_folds() -> None:
-    """Above FEW a walk does not see a fifth of the labels, and the own one is still not told.
+    """Above FEW a walk does not see a fifth of the labels, and its own label is still not counted.
 
     Near shares are 0.03 off those of folds of single nodes; with two folds it was 0.06.
     """

@@ -1,4 +1,4 @@
-"""Trees kept as tensors answer as scikit-learn's own, and say of a row what it did not teach."""
+"""Trees as tensors predict as scikit-learn's own; training rows get held-out predictions."""
 
 import pytest
 import torch
