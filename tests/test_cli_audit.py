@@ -1,4 +1,4 @@
-"""``graphfm datasets audit`` and the warning of a model that is judged on what it has seen."""
+"""``graphfm datasets audit``, and the warning for a test on a graph of the corpus."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_overlap_is_exit_3_with_a_table(club: Path) -> None:
     done = run("audit", "les-miserables,karate-club", club)
     assert done.exit_code == 3
     head, *rows = done.stdout.splitlines()
-    assert head.split()[:3] == ["corpus", "judged", "evidence"]
+    assert head.split()[:3] == ["corpus", "evaluation", "evidence"]
     assert [row.split()[:2] for row in rows] == [["karate-club", "rowing"]]
     assert "whole" in rows[0] and "the same nodes" in rows[0]
     errors = [line for line in done.stderr.splitlines() if line.startswith("✗")]
@@ -85,7 +85,7 @@ def test_names_and_groups_may_be_ignored() -> None:
     assert run(*args).exit_code == 3
     done = run(*args, "--no-declared")
     assert done.exit_code == 0
-    assert "only their entries were looked at" in done.stderr
+    assert "only their entries were compared" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["no-such-mixture", "wine,irris"])
@@ -141,7 +141,7 @@ def test_judging_on_what_was_seen_is_warned_of(
     judged = run("evaluate", "--model", out, "--graph", graph)
     assert judged.exit_code == 0, judged.stderr
     for done in (fitted, judged):
-        assert ("must not be judged on" in done.stderr) == warned
+        assert ("the pretraining corpus holds" in done.stderr) == warned
 
 
 def test_a_group_is_enough_for_the_warning(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +150,6 @@ def test_a_group_is_enough_for_the_warning(capsys: pytest.CaptureFixture[str]) -
 
     graph = Catalog.read().load("karate-club")
     warn_if_seen(graph, ["pyg-karate"])
-    assert "must not be judged on karate-club" in capsys.readouterr().err
+    assert "the pretraining corpus holds karate-club" in capsys.readouterr().err
     warn_if_seen(graph, ["wine"])
     assert capsys.readouterr().err == ""

@@ -250,7 +250,7 @@ def test_a_graph_that_is_not_as_its_entry_says_is_refused(tiny: Catalog, tmp_pat
     Seen to fail without `_check_counts`.
     """
     off = ENTRY | {"num_edges": 6, "num_classes": 3}
-    with pytest.raises(DataError, match="GFM143.*4 edges where the catalog says 6, 2 classes"):
+    with pytest.raises(DataError, match="GFM143.*4 edges, but the catalog has 6, 2 classes"):
         read_catalog(tmp_path / "off", [off]).load("tiny")
     said = off | {"counts": "published", "num_features": None}
     assert read_catalog(tmp_path / "said", [said]).load("tiny").num_edges == 4

@@ -48,6 +48,6 @@ def test_the_file_is_what_the_tool_prints(
     tool.main()
     printed = capsys.readouterr()
     assert printed.out == (shipped("datasets") / "sha256.txt").read_text(encoding="utf-8")
-    assert f"{len(known_hashes())} files are known" in printed.err
+    assert f"{len(known_hashes())} files have a hash" in printed.err
     path, value = next(iter(known_hashes().items()))
     assert file_sha256(data_folder() / path) == value

@@ -1,8 +1,8 @@
-"""Write datasets/README.md: every graph of the catalog in one table.
+"""Write datasets/README.md: all graphs of the catalog in one table.
 
     python tools/catalog_table.py > datasets/README.md
 
-It reads the entries only, so it says the same on every machine.
+It reads the entries only, so its output is the same on every machine.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from graphfm.graphs.spec import DatasetSpec
 HEAD = """\
 # The catalog
 
-{num} graphs: {real} real, {synthetic} synthetic. One entry each in the YAML files of this
-folder; this page is written by `tools/catalog_table.py`, and a test holds it to the entries.
+The catalog has {num} graphs: {real} real, {synthetic} synthetic. Each has one entry in the YAML
+files of this folder. `python tools/catalog_table.py > datasets/README.md` writes this page from the
+entries; a test compares them.
 
-- **~** a count as published, not measured by us; **?** not said. An undirected edge counts twice.
-- **hashes** `shipped`: each raw file is checked against `sha256.txt`. `first use`: we could not
-  fetch it, so its hash is recorded when it is first fetched and checked from then on. `by hand`: no
-  address is known from which the same bytes come; it is read where it lies under `GRAPHFM_DATA`.
-  `none`: comes with a package, or is generated.
-- **personal** rows are people's attributes; a mixture leaves them out with
+- **~** is a published count, which we have not measured. **?** is an unknown count. An undirected
+  edge counts twice.
+- **hashes** tells how raw files are checked. `shipped`: each file is compared with `sha256.txt`.
+  `first use`: the hash is recorded when the file is first fetched, and checked from then on.
+  `by hand`: no address with the same bytes is known; place the file below `GRAPHFM_DATA`.
+  `none`: the graph comes with a package, or is generated.
+- **personal**: rows hold attributes of people. A mixture leaves these graphs out with
   `exclude: [{{personal: true}}]`.
-- **judged** models are judged on it (`role: evaluation`), or it is of a group with such a graph: no
-  mixture may hold it.
-- **large** too large to prepare on a machine with 24 GiB.
+- **evaluation**: an evaluation graph (`role: evaluation`), or a graph of the same group. A mixture
+  must not hold it.
+- **large**: too large to prepare on a machine with 24 GiB of memory.
 
-Look at one: `graphfm datasets show ID`, `graphfm datasets stats ID`. Add one: an entry, then this
-page.
+To see one graph: `graphfm datasets show ID` and `graphfm datasets stats ID`. To add one: write its
+entry, then write this page again.
 """
 
 
 def hashes(catalog: Catalog, entry: DatasetSpec) -> str:
-    """How the raw files of an entry are known to be the right ones."""
+    """Return the way in which the raw files of an entry are checked."""
     known = known_hashes()
     files = [file["path"] for file in catalog.files(entry.id)]
     if entry.source["kind"] in {"npz", "edgelist"} or entry.source.get("root") or files:
@@ -49,6 +51,7 @@ def hashes(catalog: Catalog, entry: DatasetSpec) -> str:
 
 
 def _reads(entry: DatasetSpec, path: str) -> bool:
+    """Return true if a file with a shipped hash belongs to an entry."""
     source = entry.source
     if source.get("root"):
         return path.startswith(f"{source['root']}/{source.get('raw', '')}/")
@@ -56,17 +59,17 @@ def _reads(entry: DatasetSpec, path: str) -> bool:
 
 
 def marks(entry: DatasetSpec, judged: dict[str, str]) -> str:
-    """What a person should know before taking a graph."""
-    said = {
+    """Return the marks of an entry: personal, evaluation, large."""
+    found = {
         "personal": entry.personal,
-        "judged": entry.group in judged,
+        "evaluation": entry.group in judged,
         "large": entry.size == "large",
     }
-    return ", ".join(word for word, true in said.items() if true)
+    return ", ".join(mark for mark, is_set in found.items() if is_set)
 
 
 def row(cells: list[str]) -> str:
-    """A line of a Markdown table."""
+    """Return a line of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -1,7 +1,8 @@
-"""Throw bytes at every reader for a while: ``python tools/fuzz_readers.py --seconds 60``.
+"""Fuzz all readers: ``python tools/fuzz_readers.py --seconds 60``.
 
-Each reader runs in a process of its own whose memory is limited. A file must give a graph or a
-GraphFMError within a few seconds; anything else is printed with the bytes that did it, exit 1.
+Each reader runs in its own process, whose memory is limited. Each file must give a graph or a
+GraphFMError within a few seconds; any other result is printed with its bytes, and the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GIB = 2**30
-HEADROOM = 3 * GIB  # of address space beyond what importing takes; numpy and torch reserve some
-SLOW_S = 5.0  # for one file of at most a few kB
+HEADROOM = 3 * GIB  # address space beyond that of the imports; numpy and torch reserve some
+SLOW_S = 5.0  # limit for one file of at most 20 kB, in seconds
 
 
 def fuzz(name: str, seconds: float, seed: int) -> dict[str, object]:
-    """Read mutations of one seed until the time is over."""
+    """Read mutations of one seed file until the time is over."""
     from tests.fuzzing import read_bytes, seeds
 
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     start = seeds()[name]
     with tempfile.TemporaryDirectory() as folder:
-        read_bytes(Path(folder), name, start)  # imports what it needs
+        read_bytes(Path(folder), name, start)  # so that all imports are done
         status = Path("/proc/self/statm").read_text().split()
         limit = int(status[0]) * resource.getpagesize() + HEADROOM
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -53,7 +54,7 @@ def fuzz(name: str, seconds: float, seed: int) -> dict[str, object]:
                 return {"reader": name, "fault": f"{took:.1f} s", "bytes": content.hex()}
             kind = getattr(result, "code", "graph")
             if kind not in counts and len(corpus) < 50:
-                corpus.append(content)  # a new kind of answer: go on from there too
+                corpus.append(content)  # a new kind of result: mutate this file too
             counts[kind] = counts.get(kind, 0) + 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {
@@ -63,7 +64,7 @@ def fuzz(name: str, seconds: float, seed: int) -> dict[str, object]:
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
-    """Up to six cuts, copies, bits flipped or odd pieces put in; now and then only noise."""
+    """Return a file with up to six cuts, copies, flipped bits or insertions, or random bytes."""
     if rng.random() < 0.02:
         return rng.randbytes(rng.randrange(300))
     pieces = [b"", b",", b"\n", b'"', b"\0", b"-1", b"nan", b"1e999", b"9" * 400, b"\xff",
@@ -90,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="for each reader")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reader", help="only this one, in this process")
+    parser.add_argument("--reader", help="fuzz only this reader, in this process")
     asked = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if asked.reader:

@@ -2,8 +2,8 @@
 
     GRAPHFM_DATA=... python tools/raw_hashes.py > datasets/sha256.txt
 
-Only files that lie below GRAPHFM_DATA can be known. On stderr: how many others there are, by host;
-these are known from their first fetch on (``raw.sha256`` in the cache folder).
+Only files below GRAPHFM_DATA get a hash. The number of other files is printed to stderr, by host;
+their hashes are recorded at the first fetch (``raw.sha256`` in the cache folder).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from graphfm.graphs.catalog.catalog import Catalog, data_folder
 from graphfm.storage import file_sha256
 
-# Written anew when the bundle was made, with the same arrays but other bytes than at their origin
-# (MANIFEST.csv says so): their hash would refuse the origin's file.
+# The bundle has these files with the same arrays but other bytes than their origin (see its
+# MANIFEST.csv): their hash would refuse the file of the origin.
 REWRITTEN = (
     "Amazon/Computers/raw/*",
     "Coauthor/Physics/raw/*",
@@ -43,11 +43,11 @@ def main() -> None:
     left_out = {path for path in paths if any(fnmatch(path, pattern) for pattern in REWRITTEN)}
     for path in sorted(paths - left_out):
         print(f"{file_sha256(data / path)}  {path}")
-    say = partial(print, file=sys.stderr)
-    say(f"{len(paths) - len(left_out)} files are known")
-    say(f"{len(left_out)} are left out as rewritten: {', '.join(sorted(left_out))}")
+    note = partial(print, file=sys.stderr)
+    note(f"{len(paths) - len(left_out)} files have a hash")
+    note(f"{len(left_out)} rewritten files are left out: {', '.join(sorted(left_out))}")
     for host, number in unknown.most_common():
-        say(f"{number} files of {host} are known from their first fetch on")
+        note(f"{number} files of {host} get a hash at their first fetch")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Write datasets/synthetic.yaml: 72 graphs that fill what real graphs leave empty.
+"""Write datasets/synthetic.yaml: 72 graphs with properties that real graphs lack.
 
     GRAPHFM_DATA=... python tools/synthetic_catalog.py > datasets/synthetic.yaml   # 5 minutes
 
-Every real graph that is here and that no model is judged on is measured in six coordinates
-(``graphs/landscape.py``), each on 0 to 1. Candidates of three generators are drawn, built and
-measured alike. Then the candidate farthest from all real and all chosen graphs is taken, 72 times:
-the first n are spread over what is left empty, for every n.
+Each real graph whose files are here, without evaluation graphs, is measured in six coordinates
+(``graphs/catalog/landscape.py``), each from 0 to 1. Candidates of three generators are built and
+measured in the same way. Then the candidate farthest from all real and all chosen graphs is chosen,
+72 times. So the first n graphs fill the empty regions, for each n.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from graphfm.graphs.graph import Graph
 
 NUM_GRAPHS = 72
 NUM_CANDIDATES = 1200  # of each generator
-MIN_REAL = 60  # fewer real graphs than that leave nearly everything empty
+MIN_REAL = 60  # fewer real graphs leave nearly all regions empty
 NODES = (20_000, 130_000)  # the first n have at most NODES[0] + n / 72 * NODES[1] nodes
 EDGES = (300_000, 2_700_000)  # and so for edges; an undirected edge counts twice
-SMALLEST = 5  # nodes of the smallest class, at least
-ROOM = 0.3  # of all possible edges, within and between classes, a block model uses at most so many
+SMALLEST = 5  # least number of nodes of the smallest class
+ROOM = 0.3  # largest share of the possible edges, within and between classes, of a block model
 KINDS = (synthetic, lfr, cabam)
 PLURALS = {"synthetic": "block models", "lfr": "of LFR communities", "cabam": "grown ones (CABAM)"}
 BEFORE = (0.485, 1.143)  # coverage with the block models along a Halton sequence
@@ -50,12 +50,12 @@ HEAD = """\
 # {kinds}.
 # {nodes:,} nodes and {edges:,} edges in all (an undirected edge counts twice).
 #
-# Written by tools/synthetic_catalog.py: of {candidates:,} candidates, always the one farthest
-# from {real} real graphs (those that were here; none that models are judged on) and from those
-# taken before, so that any first n are spread over what is left empty. The axes, each scaled to
-# 0 to 1: adjusted homophily, degree tail, log nodes, log classes, feature signal, imbalance, as
-# graphfm/graphs/catalog/landscape.py measures them. Distance from a point of that cube to the
-# nearest graph, over 20,000 points:
+# Written by tools/synthetic_catalog.py. It chose, 72 times, the one of {candidates:,} candidates
+# that is farthest from {real} real graphs (without evaluation graphs) and from those chosen before.
+# So the first n graphs fill the empty regions, for each n. The coordinates, each from 0 to 1:
+# adjusted homophily, degree tail, log nodes, log classes, feature signal, imbalance, as measured by
+# graphfm/graphs/catalog/landscape.py. Distance from a point of that cube to the nearest graph,
+# over 20,000 points:
 {coverage}
 datasets:
 """
@@ -63,7 +63,7 @@ datasets:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A graph that could be taken: its fields, counts and place, (6,)."""
+    """A graph that can be chosen: its fields, its counts, and its coordinates, (6,)."""
 
     config: DrawnConfig
     num_nodes: int
@@ -72,12 +72,12 @@ class Candidate:
 
 
 def between(share: float, low: float, high: float, *, log: bool = False) -> float:
-    """The point at ``share`` of the way from low to high."""
+    """Interpolate from low (share 0) to high (share 1)."""
     return float(low * (high / low) ** share) if log else low + share * (high - low)
 
 
 def choose(kind: Any, point: np.ndarray, seed: int) -> DrawnConfig | None:
-    """One point of the unit cube (10,) as the fields of a graph; None if it cannot be drawn."""
+    """Return the fields of a graph for a point of the unit cube, (10,); None if it has no room."""
     size, mix, tail, degree, classes, features, signal, imbalance, smallest, span = point
     fields: dict[str, Any] = {
         "seed": seed,
@@ -110,7 +110,7 @@ def choose(kind: Any, point: np.ndarray, seed: int) -> DrawnConfig | None:
 
 
 def fits(config: Any, sizes: np.ndarray) -> bool:
-    """Whether the classes have room for the edges, with some to spare."""
+    """Return true if the classes have room for the edges, with a margin."""
     within = (sizes**2).sum() / 2
     edges = config.num_nodes * config.mean_degree / 2
     return bool(
@@ -120,7 +120,7 @@ def fits(config: Any, sizes: np.ndarray) -> bool:
 
 
 def candidates() -> list[Candidate]:
-    """What there is to choose from, drawn, built and measured."""
+    """Build and measure all candidates."""
     found = []
     for kind in KINDS:
         points = qmc.Halton(d=10, scramble=True, seed=3).random(NUM_CANDIDATES)
@@ -141,10 +141,10 @@ def candidates() -> list[Candidate]:
 
 
 def real_places(catalog: Catalog) -> np.ndarray:
-    """Where the real graphs lie that are here and that no model is judged on: (P, 6).
+    """Return the coordinates of the real graphs here, without evaluation graphs, (P, 6).
 
     Raises:
-        SystemExit: If too few are here.
+        SystemExit: If fewer than MIN_REAL are here.
     """
     here = [
         entry.id
@@ -153,15 +153,15 @@ def real_places(catalog: Catalog) -> np.ndarray:
     ]
     if len(here) < MIN_REAL:
         raise SystemExit(
-            f"only {len(here)} real graphs are here, and what they leave empty is nearly all: "
-            f"at least {MIN_REAL} are needed. Set GRAPHFM_DATA to the folder of their raw files."
+            f"only {len(here)} real graphs are here, but at least {MIN_REAL} are needed. Set "
+            "GRAPHFM_DATA to the folder of their raw files."
         )
     places = [measure(catalog.load(id)) for id in here]
     return np.array([place.scaled for place in places if place is not None])
 
 
 def pick(real: np.ndarray, among: list[Candidate], number: int) -> list[Candidate]:
-    """The farthest candidate, again and again, within the budget of nodes and edges."""
+    """Choose the farthest candidate repeatedly, within the budget of nodes and edges."""
     places = np.array([c.place for c in among])
     counts = np.array([[c.num_nodes, c.num_edges] for c in among])
     distance = cKDTree(real).query(places)[0] if len(real) else np.full(len(places), np.inf)
@@ -178,13 +178,13 @@ def pick(real: np.ndarray, among: list[Candidate], number: int) -> list[Candidat
 
 
 def coverage(places: np.ndarray, points: np.ndarray) -> tuple[float, float]:
-    """Mean and largest distance from a point to the nearest place: (P, 6), (S, 6)."""
+    """Return the mean and largest distance from points (S, 6) to the nearest place (P, 6)."""
     distance = cKDTree(places).query(points)[0]
     return float(distance.mean()), float(distance.max())
 
 
 def entry(number: int, config: DrawnConfig, graph: Graph) -> str:
-    """The YAML of one entry, with its counts as they came out."""
+    """Return the YAML of one entry, with the counts of its graph."""
     name = f"synth-{number:03d}"
     fields = config.model_dump(exclude={"labelled"})
     axis = "mixing" if "mixing" in fields else "homophily"
@@ -210,7 +210,7 @@ def main() -> None:
     points = np.random.default_rng(0).random((20_000, len(RANGES)))
     figures = [
         ("the real graphs alone", coverage(real, points)),
-        ("with the 72 block models that were here before, measured once", BEFORE),
+        ("with 72 block models of an earlier version", BEFORE),
         ("with these 72", coverage(np.concatenate([real, [c.place for c in chosen]]), points)),
         (
             f"with all {len(among):,} candidates at once",

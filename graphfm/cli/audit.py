@@ -1,4 +1,4 @@
-"""``graphfm datasets audit``, and the warning of a model that is judged on what it has seen."""
+"""``graphfm datasets audit``, and the warning for a test on a graph of the pretraining corpus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from graphfm.graphs.catalog.catalog import Catalog
     from graphfm.graphs.graph import Graph
 
-HEAD = ["corpus", "judged", "evidence", "nodes", "of corpus", "of judged", "edges alike", "is"]
+HEAD = [
+    "corpus",
+    "evaluation",
+    "evidence",
+    "matched nodes",
+    "of corpus",
+    "of evaluation",
+    "edge overlap",
+    "relation",
+]
 SHOWN_HINTS = 10
 
 
@@ -25,25 +34,25 @@ def audit(
     corpus: Annotated[
         str,
         typer.Argument(
-            help="What is learned from: a mixture, a role, ids with commas, a run or checkpoint "
+            help="Pretraining graphs: a mixture, a role, ids with commas, a run or checkpoint "
             "folder, or a .graphml, .gml or .gexf file."
         ),
     ],
     evaluation: Annotated[
-        str, typer.Argument(help="What is judged on, named in the same ways.")
+        str, typer.Argument(help="Evaluation graphs, given in the same ways.")
     ] = "evaluation",
     declared: Annotated[
         bool,
         typer.Option(
-            "--declared/--no-declared", help="Whether ids, aliases and groups count as evidence."
+            "--declared/--no-declared", help="Compare ids, aliases and groups, or the data alone."
         ),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Look for what a corpus shares with the graphs that models are judged on.
+    """Find pretraining graphs that overlap with evaluation graphs.
 
-    Exit code 0 if nothing is shared, 3 with a table of overlaps if something is. Nothing is
-    fetched: of graphs that are not here only the catalog's entry is looked at.
+    The exit code is 0 without an overlap, and 3 with one; then a table lists the overlaps. Nothing
+    is fetched: a graph whose files are missing here is compared by its catalog entry alone.
 
     Example: `graphfm datasets audit runs/small my.graphml`
     """
@@ -72,7 +81,7 @@ def audit(
         show(table(_rows(report), head=HEAD))
     else:
         show("clean")
-    _say(report)
+    _note_rest(report)
     if not report.clean:
         num = len(report.overlaps)
         one = report.overlaps[0]
@@ -80,17 +89,17 @@ def audit(
             "GFM147",
             f"{num} pair{'' if num == 1 else 's'} of graphs overlap{'s' if num == 1 else ''}",
             where=f"{one.corpus} ~ {one.judged}" + (" and others" if num > 1 else ""),
-            fix="leave one of each out: of the corpus, or of what is judged on",
+            fix="leave one graph of each pair out of the corpus or out of the evaluation",
         )
     next_step("graphfm pretrain local-small")
 
 
 def warn_if_seen(graph: Graph, limits: Collection[str]) -> None:
-    """Say on stderr that a score means little, if pretraining saw the graph or one of its group.
+    """Warn on stderr if the pretraining corpus holds a graph, or one of the same group.
 
     Args:
-        graph: What a model is judged on.
-        limits: Ids it must not be judged on, as its checkpoint says.
+        graph: The graph that a model is tested on.
+        limits: Ids that the model must not be tested on, from its checkpoint.
     """
     from graphfm.graphs.catalog.catalog import Catalog
 
@@ -100,17 +109,16 @@ def warn_if_seen(graph: Graph, limits: Collection[str]) -> None:
     if graph.name in limits or kin:
         group = f" (group {entries[graph.name].group})" if graph.name in entries else ""
         note(
-            f"warning: the weights must not be judged on {graph.name}: pretraining saw it, or a "
-            f"graph that shares nodes or features with it{group}; this score is no estimate for "
-            "graphs that are new"
+            f"warning: the pretraining corpus holds {graph.name}, or a graph that shares nodes or "
+            f"features with it{group}; this score does not estimate the score on a new graph"
         )
 
 
 def _named(text: str, catalog: Catalog) -> tuple[list[str], dict[str, Graph]]:
-    """Ids and graphs that an argument means.
+    """Return the ids and graphs that an argument names.
 
     Raises:
-        DataError: GFM148 for a name that means none.
+        DataError: GFM148 for a name that is not found.
     """
     from graphfm.graphs.inputs import as_graph, is_file
 
@@ -132,26 +140,27 @@ def _named(text: str, catalog: Catalog) -> tuple[list[str], dict[str, Graph]]:
     except DataError as error:
         raise DataError(
             "GFM148",
-            f"{text!r} is no mixture, role, id, checkpoint folder or graph file",
+            f"{text!r} is not a mixture, role, id, checkpoint folder or graph file",
             why=error.what,
             fix="`graphfm datasets list` shows ids and mixtures",
         ) from None
 
 
 def _rows(report: AuditReport) -> list[list[str]]:
+    """Return the rows of the table of overlaps."""
     rows = []
     for overlap in report.overlaps:
         data: Any = overlap.data
-        told = bool(data.kinds)
+        is_matched = bool(data.kinds)
         jaccard = "-" if data.jaccard is None else f"{data.jaccard:.3f}"
         rows.append(
             [
                 overlap.corpus,
                 overlap.judged,
                 ", ".join(overlap.kinds),
-                f"{data.matched:,}" if told else "-",
-                f"{data.shares[0]:.0%}" if told else "-",
-                f"{data.shares[1]:.0%}" if told else "-",
+                f"{data.matched:,}" if is_matched else "-",
+                f"{data.shares[0]:.0%}" if is_matched else "-",
+                f"{data.shares[1]:.0%}" if is_matched else "-",
                 jaccard,
                 overlap.relation,
             ]
@@ -159,7 +168,8 @@ def _rows(report: AuditReport) -> list[list[str]]:
     return rows
 
 
-def _say(report: AuditReport) -> None:
+def _note_rest(report: AuditReport) -> None:
+    """Print hints, graphs without files, and the duration to stderr."""
     for one, other, why in report.hints[:SHOWN_HINTS]:
         note(f"look at {one} ~ {other}: {why}")
     if len(report.hints) > SHOWN_HINTS:
@@ -167,8 +177,8 @@ def _say(report: AuditReport) -> None:
     if report.declared_only:
         gone = report.declared_only
         some = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
-        note(f"{len(gone)} graphs are not here; only their entries were looked at: {some}")
+        note(f"{len(gone)} graphs have no files here; only their entries were compared: {some}")
     note(
-        f"{len(report.corpus)} graphs against {len(report.judged)}, {report.compared:,} pairs of "
-        f"graphs compared node by node, {report.seconds:.1f} s"
+        f"{len(report.corpus)} graphs against {len(report.judged)}, {report.compared:,} pairs "
+        f"compared node by node, {report.seconds:.1f} s"
     )

@@ -27,7 +27,9 @@ from graphfm.cli.landscape import landscape
 from graphfm.cli.terminal import brief, next_step, note, pairs, show, show_json, table
 from graphfm.errors import RecipeError
 
-app = typer.Typer(no_args_is_help=True, help="List, describe and prepare graphs of the catalog.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, describe, prepare and check graphs of the catalog."
+)
 
 
 @app.command("list")
@@ -37,7 +39,7 @@ def list_datasets(
     mixture: Annotated[str | None, typer.Option(help="Only the graphs of this mixture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """List the graphs of the catalog; nothing is read or fetched."""
+    """List the graphs of the catalog. No graph is read or fetched."""
     from graphfm.cli.description import counts
     from graphfm.graphs.catalog.catalog import Catalog
 
@@ -57,17 +59,17 @@ def list_datasets(
     rows = [[e.id, *counts(e).values(), e.domain, e.role] for e in entries]
     show(table(rows, head=head))
     if any(e.counts == "published" for e in entries):
-        note("~ as published, not measured by us")
+        note("~ the published count, which we have not measured")
     note(f"{len(entries)} graphs; mixtures: {', '.join(catalog.mixtures)}")
     next_step(f"graphfm datasets stats {entries[0].id if entries else 'ID'}")
 
 
 @app.command("show")
 def show_entry(
-    name: Annotated[str, typer.Argument(help="An id, or the name of a mixture.")],
+    name: Annotated[str, typer.Argument(help="Id of a graph, or name of a mixture.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Show what the catalog says of one graph or mixture; nothing is read or fetched."""
+    """Show the catalog's entry of a graph, or a mixture. No graph is read or fetched."""
     from graphfm.graphs.catalog.catalog import Catalog
 
     catalog = Catalog.read()
@@ -100,13 +102,13 @@ def show_entry(
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Ids; none = all that are here.")
+        list[str] | None, typer.Argument(help="Ids. Default: all graphs whose files are here.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Check raw files against their known hashes, and cached graphs against what was written.
+    """Compare raw files with their known hashes, and check the cached graphs.
 
-    Exit 3 if a file is not what it should be. Nothing is fetched.
+    The exit code is 3 if a file differs. Nothing is fetched.
     """
     from graphfm.graphs.catalog.catalog import Catalog
 
@@ -119,7 +121,7 @@ def verify(
     else:
         show(table([[id, state] for id, state in found.items()], head=["id", "raw files"]))
     if bad:
-        note(f"{len(bad)} of {len(found)} graphs are not what they should be")
+        note(f"{len(bad)} of {len(found)} graphs have a damaged or altered file")
         raise typer.Exit(3)
 
 
@@ -138,7 +140,7 @@ def stats(
     obsp: ObspOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Describe one graph: size, degrees, labels, homophily."""
+    """Describe a graph: size, degrees, labels, homophily."""
     from graphfm.cli.description import graph_lines
     from graphfm.graphs.statistics import describe
 
@@ -168,14 +170,14 @@ def stats(
 @app.command()
 def prepare(
     names: Annotated[list[str] | None, typer.Argument(help="Ids.")] = None,
-    mixture: Annotated[str | None, typer.Option(help="Every graph of this mixture.")] = None,
+    mixture: Annotated[str | None, typer.Option(help="All graphs of this mixture.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every graph whose raw files are here.")
+        bool, typer.Option("--all", help="All graphs whose raw files are here.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Read graphs and compute what training needs of them, into the cache."""
+    """Read graphs, encode positions, transform features, and cache the results."""
     from graphfm.graphs.catalog.catalog import Catalog, data_folder
     from graphfm.graphs.prepare_many import prepare_many
     from graphfm.storage import cache_folder
@@ -188,9 +190,13 @@ def prepare(
         ids += here
         if len(here) < len(catalog.entries):
             gone = len(catalog.entries) - len(here)
-            note(f"{gone} graphs are left out: their raw files are not below {data_folder()}")
+            note(
+                f"{gone} graphs are left out, because their raw files are not below {data_folder()}"
+            )
     if not ids:
-        raise RecipeError("GFM210", "which graphs?", fix="name ids, or use --mixture or --all")
+        raise RecipeError(
+            "GFM210", "no graphs were named", fix="give ids, or --mixture NAME, or --all"
+        )
     began = time.perf_counter()
     prepared = prepare_many(list(dict.fromkeys(ids)), catalog, jobs=jobs)
     seconds = time.perf_counter() - began

@@ -22,7 +22,7 @@ def landscape(
     overwrite: Annotated[bool, typer.Option(help="Replace the picture.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Draw the graphs that are here by homophily and size; nothing is fetched."""
+    """Draw the graphs whose files are here, by homophily and size. Nothing is fetched."""
     from graphfm.graphs.catalog.catalog import Catalog
     from graphfm.graphs.catalog.landscape import FORMATS, draw_landscape, spots
 
@@ -39,9 +39,9 @@ def landscape(
         draw_landscape(found, path)
     gone, without = len(ids) - len(here), len(here) - len(found)
     if gone:
-        note(f"{gone:,} graphs are left out: their raw files are not here")
+        note(f"{gone:,} graphs are left out, because their raw files are not here")
     if without:
-        note(f"{without:,} graphs are left out: several labels a node, or no edge between classes")
+        note(f"{without:,} graphs are left out, because they have no homophily")
     if as_json:
         show_json(
             {

@@ -1,6 +1,7 @@
-"""One file out of an archive, as a stream, with everything else left where it is.
+"""Reading of one file from an archive, as a stream.
 
-The archive may be hostile: nothing is unpacked to where it says, and never more than a cap.
+An archive is untrusted: its paths are never used as places to write to, and no more than a limit
+is unpacked.
 """
 
 from __future__ import annotations
@@ -18,27 +19,28 @@ from graphfm.errors import DataError
 from graphfm.graphs.catalog.source import WHOLE
 
 MAX_RATIO = 1000
-"""Unpacked bytes to packed ones. Deflate ends at 1032; of our files the emptiest has 582."""
+"""Largest ratio of unpacked to packed bytes. Deflate reaches 1032; our files reach 582."""
 HARMLESS = 1_000_000
-"""Bytes up to which the ratio does not matter: a file of one repeated line reaches it."""
+"""Number of bytes below which the ratio is not checked: a small file can repeat one line."""
 CHUNK = 1 << 16
 
 
 def unpacked(archive: Path, member: str, *, max_bytes: int, where: str = "") -> Iterator[bytes]:
-    """The content of one file of an archive, in pieces.
+    """Yield the content of one file of an archive, in pieces.
 
-    What the archive is, its first bytes say: an address like ``download?id=7`` does not.
+    The first bytes decide the format, because an address like ``download?id=7`` has no suffix.
 
     Args:
-        archive: A ``.zip``, a ``.tar.gz`` or a ``.gz``.
-        member: The file's name in it; ``*`` for a ``.gz``, which holds one.
-        max_bytes: More is refused. Of a ``.tar.gz`` this counts whatever has to be unpacked: all.
-        where: What an error calls the archive.
+        archive: A ``.zip``, a ``.tar.gz`` or a ``.gz`` file.
+        member: Name of the file in the archive; ``*`` for a ``.gz``, which holds one file.
+        max_bytes: Limit on the unpacked size. In a ``.tar.gz`` all files count, because all have to
+            be unpacked.
+        where: Name of the archive in an error. Default: its path.
 
     Raises:
-        DataError: GFM141 for a file larger than the cap or packed too well to be honest, GFM142 for
-            an archive that is damaged, that lacks the file or where it is a link, or that names
-            files outside its folder.
+        DataError: GFM141 for a file above a limit on its size or its ratio; GFM142 for an archive
+            that is damaged, lacks the file, has a link in its place, or names files outside its
+            folder.
     """
     where = f"{member} in {where or archive}"
     with archive.open("rb") as file:
@@ -66,14 +68,14 @@ def _from_zip(file: IO[bytes], member: str, where: str) -> Iterator[bytes]:
             _check_name(name, where)
         found = [info for info in archive.infolist() if _plain(info.filename) == _plain(member)]
         if len(found) != 1:
-            raise _bad(f"{len(found)} members are called so", where)
+            raise _bad(f"the archive has {len(found)} files of this name, not one", where)
         (info,) = found
         kind = stat.S_IFMT(info.external_attr >> 16)
         if info.is_dir() or kind not in (0, stat.S_IFREG):
             raise _bad("it is not a plain file", where)
-        # The others unpack a whole block at once, however large it becomes.
+        # Other methods unpack a whole block at once, of any size.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _bad(f"it is packed by method {info.compress_type}", where)
+            raise _bad(f"its compression method {info.compress_type} is not supported", where)
         with archive.open(info) as content:
             yield from _pieces(_Limit(content, info.compress_size, None, where))
 
@@ -91,14 +93,14 @@ def _from_tar(file: Any, member: str, where: str) -> Iterator[bytes]:
                 raise _bad("it is not a plain file", where)
             if found == 1:
                 yield from _pieces(content)
-    for _ in _pieces(file):  # up to the checksum, which comes last
+    for _ in _pieces(file):  # read to the end, where the checksum is
         pass
     if found != 1:
-        raise _bad(f"{found} members are called so", where)
+        raise _bad(f"the archive has {found} files of this name, not one", where)
 
 
 class _Limit:
-    """A file that cannot be read further than is honest."""
+    """A file that raises GFM141 when more is read than the limits allow."""
 
     def __init__(self, file: Any, packed: int, max_bytes: int | None, where: str):
         self.file, self.where, self.max_bytes, self.read_so_far = file, where, max_bytes, 0
@@ -112,9 +114,9 @@ class _Limit:
         if self.read_so_far > self.by_ratio:
             raise DataError(
                 "GFM141",
-                f"a file unpacks to more than {MAX_RATIO} times its size",
+                f"a file unpacks to more than {MAX_RATIO} times its packed size",
                 where=self.where,
-                why="so much of nothing is made to fill a disk",
+                why="a ratio this high is a sign of an archive made to fill the disk",
                 fix="get the file from another origin",
             )
         return data
@@ -139,7 +141,7 @@ def _plain(name: str) -> str:
 
 
 def _check_name(name: str, where: str) -> None:
-    """An honest archive holds no name that leaves its folder: one that does is not used at all."""
+    """Refuse an archive with a name that leaves its folder."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or re.match("[A-Za-z]:", name):
         raise _bad(f"the archive holds {name!r}, which leaves its folder", where)
@@ -148,16 +150,16 @@ def _check_name(name: str, where: str) -> None:
 def _too_large(max_bytes: int, where: str) -> DataError:
     return DataError(
         "GFM141",
-        f"an archive may unpack to {max_bytes:,} bytes, and has more",
+        f"an archive unpacks to more than the limit of {max_bytes:,} bytes",
         where=where,
-        fix="if that is right, raise max_mb in the entry of the catalog",
+        fix="if the size is right, raise max_mb in the entry of the catalog",
     )
 
 
 def _bad(reason: str, where: str) -> DataError:
     return DataError(
         "GFM142",
-        f"a file cannot be taken out of its archive: {reason}",
+        f"a file cannot be read from its archive: {reason}",
         where=where,
-        fix="run again to fetch the archive anew; if it stays so, get the file from elsewhere",
+        fix="run again to fetch the archive again; if it fails again, get the file from elsewhere",
     )

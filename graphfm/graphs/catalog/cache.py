@@ -1,12 +1,11 @@
-"""The cache: folders that are there whole or not at all, each named by the hash of what made it.
+"""Cached graphs: a folder of tensors and plain values for each.
 
-Tensors lie in safetensors, which maps them: a page is read when it is first touched, and every
-process that maps the same file shares it.
+Tensors are stored as safetensors and mapped into memory: a page is read at its first use, and
+processes that map the same file share it.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,9 @@ from graphfm.errors import DataError
 from graphfm.graphs.graph import MASKS, Graph
 from graphfm.storage import read_folder, write_folder
 
-log = logging.getLogger(__name__)
-
 
 def write_graph(graph: Graph, folder: Path) -> None:
-    """Write a graph to a folder that is there whole or not at all."""
+    """Write a graph to a folder, whole or not at all."""
     tensors = {"rowptr": graph.rowptr, "col": graph.col}
     if isinstance(graph.x, sparse.csr_array):
         tensors["x_data"] = torch.from_numpy(graph.x.data)
@@ -45,7 +42,11 @@ def write_graph(graph: Graph, folder: Path) -> None:
 
 
 def read_graph(folder: Path) -> Graph:
-    """Read what :func:`write_graph` wrote, and check that it is the same graph."""
+    """Read the graph of a folder and compare its fingerprint with the stored one.
+
+    Raises:
+        DataError: GFM139 if they differ.
+    """
     tensors, config = read_folder(folder, "graph")
     fields: dict[str, Any] = {**tensors, **config}
     fingerprint, num_features = fields.pop("fingerprint"), fields.pop("num_features")

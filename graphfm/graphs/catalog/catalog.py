@@ -1,7 +1,7 @@
-"""The catalog: ``datasets/*.yaml`` -> entries and mixtures -> graphs, through a cache.
+"""Catalog of datasets: entries and mixtures of ``datasets/*.yaml``, and their graphs.
 
-The cache is content-addressed: a graph lies under the hash of its raw files, of how they are read
-and of who reads them, so nothing in it can be out of date.
+Graphs are cached under a hash of their raw files and of the fields and version that read them, so a
+cached graph is never out of date.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from graphfm.storage import file_sha256, from_cache
 log = logging.getLogger(__name__)
 
 PARSER_VERSION = 1
-"""Raise it when a source gives another graph for the same files, or the cache's layout changes."""
+"""Raise it when a source reads the same files differently, or when the cache's layout changes."""
 
-# Where a file comes from changes nothing about what is in it.
+# Fields that do not change the graph.
 _NOT_IN_KEY = {"url", "files", "max_mb"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """All graphs and mixtures that are known by name.
+    """All graphs and mixtures with a name.
 
     Args:
-        entries: By id, in the order of the files.
-        mixtures: By name, as they stand in the YAML.
+        entries: Entries by id, in the order of the files.
+        mixtures: Mixtures by name, as in the YAML files.
     """
 
     entries: dict[str, DatasetSpec]
@@ -52,12 +52,11 @@ class Catalog:
         """Read every YAML file below a folder.
 
         Args:
-            folder: None = the catalog that comes with the package.
+            folder: The folder. Default: the catalog of the package.
 
         Raises:
-            RecipeError: GFM201 or GFM203 for an entry that is wrong, GFM205 for a file that is not
-                YAML.
-            DataError: GFM122 for an id or a mixture that is there twice.
+            RecipeError: GFM201 or GFM203 for a wrong entry, GFM205 for a file that is not YAML.
+            DataError: GFM122 for an id or a mixture that occurs twice.
         """
         folder = folder or shipped("datasets")
         entries: dict[str, DatasetSpec] = {}
@@ -74,7 +73,7 @@ class Catalog:
         return cls(entries=entries, mixtures=mixtures)
 
     def entry(self, id: str) -> DatasetSpec:
-        """One entry; ``_`` and capitals are taken for ``-`` and small letters.
+        """Return an entry; in the id, ``_`` equals ``-`` and capitals equal small letters.
 
         Raises:
             DataError: GFM120 for an id that is not in the catalog.
@@ -89,11 +88,11 @@ class Catalog:
         return self.entries[wanted]
 
     def mixture(self, name: str) -> dict[str, float]:
-        """Relative weight of each graph of a mixture, by id.
+        """Return the relative weight of each graph of a mixture, by id.
 
         Raises:
-            DataError: GFM120 for a name or an id that is not there, GFM136 when the mixture holds a
-                graph that models are judged on, or one of the same group.
+            DataError: GFM120 for an unknown name or id, GFM136 if the mixture holds an evaluation
+                graph, or a graph of the same group.
         """
         if name not in self.mixtures:
             raise DataError(
@@ -108,14 +107,13 @@ class Catalog:
         return mixture.weigh({id: e for id, e in self.entries.items() if id in chosen})
 
     def fetch(self, id: str) -> tuple[SourceConfig, Path]:
-        """The source of an entry and the folder that holds its raw files, fetched if need be.
+        """Return the source of an entry and the folder of its raw files; fetch them if needed.
 
-        Files below the data folder are used as they are, and nothing is ever written there; what is
-        fetched lies in the cache folder.
+        Files below the data folder are only read. Fetched files go to the cache folder.
 
         Raises:
-            DataError: GFM120 for an unknown id, GFM140 to GFM142 for what must not be used.
-            OfflineError: GFM401 for raw files that are not here and cannot be fetched.
+            DataError: GFM120 for an unknown id, GFM140 to GFM142 for files that fail a check.
+            OfflineError: GFM401 for raw files that are missing here and cannot be fetched.
         """
         entry = self.entry(id)
         for source in _sources(entry):
@@ -127,16 +125,16 @@ class Catalog:
                 fetch(files, fetched_folder())
                 return source, fetched_folder()
         source = _sources(entry)[0]
-        source.raw_files(data_folder())  # says which are missing
+        source.raw_files(data_folder())  # raises GFM401 with the missing files
         return source, data_folder()
 
     def load(self, id: str) -> Graph:
-        """The graph of an entry: from the cache, or from its raw files the first time.
+        """Return the graph of an entry, from the cache or, the first time, from its raw files.
 
         Raises:
-            DataError: as :meth:`fetch`; GFM103 and GFM138 for raw files that are damaged, GFM143
-                for a graph that is not of the size its entry says.
-            OfflineError: as :meth:`fetch`.
+            DataError: The errors of :meth:`fetch`; GFM103 or GFM138 for damaged raw files, GFM143
+                for a graph whose size differs from its entry.
+            OfflineError: The errors of :meth:`fetch`.
         """
         entry = self.entry(id)
         source, data = self.fetch(id)
@@ -151,16 +149,16 @@ class Catalog:
         return graph
 
     def is_here(self, id: str) -> bool:
-        """Whether an entry needs no raw files, or they are on this machine."""
+        """Return true if an entry needs no raw files, or if they are on this machine."""
         folders = (data_folder(), fetched_folder())
         return any(_is_here(s, data) for s in _sources(self.entry(id)) for data in folders)
 
     def is_cached(self, id: str) -> bool:
-        """Whether :meth:`load` has no more to do than to read."""
+        """Return true if the cache holds the graph of an entry."""
         return (cache_folder() / "graphs" / _key(id, *self.fetch(id))).is_dir()
 
     def files(self, id: str) -> list[dict[str, str]]:
-        """The raw files of an entry that can be fetched, with what is known of each."""
+        """Return the raw files of an entry that can be fetched, with their addresses and hashes."""
         known, locked = known_hashes(), locked_hashes(fetched_folder())
         return [
             {**file.model_dump(), "sha256": known.get(file.path) or locked.get(file.path, "")}
@@ -169,9 +167,10 @@ class Catalog:
         ]
 
     def verify(self, id: str) -> str:
-        """What the hashes of an entry's raw files, and its cached graph, are worth.
+        """Check the raw files of an entry by their hashes, and its cached graph; fetch nothing.
 
-        Nothing is fetched. A fault is told as a text that begins with its code.
+        Returns:
+            The result in words; a fault begins with its GFM code.
         """
         if not self.is_here(id):
             return "not here"
@@ -194,10 +193,11 @@ class Catalog:
 
     @property
     def judged_groups(self) -> dict[str, str]:
-        """Groups that hold an evaluation graph, and that graph."""
+        """Evaluation graph of each group that holds one."""
         return {e.group: e.id for e in self.entries.values() if e.role == "evaluation"}
 
     def _matching(self, pick: str | Selector, name: str) -> list[str]:
+        """Return the ids that a glob or a selector of a mixture matches."""
         selector = Selector(id=pick) if isinstance(pick, str) else pick
         judged = self.judged_groups
         found = [id for id, entry in self.entries.items() if selector.fits(entry, judged)]
@@ -207,13 +207,14 @@ class Catalog:
         return found[: selector.first]
 
     def _refuse_evaluation(self, chosen: set[str], name: str) -> None:
+        """Raise GFM136 if a mixture holds graphs of an evaluation group."""
         judged = self.judged_groups
         leaks = [id for id in sorted(chosen) if self.entries[id].group in judged]
         if leaks:
             group = self.entries[leaks[0]].group
             raise DataError(
                 "GFM136",
-                f"a mixture must not hold what models are judged on, but {', '.join(leaks)} "
+                f"a mixture must not hold an evaluation graph or its group, but {', '.join(leaks)} "
                 f"{'is' if len(leaks) == 1 else 'are'} of an evaluation group",
                 where=name,
                 why=f"group {group!r} holds the evaluation graph {judged[group]}",
@@ -222,18 +223,18 @@ class Catalog:
 
 
 def data_folder() -> Path:
-    """Where raw files lie: ``GRAPHFM_DATA``, or ``data`` in the cache folder. Never written to."""
+    """Return the folder of raw files, for reading: ``GRAPHFM_DATA``, else the fetched one."""
     given = os.environ.get("GRAPHFM_DATA")
     return Path(given) if given else cache_folder() / "data"
 
 
 def fetched_folder() -> Path:
-    """Where raw files that were fetched lie, laid out as the data folder."""
+    """Return the folder of fetched raw files; it has the layout of the data folder."""
     return cache_folder() / "data"
 
 
 def _sources(entry: DatasetSpec) -> list[SourceConfig]:
-    """Where an entry can be read from, the first choice first."""
+    """Return the sources that an entry can be read from, the first choice first."""
     found = []
     for field in ("source", "origin"):
         if raw := getattr(entry, field):
@@ -243,6 +244,7 @@ def _sources(entry: DatasetSpec) -> list[SourceConfig]:
 
 
 def _is_here(source: SourceConfig, data: Path) -> bool:
+    """Return true if all raw files of a source lie below a folder."""
     try:
         source.raw_files(data)
     except OfflineError:
@@ -251,6 +253,7 @@ def _is_here(source: SourceConfig, data: Path) -> bool:
 
 
 def _key(id: str, source: SourceConfig, data: Path) -> str:
+    """Return the cache key of a graph: a hash of its raw files and of the fields of its source."""
     raw = []
     for path in source.raw_files(data):
         hashed = file_sha256(path)
@@ -262,24 +265,26 @@ def _key(id: str, source: SourceConfig, data: Path) -> str:
 
 
 def _check_counts(entry: DatasetSpec, graph: Graph) -> None:
+    """Compare the size of a graph with its entry."""
     have = {field: getattr(graph, field) for field in entry.count}
     off = [
-        f"{have[field]:,} {field.removeprefix('num_')} where the catalog says {said:,}"
-        for field, said in entry.count.items()
-        if said is not None and said != have[field]
+        f"{have[field]:,} {field.removeprefix('num_')}, but the catalog has {count:,}"
+        for field, count in entry.count.items()
+        if count is not None and count != have[field]
     ]
     if off and entry.counts == "measured":
         raise DataError(
             "GFM143",
             f"{entry.id} has {', '.join(off)}",
-            why="its raw files are not those that the entry was written for",
+            why="its raw files differ from those that the entry was written for",
             fix="fetch them again, or give the graph an entry of its own",
         )
     if off:
-        log.info("%s has %s; that count is as published", entry.id, ", ".join(off))
+        log.info("%s has %s (as published)", entry.id, ", ".join(off))
 
 
 def _add(known: dict[str, Any], name: str, value: Any, path: Path) -> None:
+    """Add an entry or a mixture under a new name."""
     if name in known:
         raise DataError("GFM122", f"{name!r} is in the catalog twice", where=str(path))
     known[name] = value

@@ -1,7 +1,7 @@
-"""One file over HTTPS: resumed where it broke off, never larger than its cap, and whole.
+"""Download of one file over HTTPS: resumed after a break, limited in size, and complete.
 
-This is a downloader as ``pooch.retrieve`` takes one. pooch's own begins again after a break,
-follows a redirect to http, has no cap, and undoes a compression before it hashes.
+It is a downloader for ``pooch.retrieve``. pooch's own starts again after a break, follows redirects
+to http, has no limit on the size, and decompresses before it hashes.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from graphfm.storage import file_sha256
 
 TRIES = 4
 PAUSE = 1.0
-"""Seconds before the second try; twice as long before each further one."""
+"""Seconds before the second try; doubled before each further try."""
 TIMEOUT = (10.0, 30.0)
-"""Seconds to connect, and to wait for the next bytes."""
+"""Seconds to wait for the connection, and for the next bytes."""
 MAX_REDIRECTS = 10
 CHUNK = 1 << 16
 
 
 class Broken(Exception):
-    """What another try may mend."""
+    """Failure that another try can solve."""
 
 
 class Download:
-    """Fetch one address; call it as pooch does.
+    """Downloader of one address, called by pooch.
 
     Args:
-        part: Where the file grows. It stays after a break, for the next run to go on with.
-        title: What the bar is called.
-        max_bytes: More than this is refused, as soon as it is told or has come.
-        must_be_whole: Refuse a body of which the server does not say where it ends: nothing else
-            would show that it is all of it.
-        by_hand: How to do without the network, for the error.
+        part: File of the bytes so far. It stays after a break, and the next run continues it.
+        title: Title of the progress bar.
+        max_bytes: Limit on the size of the file.
+        must_be_whole: Refuse an answer without a length or a last chunk. Set it if neither a hash
+            nor the end of an archive shows that the file is complete.
+        by_hand: How to get the file without this download, for the error.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Download:
     ):
         self.part, self.title, self.max_bytes = part, title, max_bytes
         self.must_be_whole, self.by_hand = must_be_whole, by_hand
-        self.version = part.with_name(part.name + ".version")  # the ETag or date of what has come
+        self.version = part.with_name(part.name + ".version")  # ETag or date of the bytes so far
         self.url = ""
         self.sha256 = ""
-        """Of what has come."""
+        """Hash of the downloaded file."""
 
     def __call__(self, url: str, output_file: str, pooch: Any = None) -> None:
-        """Fetch the address to a file.
+        """Download the address to a file.
 
         Raises:
-            DataError: GFM141 for a file that is larger than its cap.
-            OfflineError: GFM401 for anything that keeps the file from coming whole.
+            DataError: GFM141 for a file above its limit.
+            OfflineError: GFM401 for any other failure.
         """
         import requests
         import urllib3
@@ -74,7 +74,7 @@ class Download:
                     if number == TRIES:
                         raise self.refused(f"{_reason(error)} ({TRIES} tries)") from error
                     time.sleep(PAUSE * 2 ** (number - 1))
-                except requests.RequestException as error:  # an address that cannot be
+                except requests.RequestException as error:  # an address that is not valid
                     raise self.refused(str(error)) from error
                 except (DataError, OSError):  # too large, or the disk is full
                     self.drop()
@@ -84,24 +84,25 @@ class Download:
         self.drop()
 
     def refused(self, reason: str) -> OfflineError:
-        """GFM401, with the address and how to do without."""
+        """Return GFM401 with the address and how to get the file without this download."""
         what = f"cannot fetch {self.title}: {reason}"
         return OfflineError("GFM401", what, where=self.url, fix=self.by_hand)
 
     def drop(self) -> None:
-        """Forget what has come so far."""
+        """Delete the bytes so far."""
         self.part.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
 
     def _try(self, session: Any) -> None:
+        """Download the file once, continuing with the bytes so far if the server allows it."""
         from tqdm import tqdm
 
         have = self.part.stat().st_size if self.part.exists() and self.version.exists() else 0
-        # Without an ETag or a date nothing tells whether the rest belongs to the same file.
+        # Only an ETag or a date shows that the rest belongs to the same file.
         same = self.version.read_text(encoding="latin-1") if have else ""
         headers = {
             "User-Agent": "graphfm",
-            "Accept-Encoding": "identity",  # the hash and the length are those of the file itself
+            "Accept-Encoding": "identity",  # hash and length are those of the file itself
         }
         if have:
             headers |= {"Range": f"bytes={have}-", "If-Range": same}
@@ -132,11 +133,11 @@ class Download:
                     bar.update(len(chunk))
             ends = total is not None or "chunked" in answer.headers.get("Transfer-Encoding", "")
         if total is not None and have != total:
-            raise Broken(f"{have:,} of {total:,} bytes came")
-        self._look(have, ends)
+            raise Broken(f"the server sent {have:,} of {total:,} bytes")
+        self._check(have, ends)
 
     def _answer(self, session: Any, headers: dict[str, str]) -> Any:
-        """The answer at the end of all redirects, each of which is looked at before it is taken."""
+        """Return the answer at the end of all redirects, each of which must lead to https."""
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             if urlsplit(url).scheme != "https":
@@ -152,7 +153,7 @@ class Download:
         raise self.refused(f"more than {MAX_REDIRECTS} redirects")
 
     def _begin(self, answer: Any, have: int, same: str) -> tuple[int, int | None]:
-        """Bytes to keep of those we have, and how many there are in all if the server says."""
+        """Return the number of bytes to keep, and the size of the file if the server gives it."""
         status, headers = answer.status_code, answer.headers
         if have and status in (206, 416):
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", "").strip())
@@ -166,15 +167,15 @@ class Download:
         if status != 200:
             raise self.refused(f"the server answers {status} {answer.reason}")
         encoding = headers.get("Content-Encoding", "identity")
-        if encoding != "identity" and not self.url.endswith("gz"):  # some call a .gz so
-            raise self.refused(f"it comes encoded as {encoding}, which was not asked for")
+        if encoding != "identity" and not self.url.endswith("gz"):  # for a .gz file
+            raise self.refused(f"the server encodes it as {encoding}, which was not requested")
         if "text/html" in headers.get("Content-Type", "") and not self.title.endswith("html"):
             raise self._page()
         length = headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
 
-    def _look(self, have: int, ends: bool) -> None:
-        """Refuse what came whole but cannot be the file."""
+    def _check(self, have: int, ends: bool) -> None:
+        """Refuse a complete answer that cannot be the file."""
         with self.part.open("rb") as file:
             start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
         error = None
@@ -184,35 +185,37 @@ class Download:
             error = self.refused("the server sends an empty file")
         elif self.must_be_whole and not ends:
             error = self.refused(
-                f"the server sends {have:,} bytes and not whether that is all, and there is no "
-                "hash to tell"
+                f"the server sends {have:,} bytes without their total, and no hash is known, so "
+                "the file may be incomplete"
             )
         if error:
             self.drop()
             raise error
 
     def _page(self) -> OfflineError:
+        """Return the error for a web page in place of the file."""
         return self.refused("the server answers with a web page (a quota, or a login)")
 
     def _too_large(self, total: int | None) -> DataError:
+        """Return the error for a file above its limit."""
         size = f"{total:,} bytes" if total else "more"
         return DataError(
             "GFM141",
-            f"{self.title} may have {self.max_bytes:,} bytes, and the server sends {size}",
+            f"{self.title} may have {self.max_bytes:,} bytes, but the server sends {size}",
             where=self.url,
-            fix="if that is right, raise max_mb in the entry of the catalog",
+            fix="if the size is right, raise max_mb in the entry of the catalog",
         )
 
 
 def _version(answer: Any) -> str:
-    """What tells this content of an address from another: its ETag if it is strong, or its date."""
+    """Return the version of an answer: its ETag if that is strong, else its date."""
     etag: str = answer.headers.get("ETag", "")
     date: str = answer.headers.get("Last-Modified", "")
     return date if not etag or etag.startswith("W/") else etag
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, out of the layers that requests and urllib3 put around it."""
+    """Return the innermost reason of an error of requests or urllib3."""
     while True:
         first = error.args[0] if error.args else None
         inner = getattr(error, "reason", None) or first

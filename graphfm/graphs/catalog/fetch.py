@@ -1,7 +1,7 @@
-"""Raw files from their origin into the cache's data folder, each with the right sha256, or not.
+"""Fetching of raw files into the cache's data folder, checked by their sha256.
 
-A hash is known because it is shipped (``datasets/sha256.txt``), or it is recorded when the file is
-first fetched (``raw.sha256`` beside the data folder) and holds from then on.
+A hash is shipped with the package (``datasets/sha256.txt``), or recorded when a file is first
+fetched (``raw.sha256`` beside the data folder) and checked from then on.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ log = logging.getLogger(__name__)
 
 MB = 1_000_000
 KEPT_MB = 1000
-"""Archives up to this size are kept: 96 entries read Facebook100's. Larger ones serve one each."""
+"""Largest archive that is kept: 96 entries read that of Facebook100; larger ones have one entry."""
 
 
 @cache
 def known_hashes() -> dict[str, str]:
-    """sha256 of the raw files that come with the package, by path below the data folder."""
+    """Return the sha256 hashes shipped with the package, by path below the data folder."""
     return _read_hashes(shipped("datasets") / "sha256.txt")
 
 
 def locked_hashes(folder: Path) -> dict[str, str]:
-    """sha256 of the files below ``folder`` that were recorded when they were first fetched."""
+    """Return the sha256 hashes that were recorded when files below a folder were first fetched."""
     return _read_hashes(_lock_file(folder))
 
 
 def verify_hash(relative: str, actual: str, *, where: Path) -> None:
-    """Make sure that a raw file is the one that is known, if one is.
+    """Compare the hash of a raw file with the known one, if there is one.
 
     Args:
-        relative: Its path below the data folder.
+        relative: Path of the file below its data folder.
         actual: Its sha256.
-        where: The file; ``raw.sha256`` beside the data folder it lies in counts too.
+        where: The file. The ``raw.sha256`` beside its data folder is read too.
 
     Raises:
         DataError: GFM140 with the expected and the actual hash.
@@ -57,25 +57,25 @@ def verify_hash(relative: str, actual: str, *, where: Path) -> None:
 
 
 def fetch(files: Sequence[RawFile], folder: Path, *, offline: bool | None = None) -> None:
-    """Make sure that raw files lie below a folder; fetch those that do not.
+    """Fetch the raw files that are missing below a folder.
 
-    The folder gets whole files with the right hash only. What is on its way, and archives that
-    other entries may want, lie in ``downloads`` beside it, which may be deleted at any time.
+    The folder receives complete files with the right hash only. Unfinished downloads, and archives
+    that other entries read, lie in ``downloads`` beside it, which can be deleted at any time.
 
     Args:
-        files: What is wanted.
-        folder: Where to, the cache's data folder.
-        offline: Refuse to fetch. None = if the environment variable GRAPHFM_OFFLINE is set.
+        files: The files.
+        folder: The cache's data folder.
+        offline: Raise instead of fetching. Default: true if GRAPHFM_OFFLINE is set.
 
     Raises:
-        OfflineError: GFM401 if a file cannot be fetched, with what to do by hand.
-        DataError: GFM140 for a file that is not the known one, GFM141 for one larger than its cap,
-            GFM142 for an archive that cannot be used.
+        OfflineError: GFM401 if a file cannot be fetched, with how to get it by hand.
+        DataError: GFM140 for a file with another hash, GFM141 for a file above its limit, GFM142
+            for an archive that cannot be read.
         OutputError: GFM403 if the cache cannot be written.
     """
     if offline is None:
         offline = is_offline()
-    wanted: dict[str, list[RawFile]] = {}  # by address: an archive is fetched once
+    wanted: dict[str, list[RawFile]] = {}  # by address: each archive is fetched once
     with cache_errors(folder):
         for file in dict.fromkeys(files):
             if not _lies_there(file, folder, keep=offline):
@@ -89,10 +89,10 @@ def fetch(files: Sequence[RawFile], folder: Path, *, offline: bool | None = None
 
 
 def _fetch_address(url: str, files: list[RawFile], folder: Path) -> None:
-    """Fetch one address, take all files out of it, and only then let them in."""
+    """Fetch one address and check all its files, then move them to the folder."""
     import pooch
 
-    # pooch tells its user to write the hash into his code.
+    # pooch logs an advice to write the hash into the code.
     pooch.get_logger().setLevel(logging.WARNING)
     downloads = _made(folder.parent / "downloads")
     name = _name(url)
@@ -102,7 +102,7 @@ def _fetch_address(url: str, files: list[RawFile], folder: Path) -> None:
         downloads / f"{name}.part",
         title=PurePosixPath(only.path).name if only else name.partition("-")[2],
         max_bytes=int(max(file.max_mb for file in files) * MB),
-        # The hash of a file shows that it is whole, and the end of an archive does.
+        # A known hash, or the end of an archive, shows that a download is complete.
         must_be_whole=only is not None and known is None,
         by_hand=_by_hand(files, folder),
     )
@@ -110,7 +110,7 @@ def _fetch_address(url: str, files: list[RawFile], folder: Path) -> None:
         got = Path(pooch.retrieve(url, known, name, downloads, downloader=download))
     except GraphFMError:
         raise
-    except ValueError:  # pooch's word for another hash, which it does not hand out
+    except ValueError:  # pooch found another hash, which its error does not hold
         assert only
         _check(only.path, download.sha256, folder, where=url)
         raise
@@ -123,7 +123,7 @@ def _fetch_address(url: str, files: list[RawFile], folder: Path) -> None:
                 _check(file.path, actual, folder, where=f"{url} {file.member}".strip())
                 ready.append((path, file, actual))
         except DataError:
-            got.unlink()  # a damaged archive would stay so
+            got.unlink()  # so that a damaged archive is fetched again
             raise
         _record({file.path: actual for _, file, actual in ready}, folder)
         for path, file, _ in ready:
@@ -135,6 +135,7 @@ def _fetch_address(url: str, files: list[RawFile], folder: Path) -> None:
 
 
 def _take_out(archive: Path, file: RawFile, path: Path) -> Path:
+    """Write a file of an archive to a path."""
     pieces = unpacked(archive, file.member, max_bytes=int(file.max_mb * MB), where=file.url)
     with path.open("wb") as out:
         out.writelines(pieces)
@@ -142,16 +143,17 @@ def _take_out(archive: Path, file: RawFile, path: Path) -> Path:
 
 
 def _lies_there(file: RawFile, folder: Path, *, keep: bool = False) -> bool:
-    """Whether a file needs no fetching: it is there and not known to be another one.
+    """Return true if a file is there with the right hash, or with no known hash.
 
     Args:
         file: The file.
         folder: The data folder.
-        keep: Raise GFM140 for another one, instead of having it replaced.
+        keep: Raise GFM140 for a file with another hash; if false, return false, and it is fetched
+            again.
     """
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts:
-        what = f"{file.path!r} leaves the data folder"
+        what = f"{file.path!r} lies outside the data folder"
         raise DataError("GFM142", what, where=file.url, fix="correct the entry of the catalog")
     target = folder / path
     if not target.is_file():
@@ -170,27 +172,29 @@ def _lies_there(file: RawFile, folder: Path, *, keep: bool = False) -> bool:
 
 
 def _expected(relative: str, folder: Path) -> str | None:
+    """Return the known hash of a file."""
     return known_hashes().get(relative) or locked_hashes(folder).get(relative)
 
 
 def _check(relative: str, actual: str, folder: Path, *, where: str) -> None:
+    """Raise GFM140 if a file has another hash than the known one."""
     expected = _expected(relative, folder)
     if expected in (None, actual):
         return
-    shipped_one = relative in known_hashes()
-    told = "datasets/sha256.txt" if shipped_one else str(_lock_file(folder))
+    is_shipped = relative in known_hashes()
+    source = "datasets/sha256.txt" if is_shipped else str(_lock_file(folder))
     raise DataError(
         "GFM140",
-        f"{relative} is not the file that is known: expected sha256 {expected}, got {actual}",
+        f"{relative} has another hash: expected sha256 {expected}, got {actual}",
         where=where,
-        why=f"{told} has the first; the file is damaged, was altered, or has a new version",
+        why=f"{source} has the expected one; the file is damaged, was altered, or is a new version",
         fix="remove it or fetch it again"
-        + ("" if shipped_one else f"; to take the new version, remove its line from {told}"),
+        + ("" if is_shipped else f"; to use the new version, remove its line from {source}"),
     )
 
 
 def _record(hashes: dict[str, str], folder: Path) -> None:
-    """Add hashes to the lock file; those that are there stay, and shipped ones need none."""
+    """Add hashes to the lock file, except shipped ones; recorded hashes stay."""
     new = {path: value for path, value in hashes.items() if path not in known_hashes()}
     if not new:
         return
@@ -201,7 +205,7 @@ def _record(hashes: dict[str, str], folder: Path) -> None:
 
 
 def _read_hashes(path: Path) -> dict[str, str]:
-    """What ``sha256sum`` writes; a line that it would not write is left out."""
+    """Read hashes by path from the output of ``sha256sum``; other lines are skipped."""
     if not path.is_file():
         return {}
     lines = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
@@ -209,33 +213,37 @@ def _read_hashes(path: Path) -> dict[str, str]:
 
 
 def _lock_file(folder: Path) -> Path:
+    """Return the file of recorded hashes of a data folder."""
     return folder.parent / "raw.sha256"
 
 
 def _name(url: str) -> str:
-    """A file name for an address: its last part, and a hash since many are called alike."""
+    """Return a file name for an address: a hash, since last parts repeat, and its last part."""
     last = re.sub(r"[^A-Za-z0-9._-]", "_", url.rpartition("/")[2])[-60:]
     return f"{sha256(url.encode()).hexdigest()[:12]}-{last}"
 
 
 def _by_hand(files: list[RawFile], folder: Path) -> str:
+    """Describe how to get files without fetching."""
     file, more = files[0], len(files) - 1
-    part = {"": "it", WHOLE: "what is in it"}.get(file.member, f"its {file.member}")
-    rest = f", and so with {more} more" if more else ""
+    part = {"": "it", WHOLE: "its content"}.get(file.member, f"its {file.member}")
+    rest = f", and {more} more files in the same way" if more else ""
     return f"get {file.url} by hand and put {part} at {folder / file.path}{rest}"
 
 
 def _offline(files: list[RawFile], folder: Path) -> OfflineError:
+    """Return the error for files that would have to be fetched."""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return OfflineError(
         "GFM401",
-        f"{files[0].path}{more} would have to be fetched, and this is --offline",
+        f"{files[0].path}{more} would have to be fetched, but --offline is set",
         where=files[0].url,
-        fix=f"go without --offline (GRAPHFM_OFFLINE), or {_by_hand(files, folder)}",
+        fix=f"run without --offline (GRAPHFM_OFFLINE), or {_by_hand(files, folder)}",
     )
 
 
 def _made(folder: Path) -> Path:
+    """Return a folder, made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

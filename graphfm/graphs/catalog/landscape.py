@@ -1,4 +1,4 @@
-"""Where graphs lie: six coordinates of a graph, and a picture of many on two of them.
+"""Map of graphs: six coordinates of a graph, and a picture of many graphs on two of them.
 
 Shapes:
     N  nodes   F  feature columns   C  classes   D  coordinates
@@ -20,7 +20,7 @@ from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.statistics import homophily
 
-NUM_SAMPLED = 4000  # nodes that the feature signal is measured on: 2% of its range, at most
+NUM_SAMPLED = 4000  # nodes that measure the feature signal: an error of 2% of its range at most
 RANGES: dict[str, tuple[float, float]] = {
     "homophily": (-0.5, 1.0),
     "tail": (0.1, 1.0),
@@ -29,11 +29,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "signal": (0.0, 1.0),
     "imbalance": (0.0, 0.5),
 }
-"""What is 0 and what is 1 on each axis; graphs beyond count as at the border."""
-
+"""Values that are 0 and 1 on each axis; values beyond are clipped."""
 
 FORMATS = (".png", ".svg", ".pdf")
-# Paul Tol's "muted" colours, told apart with any colour vision, and a shape each for good measure.
+# Paul Tol's "muted" colours, which differ for any colour vision, each with a shape of its own.
 STYLES = (
     ("#332288", "o"),
     ("#CC6677", "s"),
@@ -50,15 +49,15 @@ OTHER = ("#777777", "p")
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """One graph in the picture.
+    """One graph of the picture.
 
     Args:
-        id: Its id.
-        domain: Where it is from.
-        num_nodes: N.
-        adjusted_homophily: 0 = as by chance, 1 = no edge leaves its class.
-        synthetic: Whether it was drawn by a generator.
-        judged: Whether models are judged on it.
+        id: Id of the graph.
+        domain: Its domain.
+        num_nodes: Number of nodes, N.
+        adjusted_homophily: Homophily corrected for chance: 1 = no edge leaves its class.
+        synthetic: True for a generated graph.
+        judged: True for an evaluation graph.
     """
 
     id: str
@@ -71,18 +70,18 @@ class Spot:
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """A graph as six numbers, the same quantities whether it was observed or drawn.
+    """Six numbers that describe a graph, real or synthetic.
 
     Args:
-        homophily: Adjusted: 0 = as degrees and class sizes alone would give, 1 = no edge leaves
+        homophily: Homophily corrected for degrees and class sizes: 0 = chance, 1 = no edge leaves
             its class.
-        tail: 1 / (exponent - 1) of the degrees from their median up, by the Hill estimator: 0.5
-            for exponent 3, towards 1 for 2, 0 for a graph whose nodes are all alike.
-        log_nodes: log N.
-        log_classes: log C, of the classes that have a node.
-        signal: How far the nearest class mean tells the class of nodes it has not seen: balanced
-            accuracy, 0 = chance, 1 = always; 0 without features.
-        imbalance: 1 - entropy of the classes over that of equal ones.
+        tail: 1 / (exponent - 1) of the degrees above their median, by the Hill estimator: 0.5 for
+            exponent 3, 1 for exponent 2, 0 if all degrees are equal.
+        log_nodes: Logarithm of the number of nodes, log N.
+        log_classes: Logarithm of the number of classes that have a node, log C.
+        signal: Balanced accuracy of the nearest class mean on held-out nodes, from 0 = chance to
+            1 = always right; 0 without features.
+        imbalance: 1 - the entropy of the class sizes over the entropy of equal sizes.
     """
 
     homophily: float
@@ -94,7 +93,7 @@ class Coordinates:
 
     @property
     def scaled(self) -> np.ndarray:
-        """A point of the unit cube: (D,)."""
+        """Coordinates mapped to the unit cube by :data:`RANGES`, (D,)."""
         low, high = np.array(list(RANGES.values())).T
         values = np.array(list(asdict(self).values()))
         scaled: np.ndarray = np.clip((values - low) / (high - low), 0, 1)
@@ -102,7 +101,7 @@ class Coordinates:
 
 
 def measure(graph: Graph) -> Coordinates | None:
-    """Where a graph lies; None without an edge between labelled nodes, or for several labels."""
+    """Return the coordinates of a graph; None for several labels a node, or without homophily."""
     found = homophily(graph)
     if found is None or "adjusted" not in found or graph.y is None:
         return None
@@ -120,10 +119,10 @@ def measure(graph: Graph) -> Coordinates | None:
 
 
 def degree_tail(degree: np.ndarray) -> float:
-    """1 / (exponent - 1) of the degrees from their median up, isolated nodes left out: (N,).
+    """Return 1 / (exponent - 1) of the degrees above their median, without isolated nodes: (N,).
 
-    The maximum of the likelihood of a power law, with the half step that whole numbers ask for
-    (Clauset, Shalizi, Newman 2009, equation 3.7).
+    The maximum-likelihood estimate for a power law of integers (Clauset, Shalizi, Newman 2009,
+    equation 3.7).
     """
     degree = degree[degree > 0]
     start = np.floor(np.median(degree))
@@ -131,17 +130,17 @@ def degree_tail(degree: np.ndarray) -> float:
 
 
 def feature_signal(graph: Graph) -> float:
-    """Balanced accuracy of the nearest class mean on nodes it has not seen, 0 = chance, 1 = always.
+    """Return the balanced accuracy of the nearest class mean: 0 = chance, 1 = always right.
 
-    Columns are scaled to unit deviation; half the nodes of each class give its mean, the others are
-    told apart.
+    Columns are scaled to unit deviation. Half of the nodes of each class give its mean, the other
+    half are predicted.
     """
     if graph.x is None or graph.y is None or not graph.num_features or not graph.has_classes:
         return 0.0
     y = graph.y.numpy()
     nodes = np.random.default_rng(0).permutation(np.flatnonzero(y >= 0))[:NUM_SAMPLED]
     nodes = nodes[np.argsort(y[nodes], kind="stable")]
-    seen, unseen = nodes[0::2], nodes[1::2]  # as many of each class, give or take one
+    seen, unseen = nodes[0::2], nodes[1::2]  # halves of each class
     x: Any = graph.x if isinstance(graph.x, sparse.csr_array) else graph.x.double().numpy()
     mean = x[seen].mean(axis=0)
     square = x[seen].power(2) if isinstance(x, sparse.csr_array) else x[seen] ** 2
@@ -153,16 +152,15 @@ def feature_signal(graph: Graph) -> float:
     means = means.toarray() if sparse.issparse(means) else means
     score = x[unseen] @ (means * scale).T - (means**2).sum(axis=1) / 2  # (nodes, C)
     right = classes[score.argmax(axis=1)] == y[unseen]
-    told = np.unique(y[unseen])
-    accuracy = np.mean([right[y[unseen] == c].mean() for c in told])
+    accuracy = np.mean([right[y[unseen] == c].mean() for c in np.unique(y[unseen])])
     return float(max(0.0, (accuracy - 1 / len(classes)) / (1 - 1 / len(classes))))
 
 
 def spots(catalog: Catalog, ids: Sequence[str]) -> list[Spot]:
-    """Those graphs that have a homophily, in the order of ``ids``; all must be here.
+    """Return the graphs that have a homophily, in the order of ``ids``; all must be here.
 
-    Without one are graphs with several labels a node, and those with no edge between labelled
-    nodes or one class only.
+    Graphs with several labels a node have none, nor graphs with one class or without an edge
+    between labelled nodes.
     """
     found = []
     for id in ids:
@@ -183,7 +181,7 @@ def spots(catalog: Catalog, ids: Sequence[str]) -> list[Spot]:
 
 
 def draw_landscape(found: Sequence[Spot], out: Path) -> None:
-    """Draw adjusted homophily and number of nodes, a colour and a shape for each domain.
+    """Draw adjusted homophily and number of nodes; each domain has a colour and a shape.
 
     Args:
         found: The graphs.
@@ -223,7 +221,7 @@ def draw_landscape(found: Sequence[Spot], out: Path) -> None:
         style |= {"edgecolors": "black", "linewidths": 1.3, "zorder": 3}
         _scatter(axes, judged, f"evaluation graphs ({len(judged)})", s=130, **style)
     axes.set(
-        xlabel="adjusted homophily: 0 = as by chance, 1 = no edge leaves its class",
+        xlabel="adjusted homophily: 0 = chance, 1 = no edge leaves its class",
         ylabel="nodes",
         title=f"{len(real)} real and {len(drawn)} synthetic graphs",
     )

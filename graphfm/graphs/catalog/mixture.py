@@ -1,4 +1,4 @@
-"""Mixtures: which graphs of the catalog go together, and how much each weighs."""
+"""Mixtures: sets of graphs of the catalog, with a weight for each graph."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from graphfm.graphs.spec import DatasetSpec
 
 
 class Selector(BaseModel):
-    """Entries of a mixture by what they have in common; every field that is given must match."""
+    """Filter of catalog entries; each field that is given must match."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = "*"
-    """A glob."""
+    """Glob of ids."""
     role: Literal["pretraining", "evaluation"] | None = None
     domain: str | None = None
     group: str | None = None
     source: str | None = None
-    """The source's kind."""
+    """Kind of the source."""
     personal: bool | None = None
     synthetic: bool | None = None
     judged: bool | None = None
-    """Whether its group holds a graph that models are judged on."""
+    """True: groups with an evaluation graph only; false: other groups only."""
     size: Literal["regular", "large"] | None = None
     max_nodes: int | None = Field(default=None, ge=1)
     first: int | None = Field(default=None, ge=1)
-    """Keep only this many, in catalog order."""
+    """Number of matches to keep, in catalog order. Default: all."""
 
     def fits(self, entry: DatasetSpec, judged_groups: Collection[str]) -> bool:
-        """Whether an entry matches; ``first`` is not looked at."""
+        """Return true if an entry matches all fields except ``first``."""
         if self.max_nodes is not None and (entry.num_nodes or self.max_nodes + 1) > self.max_nodes:
             return False
         have = {
@@ -54,7 +54,7 @@ class Selector(BaseModel):
 
 
 class Mixture(BaseModel):
-    """One entry of ``mixtures:``: which graphs, and how much each weighs."""
+    """One entry of ``mixtures:``: its graphs and their weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,10 +63,10 @@ class Mixture(BaseModel):
     """Ids, globs and selectors."""
     exclude: tuple[str | Selector, ...] = ()
     weight: str = Field(default="size^0.5", pattern=r"^size\^[0-9.]+$")
-    """``size^p``: a graph weighs the p-th power of its number of nodes."""
+    """``size^p``: the weight of a graph is the p-th power of its number of nodes."""
 
     def weigh(self, entries: Mapping[str, DatasetSpec]) -> dict[str, float]:
-        """Weight of each graph; one whose size is not known weighs as the median of the others."""
+        """Return the weight of each graph; an unknown size counts as the median of known sizes."""
         sizes = {id: entry.num_nodes for id, entry in entries.items()}
         known = [size for size in sizes.values() if size]
         usual = median(known) if known else 1

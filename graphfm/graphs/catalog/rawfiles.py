@@ -1,8 +1,8 @@
-"""Raw files: their hashes, and which of them may be opened by a parser that is not ours.
+"""Checks of raw files before another library's parser opens them.
 
-Some public datasets come as pickles (Planetoid's), and opening a pickle runs what is in it. So the
-opcodes are read, without running them, and anything but numpy, scipy and plain containers is
-refused.
+Some public datasets are pickles (Planetoid), and opening a pickle runs code that it holds. So the
+opcodes are read without running them, and a pickle that names anything but numpy, scipy and plain
+containers is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from graphfm.errors import DataError, OfflineError
 
 PLAIN = frozenset({".txt", ".csv", ".tsv", ".edgelist", ".mat", ".index", ".json", ".md"})
-"""Suffixes of files that hold text or numbers only, whatever reads them."""
+"""Suffixes of files of text or numbers, which cannot run code."""
 
 ALLOWED = frozenset(
     {
@@ -37,21 +37,21 @@ ALLOWED = frozenset(
         "scipy.sparse._csr csr_matrix",
     }
 )
-"""What a pickled raw file may name: these build arrays and containers, and do nothing else."""
+"""Names that a pickled raw file may hold: they build arrays and containers, nothing else."""
 
-# STACK_GLOBAL, EXT and persistent ids take their name from elsewhere, so it cannot be read off.
+# These opcodes take their name from the stack or from a registry, so it cannot be checked.
 HIDDEN = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
 
 
 def here(paths: Sequence[Path], *, what: str = "") -> list[Path]:
-    """The raw files of a source, all of which must lie there.
+    """Return the raw files of a source after a check that all exist.
 
     Args:
         paths: The files.
-        what: What the folder that holds them is, if that helps to find it.
+        what: Description of their folder for the error.
 
     Raises:
-        OfflineError: GFM401 naming those that do not.
+        OfflineError: GFM401 with the missing files.
     """
     gone = [str(path) for path in paths if not path.is_file()]
     if gone:
@@ -60,25 +60,25 @@ def here(paths: Sequence[Path], *, what: str = "") -> list[Path]:
 
 
 def missing(where: str, *, what: str = "") -> OfflineError:
-    """What a source says of raw files that are not there; arguments as in :func:`here`."""
+    """Return the error for missing raw files; the arguments are those of :func:`here`."""
     return OfflineError(
         "GFM401",
-        "raw files are not here, and no address is known to fetch them from",
+        "raw files are missing, and no address to fetch them from is known",
         where=where,
         fix="set GRAPHFM_DATA to the folder that holds them" + (what and f": {what}"),
     )
 
 
 def check_raw(path: Path) -> None:
-    """Make sure that reading a raw file cannot run code.
+    """Refuse a raw file that could run code when it is read.
 
     Raises:
-        DataError: GFM138 for a file that could, or that is none of the known kinds.
+        DataError: GFM138 for such a file, and for a file of an unknown kind.
     """
     if path.suffix in PLAIN:
         return
     try:
-        if path.suffix == ".yaml":  # a tag may ask for an object, whatever the reader grants
+        if path.suffix == ".yaml":  # a tag can build any object
             bad = ["a YAML tag"] if b"!" in path.read_bytes() else []
         elif path.suffix in {".npz", ".npy"} or _is_npy(path):
             bad = _object_arrays(path)
@@ -97,12 +97,13 @@ def check_raw(path: Path) -> None:
 
 
 def _is_npy(path: Path) -> bool:
-    """Some datasets (MixHop's) save arrays without the suffix."""
+    """Return true for a numpy array; some datasets (MixHop) save arrays without the suffix."""
     with path.open("rb") as file:
         return file.read(6) == b"\x93NUMPY"
 
 
 def _foreign_names(path: Path) -> list[str]:
+    """Return the names in a pickle that are not allowed."""
     bad = set()
     for code, argument, _ in pickletools.genops(path.read_bytes()):
         if code.name in {"GLOBAL", "INST"} and argument not in ALLOWED:
@@ -113,6 +114,7 @@ def _foreign_names(path: Path) -> list[str]:
 
 
 def _object_arrays(path: Path) -> list[str]:
+    """Return the arrays of a file that hold Python objects, which are pickles."""
     if path.suffix != ".npz":
         return [path.name] if np.load(path, mmap_mode="r").dtype.hasobject else []
     bad = []

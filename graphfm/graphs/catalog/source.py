@@ -1,8 +1,8 @@
-"""What every source of graphs can do: tell its raw files and where each comes from, and read.
+"""Contract of all sources of graphs: list the raw files and their addresses, and read the graph.
 
-An address of a raw file is ``https://...``, or what follows the source's ``url``: a name below a
-folder (the url ends in ``/``), or a member of an archive (it ends in ``.zip``, ``.tar.gz``, ...).
-``https://.../a.zip!dir/member`` names a member by itself.
+The address of a raw file is ``https://...`` or continues the source's ``url``. If the ``url`` ends
+in ``/``, the address is a path below it; if it ends in ``.zip``, ``.tar.gz``, ..., the address is a
+file in that archive. ``https://.../a.zip!dir/file`` names a file in an archive too.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from graphfm.graphs.graph import Graph
 
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".gz")
 WHOLE = "*"
-"""The member of a ``.gz``, which holds one file."""
+"""Member that stands for the only file of a ``.gz``."""
 
 
 class RawFile(StrictConfig):
     """A raw file that can be fetched."""
 
     path: str
-    """Where it lies below the data folder."""
+    """Path below the data folder."""
     url: str
     member: str = ""
-    """The file in the archive at ``url``; empty = ``url`` is the file."""
+    """Path in the archive at ``url``; empty = ``url`` is the file itself."""
     max_mb: float = Field(default=64, gt=0)
-    """Neither the download nor what is unpacked may be larger."""
+    """Limit on the size of the download and of the unpacked file, in MB."""
 
 
 class SourceConfig(PartConfig):
-    """What the catalog asks of a source; one that reads no raw files is this and ``build``."""
+    """Base of all sources. A source without raw files overrides :meth:`build` only."""
 
     def downloads(self) -> list[RawFile]:
-        """The raw files that can be fetched."""
+        """Return the raw files that can be fetched."""
         return []
 
     def raw_files(self, data: Path) -> list[Path]:
-        """The files that are read, whose hashes are part of the cache key.
+        """Return the files that are read; their hashes are part of the cache key.
 
         Raises:
             OfflineError: GFM401 if one of them is not below ``data``.
@@ -48,27 +48,27 @@ class SourceConfig(PartConfig):
         return here([data / file.path for file in self.downloads()])
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Read the graph from raw files that lie below ``data``."""
+        """Return the graph from its raw files below ``data``."""
         raise NotImplementedError
 
 
 class FetchedConfig(SourceConfig):
-    """A source whose entry says where its raw files come from."""
+    """Base of the sources whose entry holds the addresses of its raw files."""
 
     url: str = ""
-    """A folder, an archive or a file that the addresses of ``files`` start from."""
+    """Folder, archive or file that the addresses of ``files`` continue."""
     files: dict[str, str] = {}
-    """Raw files, by path below :attr:`folder`, and their addresses; empty = nothing is fetched."""
+    """Address of each raw file, by path below :attr:`folder`; empty = nothing is fetched."""
     max_mb: float = Field(default=64, gt=0)
-    """Size of the largest file, at most."""
+    """Limit on the size of each file, in MB."""
 
     @property
     def folder(self) -> str:
-        """Where the raw files lie below the data folder, with ``/`` at the end if not empty."""
+        """Folder of the raw files below the data folder; ends in ``/`` if not empty."""
         return ""
 
     def downloads(self) -> list[RawFile]:
-        """The raw files that can be fetched."""
+        """Return the raw files that can be fetched."""
         return [
             raw_file(self.folder + path, self.url, address, self.max_mb)
             for path, address in self.files.items()
@@ -76,14 +76,13 @@ class FetchedConfig(SourceConfig):
 
 
 def raw_file(path: str, url: str, address: str, max_mb: float) -> RawFile:
-    """One raw file from the parts of its address; see the module.
+    """Return a raw file from the parts of its address; see the module.
 
     >>> raw_file("a/x.txt", "https://host/data.zip", "x.txt", 1).member
     'x.txt'
     """
-    alone = address.startswith(("https://", "http://", "{"))
-    if not alone and url.endswith(ARCHIVES) and not url.endswith("/"):
+    is_complete = address.startswith(("https://", "http://", "{"))
+    if not is_complete and url.endswith(ARCHIVES) and not url.endswith("/"):
         return RawFile(path=path, url=url, member=address, max_mb=max_mb)
-    whole = address if alone else url + address
-    url, _, member = whole.partition("!")
+    url, _, member = (address if is_complete else url + address).partition("!")
     return RawFile(path=path, url=url, member=member, max_mb=max_mb)

@@ -1,1 +1,1 @@
-"""Where graphs come from: one file per origin, found by its name (``source.kind`` of an entry)."""
+"""Sources of graphs: one file per origin; ``source.kind`` of an entry is the file's name."""

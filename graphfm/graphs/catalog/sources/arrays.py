@@ -1,6 +1,9 @@
-"""A graph in files of one array each: a torch tensor (``.pt``), or numpy's ``.npy`` or ``.npz``.
+"""Graph from files of one array each: torch tensors (``.pt``), ``.npy`` or ``.npz``.
 
-A ``.pt`` is read with ``weights_only``, which builds tensors and nothing else.
+A ``.pt`` file is read with ``weights_only``, which builds tensors and nothing else.
+
+Shapes:
+    N  nodes   E  edges   F  feature columns   C  labels
 """
 
 from __future__ import annotations
@@ -20,37 +23,37 @@ from graphfm.graphs.labels import labels
 
 
 class Config(FetchedConfig):
-    """Which file holds what: ``file``, or ``file:key`` of a ``.npz``, below :attr:`root`."""
+    """Files of the arrays below :attr:`root`; ``file:key`` names an array of a ``.npz``."""
 
     kind: Literal["arrays"] = "arrays"
     root: str
-    """The folder of the files, below the data folder."""
+    """Folder of the files, below the data folder."""
     edges: str
-    """(2, E) or (E, 2) numbers of nodes."""
+    """Positions of source and target nodes, (2, E) or (E, 2)."""
     y: str
-    """(N,) classes or (N, C) labels."""
+    """Classes, (N,), or labels of 0 and 1, (N, C)."""
     x: str = ""
-    """(N, F)."""
+    """Features, (N, F); empty = none."""
     masks: tuple[str, str, str] | None = None
-    """Train, validation, test: (N,) of true and false, or the numbers of the nodes."""
+    """Train, validation and test nodes: (N,) bool, or positions of nodes."""
     undirected: bool = False
-    """Each edge goes both ways, though the file may list it once."""
+    """Treat each edge as undirected; the file can list it once."""
     unlabelled: tuple[int, ...] = ()
-    """Classes that stand for not known."""
+    """Classes that mean unlabelled."""
 
     @property
     def folder(self) -> str:
-        """The folder of the files, below the data folder."""
+        """Folder of the files, below the data folder."""
         return f"{self.root}/"
 
     def raw_files(self, data: Path) -> list[Path]:
-        """The files that are read, whose hashes are part of the cache key."""
+        """Return the files that are read; their hashes are part of the cache key."""
         wanted = (self.edges, self.x, self.y, *(self.masks or ()))
         names = dict.fromkeys(name.partition(":")[0] for name in wanted if name)
         return here([data / self.root / name for name in names])
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Read the graph."""
+        """Return the graph."""
         self.raw_files(data)
         folder = data / self.root
         edges, y = _array(folder, self.edges).long(), _array(folder, self.y)
@@ -73,6 +76,7 @@ class Config(FetchedConfig):
 
 
 def _array(folder: Path, file: str) -> torch.Tensor:
+    """Return the array of ``file`` or ``file:key``."""
     name, _, key = file.partition(":")
     path = folder / name
     try:
@@ -83,13 +87,13 @@ def _array(folder: Path, file: str) -> torch.Tensor:
                     "GFM103", f"expected a tensor, got {type(content)}", where=str(path)
                 )
             return content
-        # Opened here: np.load leaves a damaged file open.
+        # np.load does not close a damaged file that it opened itself.
         with path.open("rb") as opened:
             loaded = np.load(opened, allow_pickle=False)
             return torch.from_numpy(np.ascontiguousarray(loaded[key] if key else loaded))
     except (GraphFMError, MemoryError):
         raise
-    except Exception as error:  # torch, numpy and zipfile each raise their own
+    except Exception as error:  # torch, numpy and zipfile raise many kinds
         raise DataError(
             "GFM103",
             f"not an array of numbers: {type(error).__name__}: {error}",
@@ -99,6 +103,7 @@ def _array(folder: Path, file: str) -> torch.Tensor:
 
 
 def _mask(values: torch.Tensor, num_nodes: int, *, where: str) -> torch.Tensor:
+    """Return a mask, (N,) bool, from a mask or from positions of nodes."""
     if values.dtype == torch.bool:
         return values
     if len(values) and not 0 <= int(values.min()) <= int(values.max()) < num_nodes:

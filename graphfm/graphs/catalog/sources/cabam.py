@@ -1,10 +1,10 @@
-"""Synthetic graphs that grow: preferential attachment that minds the class.
+"""Synthetic graphs by class-assortative preferential attachment (CABAM).
 
-Shah 2020, "Scale-Free, Attributed and Class-Assortative Graph Generation to Facilitate
-Introspection of Graph Neural Networks" (CABAM): nodes arrive one by one and are joined to nodes
-that are there, the likelier the higher their degree, and the likelier if they are of the same
-class. Its class-compatibility is one constant here, said as the homophily that comes out. Unlike
-the block model, hubs are old nodes, joined to each other, and no node is without an edge.
+Source: Shah (2020), "Scale-Free, Attributed and Class-Assortative Graph Generation to Facilitate
+Introspection of Graph Neural Networks". Nodes arrive one by one and attach to earlier nodes, with a
+probability that grows with their degree and depends on their class. The paper's class compatibility
+is given here by the homophily that results. Unlike in the block model, hubs are early nodes that
+are joined to each other, and each node has an edge.
 
 Shapes:
     N  nodes   M  edges, each counted once   C  classes
@@ -20,32 +20,33 @@ from pydantic import Field
 
 from graphfm.graphs.catalog.sources.synthetic import UNIT, DrawnConfig, check_loss
 
-HIT = int(UNIT)  # weight that an edge adds to the node it was drawn to
-WORD = 63  # bits of a draw; scaled to a range of 2 ** 40, it is off by 2 ** -23 of a step
-TRIES = 16  # of one kind of target, before the edge goes to any class, and then nowhere
+HIT = int(UNIT)  # weight that an edge adds to its target
+WORD = 63  # bits of a random integer; scaled to a range of 2 ** 40, its error is 2 ** -23 of a step
+TRIES = 16  # targets tried in the wanted class, then in any class, before the edge is dropped
 
 
 class Config(DrawnConfig):
-    """One graph that has grown."""
+    """Fields of one grown graph."""
 
     kind: Literal["cabam"] = "cabam"
     mean_degree: float = Field(ge=2)
-    """Mean number of neighbors: every new node brings half as many edges, at least one."""
+    """Mean number of neighbors; each new node adds half as many edges, at least one."""
     homophily: float = Field(ge=0, le=1)
     """Share of the edges of a new node that go to its own class."""
     degree_exponent: float = Field(default=3.0, gt=2, le=100)
-    """Degrees follow d ** -exponent; 3 = in proportion to degree, the rule of Barabasi-Albert."""
+    """Exponent of the power law of degrees; 3 = attachment by degree (Barabasi-Albert)."""
 
     def nodes(self, rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Class of each node, and the order in which nodes arrive: (N,), (N,)."""
+        """Return the class of each node, (N,), and the order in which nodes arrive, (N,)."""
         return self.shuffled_classes(rng, name), rng.permutation(self.num_nodes)
 
     def edges(
         self, y: np.ndarray, wiring: np.ndarray, rng: np.random.Generator, name: str
     ) -> np.ndarray:
-        """Let the graph grow: about round(N * mean_degree / 2) distinct edges, (2, M)."""
-        # From 2 to m: a node is chosen by its later edges plus m (exponent - 2), so that the tail
-        # has this exponent (Dorogovtsev, Mendes, Samukhin 2000); for 3 that is its degree.
+        """Return about round(N * mean_degree / 2) distinct edges, (2, M)."""
+        # With m edges per new node, a target's weight is the number of edges it received plus
+        # m (exponent - 2). That gives the exponent (Dorogovtsev, Mendes, Samukhin 2000); for 3 the
+        # weight is the degree.
         num_new = self.mean_degree / 2
         base = max(1, round(num_new * (self.degree_exponent - 2) * HIT))
         bring = (round(num_new * HIT) + rng.integers(0, HIT, size=self.num_nodes)) // HIT
@@ -63,7 +64,7 @@ class Config(DrawnConfig):
         return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
     def _make_up(self, bring: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Give the edges that the first nodes have no targets for to later ones: (N,) -> (N,)."""
+        """Move the edges for which the first nodes have no targets to later nodes, (N,) -> (N,)."""
         missing = round(self.num_nodes * self.mean_degree / 2) - int(bring.sum())
         late = np.flatnonzero(bring + 1 <= np.arange(self.num_nodes) // 2)
         if missing > 0 and len(late):
@@ -74,17 +75,17 @@ class Config(DrawnConfig):
 
 
 class _Growth:
-    """The nodes so far, by class, and how likely each is to be chosen."""
+    """Nodes so far, by class, and their weights as targets."""
 
     def __init__(self, num_classes: int, base: int, homophily: int, words: Iterator[int]):
         self.base, self.homophily, self.words = base, homophily, words
         self.members: list[list[int]] = [[] for _ in range(num_classes)]
-        self.hits: list[list[int]] = [[] for _ in range(num_classes)]  # a node once per later edge
+        self.hits: list[list[int]] = [[] for _ in range(num_classes)]  # once per received edge
         self.weights = [0] * num_classes
         self.total = 0
 
     def add(self, node: int, own: int, links: int) -> list[int]:
-        """Join a new node to distinct ones and return those."""
+        """Add a node and return its distinct targets."""
         chosen: dict[int, int] = {}  # target -> its class
         for _ in range(links):
             same = next(self.words) >> (WORD - 16) < self.homophily
@@ -106,7 +107,7 @@ class _Growth:
         return list(chosen)
 
     def _class(self, own: int, same: bool) -> int:
-        """The own class or another, by weight; -1 if there is none; any for own = -1."""
+        """Return a random class by weight: the own one or another, any if own = -1; -1 = none."""
         weight = self.weights[own] if own >= 0 else 0
         if own >= 0 and same:
             return own if weight else -1
@@ -123,7 +124,7 @@ class _Growth:
         raise AssertionError("the weights add up to the total")
 
     def _member(self, cls: int) -> int:
-        """A node of a class: once for each later edge, and ``base`` for being there."""
+        """Return a random node of a class, by weight: ``base``, and HIT for each received edge."""
         hits = self.hits[cls]
         spot = next(self.words) * self.weights[cls] >> WORD
         if spot < HIT * len(hits):
@@ -132,6 +133,6 @@ class _Growth:
 
 
 def _words(rng: np.random.Generator) -> Iterator[int]:
-    """Integers below 2 ** 63, without end; one call of numpy for each would take most time."""
+    """Yield random integers below 2 ** 63; blocks of them are faster than single calls of numpy."""
     while True:
         yield from rng.integers(0, 2**WORD - 1, size=2**16, endpoint=True).tolist()

@@ -1,4 +1,4 @@
-"""A graph in two text files of numbers: one edge a line, one class a line."""
+"""Graph from two text files of numbers: one edge a line, and one class a line."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from graphfm.graphs.labels import labels
 
 
 class Config(FetchedConfig):
-    """Where the files are and how they are laid out; ``files`` are below the data folder."""
+    """Paths and layout of the files; ``files`` are below the data folder."""
 
     kind: Literal["edgelist"] = "edgelist"
     edges: str
-    """File of edges below the data folder: source and target are the first two columns."""
+    """File of edges, below the data folder; its first two columns are source and target."""
     labels: str
-    """File of classes: line v is the class of node v, -1 = unlabelled."""
+    """File of classes: line v holds the class of node v, -1 = unlabelled."""
     delimiter: str | None = None
-    """None = any white space."""
+    """Separator of columns. Default: white space."""
     classes: tuple[str, ...] = ()
-    """Name of each class; empty = their numbers."""
+    """Name of each class. Default: its number."""
 
     def raw_files(self, data: Path) -> list[Path]:
-        """Both files, whose hashes are part of the cache key."""
+        """Return both files; their hashes are part of the cache key."""
         return here([data / self.edges, data / self.labels])
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Read the graph."""
+        """Return the graph."""
         edges, classes = self.raw_files(data)
         try:
             pairs = np.loadtxt(

@@ -1,7 +1,7 @@
-"""One school of Facebook100: who was whose friend at an American university in September 2005.
+"""One school of Facebook100: friendships at an American university in September 2005.
 
-All 100 come in one archive, a ``.mat`` each: ``A``, sparse (N, N), and ``local_info``, (N, 7). The
-graph is that of PyG's ``LINKXDataset``, which knows five of them.
+One archive holds all 100 schools, each as a ``.mat`` file: ``A``, sparse (N, N), and
+``local_info``, (N, 7). The graph equals that of PyG's ``LINKXDataset``, which has five of them.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from graphfm.graphs.labels import labels
 ARCHIVE = "https://archive.org/download/oxford-2005-facebook-matrix/facebook100.zip"
 MAX_MB = 256  # the archive has 207
 COLUMNS = ("status", "gender", "major", "minor", "dorm", "year", "high school")
-"""Of ``local_info``; 0 = missing."""
+"""Columns of ``local_info``; 0 = missing."""
 SMALLEST_YEAR = 30
-"""Class years of fewer students are unlabelled, as in the bundle's Simmons81: odd years, typos."""
+"""Smallest class year that is a label, as in the bundle's Simmons81; smaller ones are typos."""
 
 
 class Config(SourceConfig):
-    """Which school, and what to predict."""
+    """School and target."""
 
     kind: Literal["facebook100"] = "facebook100"
     school: str
-    """Its file in the archive, without ``.mat``."""
+    """Name of its file in the archive, without ``.mat``."""
     target: Literal["gender", "year"] = "gender"
-    """A column of ``local_info``; the other six are the features, one-hot."""
+    """Target column of ``local_info``; the other six columns are features, one-hot."""
 
     def downloads(self) -> list[RawFile]:
-        """The school's file."""
+        """Return the file of the school."""
         path = f"facebook100/{self.school.replace(' ', '')}.mat"
         member = f"facebook100/{self.school}.mat"
         return [RawFile(path=path, url=ARCHIVE, member=member, max_mb=MAX_MB)]
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Read the graph."""
+        """Return the graph."""
         adjacency, info = _read(self.raw_files(data)[0])
         column = COLUMNS.index(self.target)
         y = info[:, column]
@@ -51,7 +51,7 @@ class Config(SourceConfig):
             years, number, counts = np.unique(y, return_inverse=True, return_counts=True)
             y = np.where((counts[number] < SMALLEST_YEAR) | (years[number] == 0), -1, y)
         else:
-            y = y - 1  # PyG's numbers: -1 = missing, 0, 1
+            y = y - 1  # as in PyG: -1 = missing, 0, 1
         codes, class_names = labels(torch.from_numpy(y))
         coo = adjacency.tocoo()
         return Graph.from_edges(
@@ -65,7 +65,7 @@ class Config(SourceConfig):
 
 
 def _one_hot(columns: np.ndarray) -> sparse.csr_array:
-    """Each value of each column as a column of its own, missing ones too: (N, F)."""
+    """Return one column for each value of each column, 0 = missing included, (N, F)."""
     parts = []
     for values in columns.T:
         found, number = np.unique(values, return_inverse=True)
@@ -77,9 +77,9 @@ def _one_hot(columns: np.ndarray) -> sparse.csr_array:
 
 
 def _read(path: Path) -> tuple[Any, np.ndarray]:
-    """Both arrays of a file, which may hold numbers only.
+    """Return both arrays of a file, which may hold numbers only.
 
-    ``loadmat`` runs nothing, but gives MATLAB's functions and objects as arrays of Python objects.
+    ``loadmat`` runs no code, but it returns MATLAB's functions and objects as object arrays.
     """
     from scipy.io import loadmat
 
@@ -87,7 +87,7 @@ def _read(path: Path) -> tuple[Any, np.ndarray]:
         with path.open("rb") as file:
             content = loadmat(file, variable_names=("A", "local_info"))
         adjacency, info = content["A"], content["local_info"]
-    except Exception as error:  # scipy and zlib each raise their own for a damaged file
+    except Exception as error:  # scipy and zlib raise many kinds for a damaged file
         raise DataError(
             "GFM103",
             f"not a school of Facebook100: {type(error).__name__}: {error}",
@@ -115,4 +115,5 @@ def _read(path: Path) -> tuple[Any, np.ndarray]:
 
 
 def _kind(array: Any) -> str:
+    """Describe the type of an array."""
     return f"{'sparse ' if sparse.issparse(array) else ''}{getattr(array, 'dtype', type(array))}"

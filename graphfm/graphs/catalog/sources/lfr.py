@@ -1,9 +1,9 @@
-"""Synthetic graphs of many communities: power laws of degrees and of community sizes.
+"""Synthetic graphs of many communities, with power laws of degrees and community sizes (LFR).
 
-Lancichinetti, Fortunato, Radicchi 2008 (LFR, arXiv 0805.4770): every node has the share ``mixing``
-of its edges outside its community. The communities are grouped into classes, so that a class is
-many small communities and not, as in the block model, one block. What the paper rewires until it
-fits is drawn whole, and the few pairs that cannot be edges are swapped.
+Source: Lancichinetti, Fortunato, Radicchi (2008), arXiv 0805.4770. Each node has the share
+``mixing`` of its edges outside its community. Communities are grouped into classes: a class is many
+small communities, and not one block as in the block model. The paper rewires edges until they fit;
+here all pairs are drawn at once, and the few pairs that cannot be edges are swapped.
 
 Shapes:
     N  nodes   M  edges, each counted once   C  classes   K  communities
@@ -25,31 +25,31 @@ from graphfm.graphs.catalog.sources.synthetic import (
     pareto,
 )
 
-SHIFT = 32  # bits behind the point of an expected degree
-MOST = 2.0**14  # weight of the heaviest node over that of the lightest: products fit 62 bits
-# A community has this many times the nodes that a member has neighbors in it: at 1 its hubs leave
-# each other no nodes to be joined to, and up to 6% of the edges have no place.
+SHIFT = 32  # fractional bits of an expected degree
+MOST = 2.0**14  # largest weight over the smallest, so that products fit 62 bits
+# Size of a community over the largest number of neighbors that a member has in it. At 1 hubs lack
+# distinct neighbors, and up to 6% of the edges are lost.
 SPARE = 2
-TRIES = 64  # to swap a pair that cannot be an edge, before it is left out
+TRIES = 64  # swaps tried for a pair that cannot be an edge, before it is left out
 FIX = "lower mean_degree, or raise max_community"
 
 
 class Config(DrawnConfig):
-    """One graph of communities."""
+    """Fields of one graph of communities."""
 
     kind: Literal["lfr"] = "lfr"
     mean_degree: float = Field(ge=1)
-    """Mean number of neighbors; no node has less than one."""
+    """Mean number of neighbors; each node has at least one."""
     mixing: float = Field(ge=0, le=1)
     """Share of a node's edges that leave its community; adjusted homophily is about 1 - mixing."""
     degree_exponent: float | None = Field(default=2.5, gt=2)
-    """Degrees follow d ** -exponent; None or infinity = all the same."""
+    """Exponent of the power law of degrees; None or infinity = equal degrees."""
     community_exponent: float = Field(default=1.5, ge=1, le=10)
-    """Sizes of the communities follow s ** -exponent."""
+    """Exponent of the power law of community sizes."""
     min_community: int = Field(default=20, ge=2)
-    """Nodes of the smallest community, nearly: what is left over is spread over all."""
+    """Size of the smallest community; left-over nodes are added to all communities."""
     max_community: int = Field(default=100, ge=2)
-    """Nodes of the largest."""
+    """Size of the largest community."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Config:
@@ -58,16 +58,18 @@ class Config(DrawnConfig):
         return self
 
     def nodes(self, rng: np.random.Generator, name: str) -> tuple[np.ndarray, Plan]:
-        """Class of each node, (N,), and who has how many edges where."""
+        """Return the class of each node, (N,), and the plan of its edges."""
         sizes = self._community_sizes(rng, name)
         degree = self._degrees(sizes, rng, name)
-        # The share inside is rounded at random, so that small degrees have the right one on average
+        # Rounded at random, so that small degrees have the right share inside on average
         inside = _dithered(degree << 16, round((1 - self.mixing) * UNIT), SHIFT, rng)
         outside = degree - inside
         slots = np.sort(sizes)[::-1]
         order = np.argsort(-inside, kind="stable")
         limit = (np.repeat(slots, slots) - 1) // SPARE
-        fits = np.minimum(inside[order], limit)  # the t-th largest degree in the t-th largest place
+        fits = np.minimum(
+            inside[order], limit
+        )  # the t-th largest degree gets the t-th largest place
         check_loss(int(inside.sum()) // 2, int(fits.sum()) // 2, name, fix=FIX)
         inside[order] = fits
         community = np.empty(self.num_nodes, dtype=np.int64)
@@ -77,7 +79,7 @@ class Config(DrawnConfig):
         return y[community], Plan(inside, outside, community)
 
     def edges(self, y: np.ndarray, wiring: Plan, rng: np.random.Generator, name: str) -> np.ndarray:
-        """About round(N * mean_degree / 2) distinct edges: (2, M)."""
+        """Return about round(N * mean_degree / 2) distinct edges, (2, M)."""
         home = wiring.community
         within = _matched(wiring.inside, home, np.arange(self.num_nodes), rng)
         between = _matched(wiring.outside, np.zeros_like(home), home, rng)
@@ -86,7 +88,7 @@ class Config(DrawnConfig):
         return np.concatenate([within, between], axis=1)
 
     def _community_sizes(self, rng: np.random.Generator, name: str) -> np.ndarray:
-        """Sizes that add up to N: (K,)."""
+        """Return the sizes of the communities, which sum to N, (K,)."""
         values = np.arange(self.min_community, self.max_community + 1)
         weight = np.rint((values / values[0]) ** -self.community_exponent * 2**40).astype(np.int64)
         ends = np.cumsum(weight)
@@ -96,7 +98,7 @@ class Config(DrawnConfig):
         if len(sizes) < self.num_classes:
             raise DataError(
                 "GFM146",
-                f"{self.num_classes} classes need as many communities, and there are {len(sizes)}",
+                f"{self.num_classes} classes need as many communities, but there are {len(sizes)}",
                 where=name,
                 fix="raise num_nodes, or lower max_community or num_classes",
             )
@@ -104,11 +106,11 @@ class Config(DrawnConfig):
         return sizes + rest + (np.arange(len(sizes)) < extra)
 
     def _degrees(self, sizes: np.ndarray, rng: np.random.Generator, name: str) -> np.ndarray:
-        """Power-law degrees, at least 1, whose mean is as asked: (N,)."""
+        """Return power-law degrees of at least 1 with the mean ``mean_degree``, (N,)."""
         weight = np.rint(np.minimum(pareto(rng, self.num_nodes, self.degree_exponent), MOST) * UNIT)
         weight = weight.astype(np.int64)
-        # No hub may be joined to another more than once on average, nor have more neighbors in its
-        # community than that has nodes.
+        # Two hubs must not be joined more than once on average, and a hub must not have more
+        # neighbors in its community than that has nodes.
         most = int(np.sqrt(self.num_nodes * self.mean_degree))
         if self.mixing < 1:
             most = min(most, int((sizes.max() - 1) // SPARE / (1 - self.mixing)))
@@ -119,7 +121,7 @@ class Config(DrawnConfig):
             degree: np.ndarray = np.clip((weight * scale + noise) >> SHIFT, 1, max(1, most))
             return degree
 
-        low, high = 0, int(2**62 // weight.max())  # halved until the mean is right
+        low, high = 0, int(2**62 // weight.max())  # bisection on the mean degree
         check_loss(wanted // 2, int(at(high).sum()) // 2, name, fix=FIX)
         while high - low > 1:
             middle = (low + high) // 2
@@ -128,7 +130,7 @@ class Config(DrawnConfig):
 
 
 class Plan(NamedTuple):
-    """Edges inside and outside, and community of each node: (N,), (N,), (N,)."""
+    """Number of edges inside and outside its community, and community, of each node: each (N,)."""
 
     inside: np.ndarray
     outside: np.ndarray
@@ -136,18 +138,20 @@ class Plan(NamedTuple):
 
 
 def _dithered(values: np.ndarray, factor: int, shift: int, rng: np.random.Generator) -> np.ndarray:
-    """Product with factor / 2 ** shift, rounded up or down at random: (N,) -> (N,)."""
+    """Return values * factor / 2 ** shift, rounded up or down at random, (N,) -> (N,)."""
     noise = rng.integers(0, 2**shift, size=len(values))
     return (values * factor + noise) >> shift
 
 
 def _places(degree: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A community for each node, large enough for the neighbors that the node has there.
+    """Return a community for each node that is large enough for its neighbors there, (N,).
 
     Args:
-        degree: Inside degrees, descending, (N,); the t-th fits into the t-th place.
+        degree: Number of edges inside the community, descending, (N,); the t-th largest fits the
+            t-th largest place.
         sizes: Sizes of the communities, descending, (K,).
-        rng: Each node takes one of the places that are free and large enough, all alike.
+        rng: Random numbers; each node gets one of the free places that are large enough, with
+            equal probability.
     """
     place = np.repeat(np.arange(len(sizes)), sizes)  # (N,), largest first
     room = (sizes[place] - 1) // SPARE
@@ -166,7 +170,7 @@ def _places(degree: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _even(inside: np.ndarray, outside: np.ndarray, community: np.ndarray) -> None:
-    """Make the ends of each community, and those outside, an even number, in place."""
+    """Make the number of edge ends even, in each community and outside, in place."""
     ends = np.bincount(community, weights=inside).astype(np.int64)
     order = np.lexsort((-inside, community))  # by community, the largest first
     first = order[np.searchsorted(community[order], np.flatnonzero(ends % 2))]
@@ -177,11 +181,11 @@ def _even(inside: np.ndarray, outside: np.ndarray, community: np.ndarray) -> Non
 
 
 def _grouped(sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Class of each community: the largest first, into the class that lacks most nodes.
+    """Return a class for each community, (K,): the class that lacks most nodes, largest first.
 
     Args:
         sizes: Sizes of the communities, descending, (K,).
-        wanted: Sizes of the classes, (C,); no class stays without a community.
+        wanted: Sizes of the classes, (C,); each class gets at least one community.
     """
     lacks = wanted.astype(np.int64).copy()
     empty = np.ones(len(wanted), dtype=bool)
@@ -198,16 +202,16 @@ def _grouped(sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def _matched(
     degree: np.ndarray, group: np.ndarray, apart: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Distinct edges with these degrees: (N,) -> (2, M).
+    """Return distinct random edges with given degrees, (N,) -> (2, M).
 
-    The ends are paired at random. A pair that is not allowed, or is there already, then swaps an
-    end with another pair of its group, where that gives two edges that are allowed and new.
+    Edge ends are paired at random. A pair that is not allowed, or occurs twice, then swaps an end
+    with another pair of its group, if that gives two allowed and new edges.
 
     Args:
-        degree: Edges of each node, (N,); their sum over a group is even.
-        group: Both ends of an edge are in one group, (N,).
-        apart: They differ in this, (N,).
-        rng: What pairs and swaps are drawn with.
+        degree: Number of edges of each node, (N,); the sum over a group is even.
+        group: Group of each node, (N,); both ends of an edge have the same group.
+        apart: Second key of each node, (N,); the ends of an edge have different keys.
+        rng: Random numbers.
     """
     num_nodes = len(degree)
     ends = rng.permutation(np.repeat(np.arange(num_nodes), degree))
@@ -215,14 +219,14 @@ def _matched(
     pairs = ends.reshape(-1, 2).T  # (2, M)
     keys = pairs.min(axis=0) * num_nodes + pairs.max(axis=0)
     good = np.zeros(len(keys), dtype=bool)
-    good[np.unique(keys, return_index=True)[1]] = True  # the first of those that are alike
+    good[np.unique(keys, return_index=True)[1]] = True  # the first of equal pairs
     good &= apart[pairs[0]] != apart[pairs[1]]
     bad = np.flatnonzero(~good)
     of = group[pairs[0]]
     low, high = (np.searchsorted(of, of[bad], side=side) for side in ("left", "right"))
     swaps = _Swaps(pairs, keys, good, apart, num_nodes)
     for place, first, width in zip(bad.tolist(), low.tolist(), (high - low).tolist(), strict=True):
-        # An odd draw takes the partner the other way round.
+        # An odd number reverses the partner.
         for word in rng.integers(0, 2 * width, size=TRIES).tolist():
             if swaps.swap(place, first + word // 2, turned=word % 2 == 1):
                 break
@@ -230,7 +234,7 @@ def _matched(
 
 
 class _Swaps:
-    """Pairs of nodes, and which of them are edges: allowed, and there once."""
+    """Pairs of nodes, with a mark for those that are edges: allowed, and distinct."""
 
     def __init__(
         self,
@@ -247,11 +251,11 @@ class _Swaps:
         self.num_nodes = num_nodes
 
     def key(self, u: int, v: int) -> int:
-        """One number for a pair, whatever its order."""
+        """Return one number for a pair in either order."""
         return u * self.num_nodes + v if u < v else v * self.num_nodes + u
 
     def swap(self, i: int, j: int, *, turned: bool) -> bool:
-        """Make two edges of a bad pair and a good one, if those would be good."""
+        """Swap ends of a bad pair i and a good pair j if both become edges; return true if so."""
         if not self.good[j]:
             return False
         a, b, c, d = self.u[i], self.v[i], self.u[j], self.v[j]
@@ -273,5 +277,5 @@ class _Swaps:
         return True
 
     def edges(self) -> np.ndarray:
-        """The pairs that are edges: (2, M)."""
+        """Return the pairs that are edges, (2, M)."""
         return np.array([self.u, self.v], dtype=np.int64)[:, np.array(self.good, dtype=bool)]

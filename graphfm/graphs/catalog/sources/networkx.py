@@ -1,7 +1,7 @@
-"""Graphs that come with NetworkX.
+"""Graphs of NetworkX, without features.
 
-Structure only. Labels are a node attribute of the source, or, where it has none, communities found
-by greedy modularity: a task about structure, which the catalog's notes say.
+Labels are a node attribute, or communities found by greedy modularity if there is no attribute. The
+catalog's notes mark such tasks, which are about structure alone.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from graphfm.graphs.graph import Graph, class_names_of
 
 
 class Config(SourceConfig):
-    """Which graph, and what to predict on it."""
+    """Graph and target."""
 
     kind: Literal["networkx"] = "networkx"
     graph: Literal["karate_club", "davis_southern_women", "florentine_families", "les_miserables"]
-    """The generator without its ``_graph``."""
+    """Name of the NetworkX function, without ``_graph``."""
     target: str = "communities"
-    """A node attribute, or ``communities``."""
+    """Node attribute to predict, or ``communities``."""
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Make the graph."""
+        """Return the graph."""
         import networkx as nx
 
         source = getattr(nx, f"{self.graph}_graph")()
@@ -34,7 +34,7 @@ class Config(SourceConfig):
             graph = from_networkx(source, target=self.target, name=name)
             return graph.replace(x=None)  # other attributes restate the target
         graph = from_networkx(source, name=name)
-        # By position: the order in a set of names depends on the process.
+        # Positions, because the order in a set of names depends on the process.
         source = nx.convert_node_labels_to_integers(source)
         found = nx.community.greedy_modularity_communities(source)
         groups = sorted((sorted(group) for group in found), key=lambda g: (-len(g), g))

@@ -1,4 +1,4 @@
-"""A graph in one ``.npz`` of plain arrays, in the format of the real-data bundle.
+"""Graph from one ``.npz`` file of plain arrays, in the format of the real-data bundle.
 
 ``edge_index`` (2, E); ``y`` (N,) with -1 = unlabelled, or (N, C) of 0 and 1; features as ``x``
 (N, F) or as CSR parts ``x_data, x_indices, x_indptr, x_shape``, or absent.
@@ -19,20 +19,20 @@ KEYS = ("edge_index", "y", "x", "x_data", "x_indices", "x_indptr", "x_shape")
 
 
 class Config(SourceConfig):
-    """Where the file is, and what its classes are called."""
+    """Path of the file, and names of its classes."""
 
     kind: Literal["npz"] = "npz"
     file: str
-    """The file, below the data folder."""
+    """Path of the file, below the data folder."""
     classes: tuple[str, ...] = ()
-    """Name of each class; empty = their numbers."""
+    """Name of each class. Default: its number."""
 
     def raw_files(self, data: Path) -> list[Path]:
-        """The file, whose hash is part of the cache key."""
+        """Return the file; its hash is part of the cache key."""
         return here([data / self.file])
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Read the graph."""
+        """Return the graph."""
         path = self.raw_files(data)[0]
         with readable_arrays(path):
             arrays = load_arrays(path)

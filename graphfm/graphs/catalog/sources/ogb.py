@@ -1,7 +1,7 @@
-"""A node dataset of the Open Graph Benchmark, from its raw ``.csv.gz`` files.
+"""Node datasets of the Open Graph Benchmark, from their raw ``.csv.gz`` files.
 
-Not by OGB's own loader: 1.3.6 cannot open its own cache with torch >= 2.6, asks questions on the
-terminal, and fetches over plain http.
+OGB's own loader is not used: version 1.3.6 cannot open its own cache with torch >= 2.6, asks
+questions on the terminal, and fetches over plain http.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from graphfm.graphs.convert import features
 from graphfm.graphs.graph import MASKS, Graph
 from graphfm.graphs.labels import labels
 
-FOLDER = "ogb"  # below the data folder; in it one folder a dataset, laid out as OGB unpacks it
+FOLDER = "ogb"  # folder below the data folder, with one folder per dataset as OGB unpacks it
 PARTS = ("train", "valid", "test")
 
 
 class Config(SourceConfig):
-    """Which dataset, and what its files do not say themselves."""
+    """Dataset, and facts that its files do not hold."""
 
     kind: Literal["ogb"] = "ogb"
     name: Literal["ogbn-arxiv", "ogbn-products", "ogbn-proteins", "ogbn-mag"]
-    """The dataset's own name; its folder has ``_`` for ``-``."""
+    """Name of the dataset; its folder has ``_`` for ``-``."""
     split: str
-    """The official split, by its folder."""
+    """Folder of the official split."""
     undirected: bool = False
-    """Each edge goes both ways, and is listed once."""
+    """Treat each edge as undirected; the file lists it once."""
     node_features: bool = True
-    """Whether nodes have features."""
+    """Read the features of nodes; false if the dataset has none."""
     node_type: str = ""
-    """Of a dataset with several kinds of node: the kind that has classes, and alone is read."""
+    """Type of the nodes to read, in a dataset with several types: the type with labels."""
     relation: str = ""
-    """The edges among nodes of that kind."""
+    """Type of the edges among these nodes."""
     url: str = ""
-    """OGB's archive; its folder is called as it is."""
+    """Address of OGB's archive; its folder has the same name."""
     max_mb: float = Field(default=64, gt=0)
-    """Size of the archive, at most."""
+    """Limit on the size of the archive, in MB."""
 
     def downloads(self) -> list[RawFile]:
-        """The files that are read, in OGB's archive."""
+        """Return the files that are read, in OGB's archive."""
         if not self.url:
             return []
         top = PurePosixPath(self.url).stem
@@ -60,12 +60,13 @@ class Config(SourceConfig):
         ]  # fmt: skip
 
     def raw_files(self, data: Path) -> list[Path]:
-        """The files that are read, whose hashes are part of the cache key."""
-        unpacked = f"{self._folder} is what OGB's archive of {self.name} unpacks to"
+        """Return the files that are read; their hashes are part of the cache key."""
+        unpacked = f"{self._folder} is the unpacked archive of {self.name}"
         return here([data / self._folder / p for p in self._tables.values()], what=unpacked)
 
     @property
     def _folder(self) -> str:
+        """Folder of the dataset below the data folder."""
         return f"{FOLDER}/{self.name.replace('-', '_')}"
 
     @property
@@ -84,7 +85,7 @@ class Config(SourceConfig):
         return {table: f"{path}.csv.gz" for table, path in tables.items()}
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Read the graph, with its official split as masks."""
+        """Return the graph, with its official split as masks."""
         paths = dict(zip(self._tables, self.raw_files(data), strict=True))
         num_nodes = _num_nodes(paths["num-node"], self.node_type)
         y, class_names = labels(torch.from_numpy(_table(paths["node-label"], np.int64)))
@@ -107,7 +108,7 @@ class Config(SourceConfig):
 
 
 def _num_nodes(path: Path, node_type: str) -> int:
-    """One number, or a line of kinds of node and a line of their numbers."""
+    """Return the number of nodes: the only number, or that of a node type, below its name."""
     skip = 0
     column = 0
     if node_type:
@@ -126,10 +127,10 @@ def _num_nodes(path: Path, node_type: str) -> int:
 
 
 def _table(path: Path, dtype: type[np.number[Any]], *, skip: int = 0) -> np.ndarray:
-    """Lines of numbers with commas between them: (lines, numbers in a line)."""
+    """Read lines of numbers with commas between them, (lines, numbers in a line)."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # an empty file, and fractions among integers
+            warnings.simplefilter("error")  # for an empty file, and fractions among integers
             # As fast as pandas: the 169,343 x 128 features of arxiv take 2.7 s.
             return np.loadtxt(
                 path, dtype=dtype, delimiter=",", comments=None, ndmin=2, skiprows=skip
@@ -144,7 +145,7 @@ def _table(path: Path, dtype: type[np.number[Any]], *, skip: int = 0) -> np.ndar
 
 
 def _mask(path: Path, num_nodes: int) -> torch.Tensor:
-    """Nodes that a file lists, as (N,) bool."""
+    """Return a mask of the nodes that a file lists, (N,) bool."""
     nodes = torch.from_numpy(_table(path, np.int64)[:, 0])
     low, high = int(nodes.min()), int(nodes.max())
     if not 0 <= low <= high < num_nodes:

@@ -1,7 +1,7 @@
-"""A dataset class of PyG, read from its raw files without network, or built in.
+"""Graphs of a dataset class of PyG, from raw files or built in.
 
 PyG downloads without a checksum and writes ``processed/`` beside ``raw/``. So its parser runs on a
-temporary copy of raw files that have been looked at, and may not fetch anything.
+temporary copy of checked raw files, and its download is disabled.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from graphfm.graphs.graph import Graph
 
 
 class Config(FetchedConfig):
-    """A class of ``torch_geometric.datasets`` and its arguments."""
+    """Class of ``torch_geometric.datasets`` and its arguments."""
 
     kind: Literal["pyg"] = "pyg"
     dataset: str
     """Name of the class."""
     root: str = ""
-    """Its root, below the data folder; empty = it needs no files."""
+    """Root of the class, below the data folder; empty = it needs no files."""
     raw: str = ""
-    """The folder of raw files, below the root; each of them counts for the cache key."""
+    """Folder of raw files, below the root; all of them are part of the cache key."""
     name: str = ""
-    """Its second argument, where it takes one."""
+    """Second argument of the class, if it has one."""
     args: dict[str, Any] = {}
-    """Further arguments."""
+    """Further arguments of the class."""
     undirected: bool = False
-    """Each edge goes both ways, though the files may list it once."""
+    """Treat each edge as undirected; the files can list it once."""
     unlabelled: tuple[int, ...] = ()
-    """Classes that stand for not known."""
+    """Classes that mean unlabelled."""
     seed: int = 0
-    """For classes that draw a graph at random."""
+    """Seed of a class that draws a random graph."""
 
     @property
     def folder(self) -> str:
-        """The folder of raw files, below the data folder."""
+        """Folder of raw files, below the data folder."""
         return "".join(f"{part}/" for part in (self.root, self.raw) if part)
 
     def downloads(self) -> list[RawFile]:
-        """The raw files that can be fetched; ``{pyg}`` in an address is the class's ``url``."""
+        """Return the raw files to fetch; ``{pyg}`` in an address is the ``url`` of the class."""
         files = super().downloads()
         if any("{pyg}" in file.url for file in files):
             import torch_geometric.datasets
@@ -60,7 +60,7 @@ class Config(FetchedConfig):
         return files
 
     def raw_files(self, data: Path) -> list[Path]:
-        """Those of :attr:`files`, or every file of the raw folder; none for a built-in dataset."""
+        """Return :attr:`files`, else all files of the raw folder; none for a built-in dataset."""
         if not self.root:
             return []
         if self.files:
@@ -72,7 +72,7 @@ class Config(FetchedConfig):
         return files
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Run PyG's parser and convert what it gives."""
+        """Return the graph that PyG's parser reads."""
         import torch_geometric.datasets
 
         kind = getattr(torch_geometric.datasets, self.dataset, None)
@@ -94,7 +94,7 @@ class Config(FetchedConfig):
                 shutil.copyfile(path, copy)
             try:
                 dataset = _offline(kind)(folder, *args, **self.args)
-                return from_pyg(self._meant(_union(dataset)), name=name)
+                return from_pyg(self._completed(_union(dataset)), name=name)
             except (GraphFMError, MemoryError):
                 raise
             except ImportError as error:
@@ -112,14 +112,12 @@ class Config(FetchedConfig):
                     fix="fetch the raw files again from their origin",
                 ) from error
 
-    def _meant(self, data: Any) -> Any:
-        """What PyG reads, with what its files do not say themselves."""
+    def _completed(self, data: Any) -> Any:
+        """Add the facts that the files do not hold: undirected edges, unlabelled classes."""
         from torch_geometric.utils import to_undirected
 
-        if (
-            data.x is None and data.y is not None
-        ):  # else PyG counts up to the last node with an edge
-            data.num_nodes = len(data.y)
+        if data.x is None and data.y is not None:
+            data.num_nodes = len(data.y)  # PyG would count up to the last node with an edge
         if self.undirected:
             data.edge_index = to_undirected(data.edge_index, num_nodes=data.num_nodes)
         if self.unlabelled:
@@ -129,7 +127,7 @@ class Config(FetchedConfig):
 
 
 def _offline(kind: Any) -> Any:
-    """The dataset class with a download that refuses."""
+    """Return a subclass whose download raises GFM401."""
 
     def download(self: Any) -> None:
         gone = [p for p in map(Path, self.raw_paths) if not p.exists()]
@@ -140,14 +138,14 @@ def _offline(kind: Any) -> Any:
 
 
 def _union(dataset: Any) -> Any:
-    """All graphs of a dataset as one: the disjoint union, with node labels as ``y``."""
+    """Return the disjoint union of all graphs of a dataset, with node labels as ``y``."""
     from torch_geometric.data import Data
 
     num_node_labels = getattr(dataset, "num_node_labels", 0)
     if len(dataset) == 1 and not num_node_labels:
         return dataset[0]
     data, slices = dataset._data, dataset.slices
-    starts = slices["x"][:-1]  # the graphs lie end to end, with edges counted from 0 in each
+    starts = slices["x"][:-1]  # edges count from 0 in each graph
     edge_index = data.edge_index + starts.repeat_interleave(slices["edge_index"].diff())
     x, y = data.x, data.y
     # A TU dataset's y is a label of the graph; the labels of its nodes are the last columns of x,
@@ -160,7 +158,7 @@ def _union(dataset: Any) -> Any:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """PyG's generators draw from the global states of torch and numpy: set both, then put back."""
+    """Seed torch's and numpy's global states, which PyG's generators use, and restore them."""
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

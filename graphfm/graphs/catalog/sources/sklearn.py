@@ -1,4 +1,4 @@
-"""Tables that come with scikit-learn, as nearest-neighbor graphs of their rows."""
+"""Nearest-neighbor graphs of the rows of scikit-learn's tables."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from graphfm.graphs.graph import Graph
 
 
 class Config(SourceConfig):
-    """Which table, and how its rows are joined."""
+    """Table, and number of neighbors of each row."""
 
     kind: Literal["sklearn"] = "sklearn"
     table: Literal["breast_cancer", "digits", "iris", "wine"]
-    """The loader without its ``load_``."""
+    """Name of the loader, without ``load_``."""
     num_neighbors: int = Field(default=10, ge=1)
-    """Each row is joined to this many nearest rows, in standardised columns; edges go both ways."""
+    """Number of nearest rows, by standardised columns, that each row is joined to."""
 
     def build(self, *, name: str, data: Path) -> Graph:
-        """Make the graph; features are the columns as they are."""
+        """Return the graph; its features are the columns of the table."""
         import sklearn.datasets
 
         table = getattr(sklearn.datasets, f"load_{self.table}")()
@@ -43,10 +43,10 @@ class Config(SourceConfig):
 
 
 def _nearest(table: np.ndarray, k: int) -> np.ndarray:
-    """Nearest other rows of each row: (N, F) -> (N, k), ties to the lower row."""
-    spread = table.std(axis=0)
-    scaled = (table - table.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    """Return the nearest other rows of each row, (N, F) -> (N, k); the lower row wins a tie."""
+    deviation = table.std(axis=0)
+    scaled = (table - table.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     distance = cdist(scaled, scaled, "sqeuclidean")
     np.fill_diagonal(distance, np.inf)
-    # Rounded and stable: equal rows (iris has some) fall in the same order on every machine.
+    # Rounding and a stable sort order equal rows (iris has some) the same way on every machine.
     return np.argsort(distance.round(8), axis=1, kind="stable")[:, :k]

@@ -1,8 +1,8 @@
-"""Synthetic graphs: a degree-corrected stochastic block model with features and labels.
+"""Synthetic graphs by a degree-corrected stochastic block model, with features and labels.
 
 The same fields give the same graph on every machine: edges are drawn with integers only, and
 features are rounded, since the last bit of a power or a logarithm differs between processors.
-What the generators (this one, ``lfr`` and ``cabam``) have in common is here.
+This file also holds the common base of the generators ``synthetic``, ``lfr`` and ``cabam``.
 
 Shapes:
     N  nodes   M  edges, each counted once   F  feature columns   C  classes   R  edges of a round
@@ -24,35 +24,35 @@ from graphfm.graphs.graph import Graph
 UNIT = 2.0**16  # weight of a node with the smallest expected degree
 GRID = 2.0**-10  # features are multiples of this
 FULL = 0.9  # share of all possible edges beyond which drawing new ones takes too long
-LOSS = 0.05  # share of the edges that may be left out because no pair is left for them
+LOSS = 0.05  # largest share of edges that may be left out for lack of pairs
 
 
 class DrawnConfig(SourceConfig):
-    """What every generator is told; each adds its fields, :meth:`nodes` and :meth:`edges`."""
+    """Base of all generators; each adds fields, :meth:`nodes` and :meth:`edges`."""
 
     seed: int = Field(ge=0)
-    """Another seed is another graph of the same kind."""
+    """Seed of the random numbers."""
     num_nodes: int = Field(ge=1)
-    """N."""
+    """Number of nodes, N."""
     mean_degree: float = Field(ge=0)
     """Mean number of neighbors."""
     num_classes: int = Field(ge=1)
-    """C."""
+    """Number of classes, C."""
     num_features: int = Field(default=0, ge=0)
-    """F; 0 = none."""
+    """Number of feature columns, F; 0 = no features."""
     feature_signal: float = Field(default=1.0, ge=0)
     """Distance of two class means (root mean square), in standard deviations of one column."""
     imbalance: float = Field(default=1.0, ge=1)
-    """Size of the largest class over that of the smallest; geometric between them."""
+    """Size of the largest class over the smallest; sizes between them are geometric."""
     labelled: float = Field(default=1.0, ge=0, le=1)
-    """Share of nodes whose label is given."""
+    """Share of nodes with a label."""
 
     def nodes(self, rng: np.random.Generator, name: str) -> tuple[np.ndarray, Any]:
-        """Class of each node, (N,), and what else the edges depend on."""
+        """Return the class of each node, (N,), and further values that :meth:`edges` needs."""
         raise NotImplementedError
 
     def edges(self, y: np.ndarray, wiring: Any, rng: np.random.Generator, name: str) -> np.ndarray:
-        """Distinct edges, each once: (N,) -> (2, M)."""
+        """Return distinct edges, each once, (N,) -> (2, M)."""
         raise NotImplementedError
 
     def build(self, *, name: str, data: Path) -> Graph:
@@ -76,12 +76,12 @@ class DrawnConfig(SourceConfig):
         )
 
     def shuffled_classes(self, rng: np.random.Generator, name: str) -> np.ndarray:
-        """Class of each node in no order, (N,), with sizes as ``imbalance`` says."""
+        """Return the classes of nodes in random order, (N,), with sizes by ``imbalance``."""
         sizes = class_sizes(self.num_nodes, self.num_classes, self.imbalance, name)
         return rng.permutation(np.repeat(np.arange(self.num_classes), sizes))
 
     def _features(self, y: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-        """Class means in random directions plus unit noise: (N,) -> (N, F) float32."""
+        """Return class means in random directions plus unit noise, (N,) -> (N, F) float32."""
         if self.num_features == 0:
             return None
         means = rng.standard_normal((self.num_classes, self.num_features))
@@ -95,27 +95,27 @@ class DrawnConfig(SourceConfig):
 
 
 class Config(DrawnConfig):
-    """One graph of the block model; the blocks are the classes."""
+    """Fields of one graph of the block model; the blocks are the classes."""
 
     kind: Literal["synthetic"] = "synthetic"
     homophily: float = Field(ge=0, le=1)
-    """Share of the edges that stay within a class; 1/C says nothing if classes are equal."""
+    """Share of the edges within a class; 1/C carries no information for equal classes."""
     degree_exponent: float | None = Field(default=None, gt=2)
-    """Expected degrees follow d ** -exponent; None or infinity = all the same."""
+    """Exponent of the power law of expected degrees; None or infinity = equal degrees."""
 
     def nodes(self, rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Classes, and integer weights in proportion to expected degrees: (N,), (N,)."""
+        """Return classes, (N,), and integer weights in proportion to expected degrees, (N,)."""
         y = self.shuffled_classes(rng, name)
         draw = pareto(rng, self.num_nodes, self.degree_exponent)
-        # No expected degree above sqrt(N * mean_degree): beyond it, two hubs would be joined
-        # more than once on average, and the repeats that get dropped would distort all degrees.
+        # Above sqrt(N * mean_degree) two hubs would be joined more than once on average, and
+        # dropping the repeats would distort all degrees.
         most = max(1.0, np.sqrt(self.num_nodes / max(self.mean_degree, 1.0))) * draw.mean()
         return y, np.rint(np.minimum(draw, most) * UNIT).astype(np.int64)
 
     def edges(
         self, y: np.ndarray, wiring: np.ndarray, rng: np.random.Generator, name: str
     ) -> np.ndarray:
-        """Exactly round(N * mean_degree / 2) distinct edges: (2, M)."""
+        """Return exactly round(N * mean_degree / 2) distinct edges, (2, M)."""
         wanted = round(self.num_nodes * self.mean_degree / 2)
         within = round(wanted * self.homophily)
         sizes = np.bincount(y)
@@ -142,17 +142,17 @@ class Config(DrawnConfig):
 
 
 class _Blocks:
-    """Nodes sorted by class, to draw from a class, or from all others, in proportion to weight."""
+    """Nodes sorted by class, drawn from one class or from two in proportion to weight."""
 
     def __init__(self, y: np.ndarray, weight: np.ndarray):
         self.order = np.argsort(y, kind="stable")
-        self.ends = np.cumsum(weight[self.order])  # (N,), of each node's stretch of the line
+        self.ends = np.cumsum(weight[self.order])  # (N,), cumulative weight up to each node
         self.total = int(self.ends[-1])
         self.class_ends = self.ends[np.cumsum(np.bincount(y)) - 1]  # (C,)
         self.class_weights = np.diff(self.class_ends, prepend=0)
 
     def draw(self, num_edges: int, same: bool, rng: np.random.Generator) -> np.ndarray:
-        """Pairs of nodes (2, R), each end by weight: both of one class, or of two."""
+        """Return random pairs of nodes, (2, R), of one class if ``same``, else of two classes."""
         # Within: class c in proportion to its weight, so that weights stay expected degrees.
         # Between: w_c (W - w_c) makes a pair as likely as the product of its two weights.
         share = self.class_weights / self.total
@@ -166,24 +166,24 @@ class _Blocks:
             second = low + rng.integers(0, width)
         else:
             second = rng.integers(0, self.total - width)
-            second += np.where(second >= low, width, 0)  # step over the own class
+            second += np.where(second >= low, width, 0)  # skip the own class
         pairs: np.ndarray = self.order[np.searchsorted(self.ends, [first, second], side="right")]
         return pairs
 
 
 def _distinct(blocks: _Blocks, wanted: int, same: bool, rng: np.random.Generator) -> np.ndarray:
-    """Keys u * N + v, u < v, of distinct edges, (wanted,), ascending."""
+    """Return the keys u * N + v, u < v, of distinct edges, (wanted,), ascending."""
     num_nodes = len(blocks.order)
     keys = np.zeros(0, dtype=np.int64)
-    luck = 1.0
+    share_new = 1.0  # share of the last round's edges that were new
     while len(keys) < wanted:
         missing = wanted - len(keys)
-        # As many as the last round's share of new edges asks for: with a fixed surplus, 3 million
-        # edges at 80% of the room took 52 s instead of 11.
-        drawn = int(1.05 * missing / luck) + 16
+        # The number drawn follows share_new: with a fixed surplus, 3 million edges at 80% of all
+        # possible edges took 52 s instead of 11.
+        drawn = int(1.05 * missing / share_new) + 16
         u, v = np.sort(blocks.draw(drawn, same, rng), axis=0)
         fresh = np.setdiff1d((u * num_nodes + v)[u < v], keys)
-        luck = max(len(fresh) / drawn, 0.1)
+        share_new = max(len(fresh) / drawn, 0.1)
         if len(fresh) > missing:
             fresh = fresh[rng.permutation(len(fresh))[:missing]]
         keys = np.sort(np.concatenate([keys, fresh]))
@@ -191,7 +191,7 @@ def _distinct(blocks: _Blocks, wanted: int, same: bool, rng: np.random.Generator
 
 
 def class_sizes(num_nodes: int, num_classes: int, imbalance: float, name: str) -> np.ndarray:
-    """Geometric class sizes, largest first, at least one node each: (C,).
+    """Return geometric class sizes, the largest first, at least one node each, (C,).
 
     Raises:
         DataError: GFM146 for fewer nodes than classes.
@@ -212,7 +212,7 @@ def class_sizes(num_nodes: int, num_classes: int, imbalance: float, name: str) -
 
 
 def pareto(rng: np.random.Generator, number: int, exponent: float | None) -> np.ndarray:
-    """Draws from 1 upwards with density x ** -exponent, (number,); None or infinity = all 1."""
+    """Draw numbers from 1 upwards with density x ** -exponent, (number,); None = all 1."""
     draw = rng.random(number)
     if exponent is None or np.isinf(exponent):
         return np.ones(number)
@@ -221,10 +221,10 @@ def pareto(rng: np.random.Generator, number: int, exponent: float | None) -> np.
 
 
 def check_loss(wanted: int, found: int, name: str, *, fix: str) -> None:
-    """Accept that a few edges found no place, and no more.
+    """Refuse a graph that lacks too many of its edges.
 
     Raises:
-        DataError: GFM146 for more than :data:`LOSS` of them.
+        DataError: GFM146 if it lacks more than the share :data:`LOSS`.
     """
     if wanted - found > max(2, LOSS * wanted):
         raise DataError(
