@@ -109,6 +109,50 @@ def test_a_violation_is_seen(tmp_path: Path, file: str, line: str, fault: str) -
     assert len(faults_of_floors(tmp_path)) == 1, fault
 
 
+def circles_of(package: Path) -> list[list[str]]:
+    """Return the groups of files that import each other in a circle.
+
+    All imports count: in functions, and under TYPE_CHECKING.
+    """
+    import networkx
+
+    files = {}
+    for path in package.rglob("*.py"):
+        parts = ("graphfm", *path.relative_to(package).with_suffix("").parts)
+        files[".".join(parts).removesuffix(".__init__")] = path
+    graph = networkx.DiGraph()
+    for name, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            targets: list[str] = []
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets = [t if t in files else node.module for t in whole]
+            graph.add_edges_from((name, t) for t in targets if t in files and t != name)
+    groups = networkx.strongly_connected_components(graph)
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Seen to fail on the planted circle of the next test."""
+    assert circles_of(PACKAGE) == []
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    """Across a package's file, a function and TYPE_CHECKING; a chain of imports is no circle."""
+    planted = {
+        "a/__init__.py": "import graphfm.b.one",
+        "b/one.py": "def f():\n    from graphfm.b import two",
+        "b/two.py": "if TYPE_CHECKING:\n    from graphfm.a import anything",
+        "b/three.py": "from graphfm.b.one import f",
+    }
+    for name, text in planted.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert circles_of(tmp_path) == [["graphfm.a", "graphfm.b.one", "graphfm.b.two"]]
+
+
 def test_the_ground_knows_no_torch() -> None:
     """Errors, metrics, version and recipes import without torch; seen to fail with an import."""
     for room in (*FLOORS[0][1].split(), "config"):
