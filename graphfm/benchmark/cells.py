@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphfm.baselines.peers import MODULES
 from graphfm.benchmark.models import STATES, Competitor
 from graphfm.benchmark.suite import Suite
 from graphfm.errors import DataError
 from graphfm.graphs.splits import parse_shares
+
+if TYPE_CHECKING:
+    from graphfm.checkpoint.folder import Checkpoint
 
 OFFICIAL = "official"
 DONE, FAILED, LEFT_OUT = "done", "failed", "left out"
@@ -78,11 +81,19 @@ class Plan:
     search_cost: float | None = None
 
     @cached_property
+    def opened(self) -> Checkpoint:
+        """The checkpoint of the pretrained model, verified once per process."""
+        from graphfm.checkpoint.folder import Checkpoint
+
+        assert self.checkpoint is not None
+        return Checkpoint.open(self.checkpoint)
+
+    @cached_property
     def keys(self) -> dict[str, str]:
         """Key of each model: ten letters of a hash of all that its numbers depend on."""
         weights = shape = ""
         if self.checkpoint is not None and any(model.own for model in self.models):
-            shape, weights = _digests(self.checkpoint)
+            shape, weights = _digests(self.opened)
         keys = {}
         for model in self.models:
             depends: list[Any] = [model.name, self.max_seconds]
@@ -200,12 +211,11 @@ def check_unseen(plan: Plan) -> None:
             f"{', '.join(pretrained)}: no pretrained weights were found",
             fix="pass --from CKPT, or benchmark random weights: append -random to the name",
         )
-    from graphfm.checkpoint.folder import Checkpoint, not_judged_on
+    from graphfm.checkpoint.folder import not_judged_on
     from graphfm.graphs.catalog.catalog import Catalog
 
-    checkpoint = Checkpoint.open(plan.checkpoint)
-    own = {spec.name for spec in checkpoint.specs()}
-    known = {*not_judged_on(checkpoint.about), *own}
+    own = {spec.name for spec in plan.opened.specs()}
+    known = {*not_judged_on(plan.opened.about), *own}
     entries = Catalog.read().entries
     groups = {entries[id].group for id in known if id in entries}
     seen = [id for id, group in plan.suite.groups.items() if id in known or group in groups]
@@ -218,7 +228,7 @@ def check_unseen(plan: Plan) -> None:
         )
 
 
-def _digests(checkpoint: str) -> tuple[str, str]:
+def _digests(checkpoint: Checkpoint) -> tuple[str, str]:
     """Return the shape of a model as text, and a hash of shape and weights."""
     from graphfm.model.graphfm import GraphFM
 

@@ -17,6 +17,7 @@ import torch
 
 from graphfm.baselines.peers import answer as peer_answer
 from graphfm.benchmark.models import ANCHOR, STATES, Competitor
+from graphfm.checkpoint.folder import Checkpoint
 from graphfm.config.recipe import ModelConfig
 from graphfm.fitting.answers import answer
 from graphfm.fitting.budget import Budget
@@ -63,7 +64,7 @@ def measure(
     graph: Graph,
     prepared: PreparedGraph,
     *,
-    checkpoint: str | None,
+    checkpoint: Checkpoint | str | None,
     seed: int,
     steps: int = MAX_STEPS,
     trials: int = 0,
@@ -77,7 +78,7 @@ def measure(
         competitor: The model.
         graph: Graph with its split, without the labels of the test nodes.
         prepared: The prepared graph, for graphfm's models; preparing it is timed separately.
-        checkpoint: Folder of the pretrained model. None uses the default shape of the package.
+        checkpoint: The pretrained model, or its folder. None uses the default shape of the package.
         seed: Seed of initial weights, order of nodes and random search.
         steps: Maximum number of gradient steps of graphfm's models.
         trials: Maximum number of trials of a search.
@@ -152,7 +153,7 @@ def measure(
     )
 
 
-def pretrained_model(checkpoint: str | None, *, seed: int | None) -> GraphFM:
+def pretrained_model(checkpoint: Checkpoint | str | None, *, seed: int | None) -> GraphFM:
     """Load the pretrained model; with a seed, build one of its shape with random weights."""
     if seed is None:
         assert checkpoint is not None, "a pretrained model has a folder"
@@ -163,7 +164,7 @@ def pretrained_model(checkpoint: str | None, *, seed: int | None) -> GraphFM:
 
 
 @lru_cache(maxsize=1)
-def _loaded(checkpoint: str) -> GraphFM:
+def _loaded(checkpoint: Checkpoint | str) -> GraphFM:
     return GraphFM.from_checkpoint(checkpoint)
 
 

@@ -162,7 +162,7 @@ def _measure_cell(
         model,
         split,
         prepared,
-        checkpoint=plan.checkpoint,
+        checkpoint=None if plan.checkpoint is None else plan.opened,
         seed=unit.seed,
         steps=plan.steps,
         trials=plan.trials,

@@ -44,7 +44,7 @@ class Savable(Protocol):
         """Return the weights by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A checkpoint folder whose files were verified against its manifest.
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from graphfm.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from graphfm.checkpoint.folder import Checkpoint
     from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
     from graphfm.graphs.graph import Graph
 
 
 def open_fitted(
-    folder: Path, graph: str, target: str | None, **flags: Any
+    model: Path | Checkpoint, graph: str, target: str | None, **flags: Any
 ) -> tuple[GraphFMClassifier | GraphFMRegressor, Graph, dict[str, Any]]:
     """Return a fitted model, a graph read as the one of the fit, and the content of split.json.
 
@@ -21,7 +22,7 @@ def open_fitted(
     new graph need not have it.
 
     Args:
-        folder: Folder of the fitted model.
+        model: Folder of the fitted model, or its open checkpoint.
         graph: File, folder or catalog id.
         target: Column of the labels to compare with. Default: the one of the fit, if it is there.
         **flags: Further flags of :func:`graphfm.cli.inputs.read_input`. Default: as in the fit.
@@ -30,11 +31,11 @@ def open_fitted(
         CheckpointError: GFM301 to GFM307 for a folder that holds no fitted model.
         DataError: See :func:`graphfm.graphs.inputs.read_graph`.
     """
-    if not folder.is_dir():
+    if isinstance(model, Path) and not model.is_dir():
         raise CheckpointError(
             "GFM301",
             "there is no such folder",
-            where=str(folder),
+            where=str(model),
             fix="graphfm finetune ... --out writes one",
         )
     from graphfm.checkpoint.split_json import read_split
@@ -42,7 +43,7 @@ def open_fitted(
     from graphfm.estimator import load_fitted
     from graphfm.graphs.readers.options import Reading, ReadOptions
 
-    fitted = load_fitted(folder)
+    fitted = load_fitted(model)
     like = fitted.reading_ or Reading(options=ReadOptions(task=fitted.TASK))
     read = read_input(graph, like=like, target=target, **flags)
-    return fitted, read.graph, read_split(folder)
+    return fitted, read.graph, read_split(model if isinstance(model, Path) else model.path)

@@ -15,6 +15,7 @@ from graphfm.cli.terminal import next_step, note, show_json
 from graphfm.errors import DataError, GraphFMError, OfflineError, OutputError
 
 if TYPE_CHECKING:
+    from graphfm.checkpoint.folder import Checkpoint
     from graphfm.report.fit_record import FitRecord
     from graphfm.report.subject import ModelOnGraph
 
@@ -66,6 +67,7 @@ def report(
     if out.suffix not in (".html", ".htm"):
         raise OutputError("GFM402", f"--out must end in .html, got {out.name}", where=str(out))
     check_file(out, overwrite=overwrite)
+    from graphfm.checkpoint.folder import Checkpoint
     from graphfm.report.build import write_report
     from graphfm.report.fit_record import read_fit_record
 
@@ -76,9 +78,10 @@ def report(
     words = ["graphfm", "report", str(run), "--out", str(out), *(["--tsne"] if tsne else [])]
     for name, value in options.items():
         words += [] if value == defaults[name] else [f"--{name}", str(value)]
-    record = read_fit_record(run)
+    checkpoint = Checkpoint.open(run)
+    record = read_fit_record(checkpoint)
     record = replace(record, commands={**record.commands, "This page": shlex.join(words)})
-    subject, missing = open_subject(run, record, graph, nodes, target)
+    subject, missing = open_subject(checkpoint, record, graph, nodes, target)
     page = write_report(
         out, record, subject, missing=missing, tsne=tsne, max_seconds=limit, seed=seed
     )
@@ -102,12 +105,16 @@ def report(
 
 
 def open_subject(
-    folder: Path, record: FitRecord, graph: str | None, nodes: Path | None, target: str | None
+    checkpoint: Checkpoint,
+    record: FitRecord,
+    graph: str | None,
+    nodes: Path | None,
+    target: str | None,
 ) -> tuple[ModelOnGraph | None, list[str]]:
     """Open the model and its graph.
 
     Args:
-        folder: Folder of the fitted model.
+        checkpoint: The fitted model.
         record: The fit.
         graph: Graph to read. None reads the graph of the fit.
         nodes: Node table. None uses the one of the fit.
@@ -130,12 +137,12 @@ def open_subject(
     try:
         with collect_log_lines(logging.INFO) as lines:
             fitted, read, _ = open_fitted(
-                folder, source, target, nodes=Path(table) if table else None
+                checkpoint, source, target, nodes=Path(table) if table else None
             )
     except (DataError, OfflineError) as error:
         if graph is not None:
             raise
-        return None, _how_to_find(folder, source, error)
+        return None, _how_to_find(checkpoint.path, source, error)
     assert isinstance(fitted, GraphFMClassifier)  # read_fit_record refuses a regressor
     return ModelOnGraph(model=fitted, graph=read, log_lines=lines), []
 

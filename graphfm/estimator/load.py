@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from graphfm.estimator.saved import open_folder
 
 if TYPE_CHECKING:
+    from graphfm.checkpoint.folder import Checkpoint
     from graphfm.estimator.classifier import GraphFMClassifier
     from graphfm.estimator.regressor import GraphFMRegressor
 
 
-def load_fitted(folder: str | Path) -> GraphFMClassifier | GraphFMRegressor:
-    """Load a fitted model of either kind from its folder.
+def load_fitted(folder: str | Path | Checkpoint) -> GraphFMClassifier | GraphFMRegressor:
+    """Load a fitted model of either kind.
+
+    Args:
+        folder: Folder of the fitted model, or its open checkpoint, which is not verified again.
 
     Raises:
         CheckpointError: GFM301 to GFM307 if the folder holds no fitted model.

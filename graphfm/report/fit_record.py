@@ -42,18 +42,17 @@ class FitRecord:
         return str(self.fit.get("graph") or self.estimator["graph"])
 
 
-def read_fit_record(folder: Path) -> FitRecord:
-    """Read the record of a fit from its folder, without the weights.
+def read_fit_record(checkpoint: Checkpoint) -> FitRecord:
+    """Read the record of a fit, without the weights.
 
     Args:
-        folder: Folder of the fitted model.
+        checkpoint: The fitted model.
 
     Raises:
-        CheckpointError: GFM301 if there is no checkpoint, GFM302 if it is damaged, GFM307 if the
-            model is not fitted.
+        CheckpointError: GFM302 if split.json is damaged, GFM307 if the model is not fitted.
         DataError: GFM134 if the model predicts a number.
     """
-    config = Checkpoint.open(folder).config
+    config, folder = checkpoint.config, checkpoint.path
     if "estimator" not in config:
         raise CheckpointError(
             "GFM307",
