@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from graphfm.baselines import label_propagation as propagation_module
-from graphfm.baselines.classic import KIPF, Stack
-from graphfm.baselines.inputs import known_labels, scaled_features
+from graphfm.baselines.classic import KIPF, ConvStack
+from graphfm.baselines.inputs import scaled_features
 from graphfm.baselines.sparse import FeatureLayer, Inputs, drop, with_values
 from graphfm.baselines.task import Task
 from graphfm.errors import DataError
@@ -178,13 +178,13 @@ def test_alpha_is_the_best_on_validation_nodes():
     """Seen to fail with ``<`` in place of ``>``."""
     graph = blocks(features="none", seed=4)
     train, val, _ = thirds(graph.num_nodes)
-    labels = known_labels(graph, train, val)
-    chosen = labels.val_score(run("label_propagation", graph, train, val))
+    task = Task.of(graph, train, val)
+    chosen = task.val_score(run("label_propagation", graph, train, val))
     with pytest.MonkeyPatch.context() as patch:
         scores = []
         for alpha in propagation_module.ALPHAS:
             patch.setattr(propagation_module, "ALPHAS", (alpha,))
-            scores.append(labels.val_score(run("label_propagation", graph, train, val)))
+            scores.append(task.val_score(run("label_propagation", graph, train, val)))
     assert chosen == max(scores) and chosen != min(scores)
 
 
@@ -200,7 +200,7 @@ def test_gcn_is_the_gcn_of_pyg(features):
     x = scaled_features(graph)
     assert isinstance(x, np.ndarray) == (features == "dense")
     task = Task.of(graph, *thirds(60)[:2])
-    model = Stack("gcn", task, KIPF)
+    model = ConvStack("gcn", task, KIPF)
     every = torch.arange(60)
     ours = model(every, None)
 

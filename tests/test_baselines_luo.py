@@ -18,7 +18,7 @@ from torch_geometric.nn import GATConv, GCNConv, SAGEConv
 from torch_geometric.utils import add_self_loops, remove_self_loops, to_undirected
 
 from graphfm.baselines import classic
-from graphfm.baselines.classic import Stack
+from graphfm.baselines.classic import ConvStack
 from graphfm.baselines.sparse import Matrix
 from graphfm.baselines.task import Task
 from graphfm.graphs.graph import Graph
@@ -78,7 +78,7 @@ def edges_of(graph: Graph) -> Tensor:
     return add_self_loops(edges, num_nodes=graph.num_nodes)[0]
 
 
-def copy_weights(ours: Stack, theirs: Plain, model: str) -> None:
+def copy_weights(ours: ConvStack, theirs: Plain, model: str) -> None:
     """Give our stack the weights of theirs."""
     with torch.no_grad():
         for i, layer in enumerate(theirs.layers):
@@ -123,7 +123,7 @@ def test_training_is_theirs_step_by_step(model, norm, residual, monkeypatch):
     x, edge_index = task.inputs.x, edges_of(graph)
     train, y = torch.from_numpy(task.labels.train), torch.from_numpy(task.labels.y_train)
     torch.manual_seed(0)
-    theirs, ours = Plain(model, settings, x.shape[1], 3), Stack(model, task, settings)
+    theirs, ours = Plain(model, settings, x.shape[1], 3), ConvStack(model, task, settings)
     copy_weights(ours, theirs, model)
 
     def losses(network: torch.nn.Module, logits) -> list[float]:

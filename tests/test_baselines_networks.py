@@ -9,7 +9,7 @@ from torch_geometric.nn import APPNP, GATConv, GCN2Conv, GCNConv, SAGEConv
 from torch_geometric.nn.models import CorrectAndSmooth
 
 from graphfm.baselines import correct_and_smooth, gcnii, gprgnn, nagphormer
-from graphfm.baselines.classic import KINDS, KIPF, Stack
+from graphfm.baselines.classic import KINDS, KIPF, ConvStack
 from graphfm.baselines.task import Task
 from tests.test_baselines import blocks, thirds
 
@@ -35,7 +35,7 @@ def same_gradients(ours: torch.Tensor, theirs: torch.Tensor, pairs) -> None:
 
 def test_sage_is_the_sage_of_pyg(task):
     """A linear map before the mean is one after it. Seen to fail with A D^-1 for D^-1 A."""
-    model = Stack("sage", task, {**KIPF, "depth": 1})
+    model = ConvStack("sage", task, {**KIPF, "depth": 1})
     layer = SAGEConv(task.inputs.shape[1], 3)
     with torch.no_grad():
         of_mean, of_self = model.maps[0].weight.chunk(2, dim=1)
@@ -52,7 +52,7 @@ def test_sage_is_the_sage_of_pyg(task):
 @pytest.mark.parametrize("heads", (1, 3))
 def test_gat_is_the_gat_of_pyg(task, heads):
     """Seen to fail without self-loops, and with the weights of the transpose not turned."""
-    model = Stack("gat", task, {**KIPF, "depth": 1, "head": True, "width": 12, "heads": heads})
+    model = ConvStack("gat", task, {**KIPF, "depth": 1, "head": True, "width": 12, "heads": heads})
     attention = model.convs[0]
     with torch.no_grad():
         attention.att_src.mul_(20)  # else all neighbors weigh the same
@@ -85,14 +85,14 @@ def test_biases_begin_as_those_of_pyg(task, kind, residual):
     }[kind].abs()
     if residual and kind in ("gcn", "gat"):
         theirs = theirs + Linear(num_features, width).bias.abs()
-    (ours,) = (bias.abs() for bias in Stack(kind, task, settings).bias)
+    (ours,) = (bias.abs() for bias in ConvStack(kind, task, settings).bias)
     torch.testing.assert_close(ours.max(), theirs.max(), atol=0, rtol=0.01)
     torch.testing.assert_close(ours.mean(), theirs.mean(), atol=0, rtol=0.05)
 
 
 def test_gat_holds_with_scores_far_apart(task):
     """Seen to fail (0 / 0) with scores taken relative to the largest of the whole graph."""
-    model = Stack("gat", task, {**KIPF, "depth": 1, "head": True})
+    model = ConvStack("gat", task, {**KIPF, "depth": 1, "head": True})
     with torch.no_grad():
         model.convs[0].att_src.mul_(1000)
     assert bool(model(EVERY, None).isfinite().all())
@@ -101,7 +101,7 @@ def test_gat_holds_with_scores_far_apart(task):
 def test_gcnii_is_that_of_pyg(task):
     """Seen to fail with all layers numbered 1."""
     settings = {**gcnii.DEFAULTS, "depth": 3, "width": 8}
-    model = gcnii.Deep(task, settings)
+    model = gcnii.GCNII(task, settings)
     torch.nn.init.normal_(model.bias)
     hidden = first = (task.inputs.x @ model.first.weight + model.bias).relu()
     pairs = []
@@ -116,7 +116,7 @@ def test_gcnii_is_that_of_pyg(task):
 
 def test_gprgnn_begins_as_appnp(task):
     """With its first gammas it is personalised PageRank. Seen to fail with gamma_K left as is."""
-    model = gprgnn.Spread(task, {**gprgnn.DEFAULTS, "alpha": 0.2})
+    model = gprgnn.GPRGNN(task, {**gprgnn.DEFAULTS, "alpha": 0.2})
     far = model.last((task.inputs.x @ model.first.weight + model.bias).relu())
     theirs = APPNP(gprgnn.HOPS, 0.2)(far, task.graph.edge_index)
     torch.testing.assert_close(model(EVERY, None), theirs, atol=1e-5, rtol=1e-4)
@@ -129,13 +129,13 @@ def test_nagphormer_reads_averages_of_features(task):
 
     Seen to fail with the bias averaged too.
     """
-    model = nagphormer.Tokens(task, {**nagphormer.DEFAULTS, "hops": 3})
+    model = nagphormer.NAGphormer(task, {**nagphormer.DEFAULTS, "hops": 3})
     torch.nn.init.normal_(model.bias)  # it begins as zero, and zero has nothing to average
     hops = [task.inputs.x]
     for _ in range(3):
         hops.append(task.convolution.rows.to_dense() @ hops[-1])
     tokens = torch.stack(hops, dim=1) @ model.first.weight + model.bias
-    torch.testing.assert_close(model(EVERY, None), model._read(tokens, None), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model(EVERY, None), model._logits(tokens, None), atol=1e-5, rtol=1e-4)
     some = torch.tensor([5, 3])
     torch.testing.assert_close(model(some, None), model(EVERY, None)[some], atol=1e-5, rtol=1e-4)
 
@@ -144,7 +144,7 @@ def test_correct_and_smooth_is_that_of_pyg(task):
     """From the same base. Seen to fail with errors not scaled, and with labels not put in."""
     settings = {**correct_and_smooth.DEFAULTS, "strength": 0.1}
     ours = correct_and_smooth._fit(task, settings, seed=0, deadline=0)
-    (base,) = task.memory.values()
+    (base,) = task.cache.values()
     post = CorrectAndSmooth(100, 0.8, 100, 0.8, autoscale=True)
     mask = torch.from_numpy(task.labels.train)
     truth = torch.from_numpy(task.labels.y_train)

@@ -1,1 +1,1 @@
-"""The peers we are measured against, on the layers of PyG and the models of scikit-learn."""
+"""Peer methods to compare with, built on layers of PyG and models of scikit-learn."""

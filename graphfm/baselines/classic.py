@@ -1,8 +1,10 @@
-"""MLP, GCN, GraphSAGE and GAT as one stack, after Luo et al.
+"""MLP, GCN, GraphSAGE and GAT as one stack of layers.
 
-"Classic GNNs are strong baselines" (NeurIPS 2024, arXiv 2406.08993): residuals through a linear
-map, LayerNorm or BatchNorm, dropout, depth and a linear head on the convolutions of PyG. A layer's
-linear maps come before its aggregation, all in one product: A (X W) = (A X) W, and W is narrower.
+Sources: GCN, Kipf and Welling 2017 (arXiv 1609.02907); GraphSAGE, Hamilton et al. 2017
+(1706.02216); GAT, Velickovic et al. 2018 (1710.10903). The stack follows Luo et al. 2024, "Classic
+GNNs are strong baselines" (2406.08993): residuals through a linear map, LayerNorm or BatchNorm,
+dropout, depth and a linear head. A layer applies all its linear maps in one product before the
+aggregation: A (X W) = (A X) W, and W is narrower.
 
 Shapes:
     N  nodes   F  feature columns   H  width   C  classes
@@ -17,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from graphfm.baselines.message_passing import convolution
 from graphfm.baselines.networks import TRAINING, Network, fit_network
-from graphfm.baselines.passing import convolution
 from graphfm.baselines.sparse import FeatureLayer, dropout
 from graphfm.baselines.task import Peer, Settings, Task
 
 KINDS = ("mlp", "gcn", "sage", "gat")
 
-# Two layers of 64, the last of which answers, dropout on features too: Kipf and Welling 2017.
+# Kipf and Welling 2017, with width 64: the last of two layers returns the logits.
 KIPF: Settings = {
     "width": 64,
     "depth": 2,
@@ -39,13 +41,13 @@ KIPF: Settings = {
     "epochs": 200,
     "patience": 200,
 }
-# Velickovic et al. 2018: 8 heads of 8, their learning rate. Attention itself is not dropped.
+# Velickovic et al. 2018: 8 heads of 8, their learning rate; without dropout on attention.
 DEFAULTS: Mapping[str, Settings] = {
     **{kind: KIPF for kind in KINDS},
     "gat": {**KIPF, "heads": 8, "lr": 0.005, "patience": 50},
 }
-# Their widths of 256 and 512 are out of reach: a trial of 256 takes 3 times the one of 64, and what
-# is equal for all peers is the seconds of a search.
+# Luo et al. use widths of 256 and 512. Width 256 takes 3 times as long as 64, and all peers search
+# for the same time.
 SPACE: Mapping[str, tuple[Any, ...]] = {
     "width": (64, 128),
     "depth": (1, 2, 3, 5),
@@ -59,13 +61,13 @@ SPACE: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-class Stack(Network):
-    """Layers of one kind.
+class ConvStack(Network):
+    """Network of layers of one kind.
 
     Args:
         kind: One of :data:`KINDS`.
-        task: For its features, edges and number of classes.
-        settings: As :data:`KIPF`.
+        task: Features, edges and number of classes.
+        settings: Settings with the keys of :data:`KIPF`.
     """
 
     def __init__(self, kind: str, task: Task, settings: Settings) -> None:
@@ -74,7 +76,7 @@ class Stack(Network):
         depth, width = settings["depth"], settings["width"]
         num_classes = task.labels.num_classes
         widths = [width] * depth if settings["head"] else [width] * (depth - 1) + [num_classes]
-        # A layer is A (x W), and beside it x W' (of SAGE, for the node itself) and a residual.
+        # A layer is A (x W), plus x W' for the node itself (SAGE), plus x W'' for the residual.
         self.parts = 1 + (kind == "sage") + settings["residual"]
         maps: list[nn.Module] = []
         convs: list[nn.Module] = []
@@ -99,13 +101,13 @@ class Stack(Network):
         self.head = nn.Linear(width, num_classes) if settings["head"] else None
 
     def forward(self, nodes: Tensor, rng: torch.Generator | None) -> Tensor:
-        """Logits of some nodes, (Q, C)."""
+        """Compute the logits of some nodes, (Q,) -> (Q, C)."""
         hidden: Tensor | torch.Generator | None = rng
         for i, (linear, conv, norm) in enumerate(
             zip(self.maps, self.convs, self.norms, strict=True)
         ):
-            mapped, *beside = linear(hidden).chunk(self.parts, dim=1)
-            out: Tensor = conv(mapped) + sum(beside, start=self.bias[i])
+            mapped, *others = linear(hidden).chunk(self.parts, dim=1)
+            out: Tensor = conv(mapped) + sum(others, start=self.bias[i])
             if self.head is None and i == len(self.maps) - 1:
                 return out[nodes]
             hidden = dropout(norm(out).relu(), self.rate, rng)
@@ -115,6 +117,8 @@ class Stack(Network):
 
 
 class _Linear(nn.Module):
+    """Product with a weight (fan_in, fan_out), without a bias."""
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
@@ -124,7 +128,7 @@ class _Linear(nn.Module):
 
 
 def _weight(kind: str, fan_in: int, width: int, parts: int) -> Tensor:
-    """(fan_in, parts x width), each part as PyG begins it: Glorot for GCN and GAT, else uniform."""
+    """Draw a weight, (fan_in, parts x width), as PyG: Glorot for GCN and GAT, else uniform."""
     columns = [torch.empty(fan_in, width) for _ in range(parts)]
     for i, part in enumerate(columns):
         if i == 0 and kind in ("gcn", "gat"):
@@ -135,7 +139,7 @@ def _weight(kind: str, fan_in: int, width: int, parts: int) -> Tensor:
 
 
 def _bias(kind: str, fan_in: int, width: int, settings: Settings) -> Tensor:
-    """(width,) as PyG begins it: drawn where a linear map brings it, zero in GCN and GAT."""
+    """Draw a bias, (width,), as PyG: uniform for linear maps, zero in GCN and GAT."""
     bias = torch.zeros(width)
     if kind in ("mlp", "sage") or settings["residual"]:
         nn.init.uniform_(bias, -(fan_in**-0.5), fan_in**-0.5)
@@ -151,7 +155,7 @@ def _norm(kind: str, width: int) -> nn.Module:
 def _peer(kind: str) -> Peer:
     def fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
         return fit_network(
-            lambda: Stack(kind, task, settings), task, settings, seed=seed, deadline=deadline
+            lambda: ConvStack(kind, task, settings), task, settings, seed=seed, deadline=deadline
         )
 
     return Peer(fit=fit, defaults=DEFAULTS[kind], space=SPACE)

@@ -1,6 +1,7 @@
-"""A graph convolutional network of two layers (Kipf and Welling 2017), on PyG's GCNConv.
+"""Graph convolutional network of two layers, with an estimate of its training time.
 
-The default of the peer ``gcn``, which searches depth, width and the rest from here.
+Source: Kipf and Welling 2017 (arXiv 1609.02907), on PyG's GCNConv. The peer ``gcn`` has the same
+default settings and searches from them.
 
 Shapes:
     N  nodes   F  feature columns   H  hidden width   C  classes
@@ -18,36 +19,37 @@ from graphfm.baselines.inputs import MAX_SPARSE_DENSITY, known_labels
 from graphfm.baselines.task import Task
 from graphfm.graphs.graph import Graph
 
-# What one core does, for an estimate: multiplications a second, and what comes on top.
-SPARSE_RATE = 3.5e9  # planetoid-pubmed: 24 s when it looked every time, estimated 25
+# Speed of one core: multiplications per second. planetoid-pubmed took 24 s with a validation in
+# every epoch; the estimate is 25 s.
+SPARSE_RATE = 3.5e9
 DENSE_RATE = 1e10
-EPOCH_SECONDS = 0.002
-BEGIN_SECONDS = 2.0  # importing PyG
+EPOCH_SECONDS = 0.002  # overhead of one epoch
+IMPORT_SECONDS = 2.0  # import of PyG
 
 
 def gcn(graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0) -> np.ndarray:
-    """Class probabilities of every node, (N, C).
+    """Fit the network and return class probabilities of all nodes, (N, C).
 
-    200 epochs of Adam on the whole graph; the epoch that is best on the validation nodes answers,
-    the last one without any. A graph without features is read by its log-degrees and a constant.
+    Adam takes 200 epochs on the whole graph. The epoch with the best validation score is kept, or
+    the last one without validation nodes. A graph without features gets log-degree and a constant.
 
     Args:
         graph: The graph; only the labels under the masks are read.
-        train_mask: Nodes to learn from, (N,) bool.
-        val_mask: Nodes to choose the epoch by, (N,) bool.
-        seed: Decides initial weights and dropout.
+        train_mask: Training nodes, (N,) bool.
+        val_mask: Validation nodes, which choose the epoch, (N,) bool. None if there are none.
+        seed: Seed of initial weights and dropout.
     """
     task = Task.of(graph, train_mask, val_mask)
     return PEERS["gcn"].fit(task, KIPF, seed=seed, deadline=math.inf)
 
 
 def gcn_seconds(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> float:
-    """About how long :func:`gcn` will take on one core: epochs x (edges + feature entries).
+    """Estimate the seconds of :func:`gcn` on one core, from edges and feature entries.
 
-    Two and a half products each: forward, backward, and every other time a look at validation.
+    An epoch costs 2.5 products: forward, backward, and validation in every second epoch.
 
     Raises:
-        DataError: GFM134 without a class per node, as :func:`gcn`.
+        DataError: GFM134 if the graph has no single class per node.
     """
     labels = known_labels(graph, train_mask, val_mask)
     x = graph.x
@@ -57,4 +59,4 @@ def gcn_seconds(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> fl
     width = KIPF["width"]
     in_products = (entries if dense else filled) * width / (DENSE_RATE if dense else SPARSE_RATE)
     messages = (graph.num_edges + graph.num_nodes) * (width + labels.num_classes) / SPARSE_RATE
-    return BEGIN_SECONDS + KIPF["epochs"] * (EPOCH_SECONDS + 2.5 * (in_products + messages))
+    return IMPORT_SECONDS + KIPF["epochs"] * (EPOCH_SECONDS + 2.5 * (in_products + messages))

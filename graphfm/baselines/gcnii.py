@@ -1,6 +1,6 @@
-"""GCNII: a deep GCN that keeps the first layer in sight, on PyG's GCN2Conv.
+"""GCNII: a deep GCN with a residual connection to the first layer, on PyG's GCN2Conv.
 
-Chen et al. 2020, "Simple and deep graph convolutional networks" (arXiv 2007.02133):
+Source: Chen et al. 2020, "Simple and deep graph convolutional networks" (arXiv 2007.02133):
 ``H <- relu(((1 - alpha) P H + alpha H0) ((1 - beta_l) I + beta_l W_l))``, ``beta_l = ln(theta / l +
 1)``, with P the symmetrically normalised adjacency with self-loops.
 
@@ -21,8 +21,8 @@ from graphfm.baselines.networks import TRAINING, Network, fit_network
 from graphfm.baselines.sparse import FeatureLayer, Matrix, dropout
 from graphfm.baselines.task import Peer, Settings, Task
 
-# As its authors set it for Cora, but for 8 layers where they have 64: on amazon-computers
-# 0.6 s of a core for an epoch of 16.
+# The authors' settings for Cora, with 8 layers instead of 64: an epoch of 16 layers on
+# amazon-computers takes 0.6 s of one core.
 DEFAULTS: Settings = {
     "width": 64,
     "depth": 8,
@@ -44,12 +44,12 @@ SPACE: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-class Deep(Network):
-    """A linear map, many GCN2Conv, a linear map.
+class GCNII(Network):
+    """Network of a linear map, several GCN2Conv layers and a linear map.
 
     Args:
-        task: For its features, edges and number of classes.
-        settings: As :data:`DEFAULTS`.
+        task: Features, edges and number of classes.
+        settings: Settings with the keys of :data:`DEFAULTS`.
     """
 
     def __init__(self, task: Task, settings: Settings) -> None:
@@ -64,7 +64,7 @@ class Deep(Network):
         self.edges = task.convolution.rows
 
     def forward(self, nodes: Tensor, rng: torch.Generator | None) -> Tensor:
-        """Logits of some nodes, (Q, C)."""
+        """Compute the logits of some nodes, (Q,) -> (Q, C)."""
         first = (self.first(rng) + self.bias).relu()
         hidden = first
         for layer in self.layers:
@@ -90,7 +90,7 @@ def _layer(edges: Matrix, number: int, settings: Settings) -> nn.Module:
 
 
 def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
-    return fit_network(lambda: Deep(task, settings), task, settings, seed=seed, deadline=deadline)
+    return fit_network(lambda: GCNII(task, settings), task, settings, seed=seed, deadline=deadline)
 
 
 PEERS = {"gcnii": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE)}

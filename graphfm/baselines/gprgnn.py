@@ -1,9 +1,9 @@
-"""GPR-GNN: an MLP whose answers are spread over K hops with learnt weights.
+"""GPR-GNN: an MLP whose logits are propagated over K hops with learned weights.
 
-Chien et al. 2021, "Adaptive universal generalized PageRank graph neural network" (arXiv
-2006.07988): ``Z = sum_k gamma_k P^k MLP(X)``, gamma begun as personalised PageRank,
-``alpha (1 - alpha)^k`` and ``(1 - alpha)^K`` for the last. A gamma below zero sharpens, for graphs
-whose neighbors differ.
+Source: Chien et al. 2021, "Adaptive universal generalized PageRank graph neural network" (arXiv
+2006.07988): ``Z = sum_k gamma_k P^k MLP(X)``. The weights start as personalised PageRank:
+``gamma_k = alpha (1 - alpha)^k`` and ``gamma_K = (1 - alpha)^K``. A negative gamma suits graphs
+whose neighbors have different classes.
 
 Shapes:
     N  nodes   H  width   C  classes   K  hops
@@ -24,7 +24,7 @@ from graphfm.baselines.task import Peer, Settings, Task
 
 HOPS = 10
 
-# The authors' own, but for dropout between the MLP and the hops, which they search beside it.
+# The authors' settings; they search the dropout between the MLP and the hops separately.
 DEFAULTS: Settings = {
     "width": 64,
     "alpha": 0.1,
@@ -44,18 +44,18 @@ SPACE: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-class Spread(Network):
-    """The MLP and its hops.
+class GPRGNN(Network):
+    """Network of an MLP and a weighted sum over hops.
 
     Args:
-        task: For its features, edges and number of classes.
-        settings: As :data:`DEFAULTS`.
+        task: Features, edges and number of classes.
+        settings: Settings with the keys of :data:`DEFAULTS`.
     """
 
     def __init__(self, task: Task, settings: Settings) -> None:
         super().__init__()
         width, alpha = settings["width"], settings["alpha"]
-        self.rate, self.spread_rate = settings["dropout"], settings["spread_dropout"]
+        self.rate, self.hop_rate = settings["dropout"], settings["spread_dropout"]
         weight = nn.init.xavier_uniform_(torch.empty(task.inputs.shape[1], width))
         self.first = FeatureLayer(task.inputs, weight, self.rate)
         self.bias = nn.Parameter(torch.zeros(width))
@@ -66,18 +66,18 @@ class Spread(Network):
         self.edges = task.convolution
 
     def forward(self, nodes: Tensor, rng: torch.Generator | None) -> Tensor:
-        """Logits of some nodes, (Q, C)."""
+        """Compute the logits of some nodes, (Q,) -> (Q, C)."""
         hidden = (self.first(rng) + self.bias).relu()
-        far = dropout(self.last(dropout(hidden, self.rate, rng)), self.spread_rate, rng)
-        total = self.gamma[0] * far
+        logits = dropout(self.last(dropout(hidden, self.rate, rng)), self.hop_rate, rng)
+        total = self.gamma[0] * logits
         for gamma in self.gamma[1:]:
-            far = self.edges.times(far)
-            total = total + gamma * far
+            logits = self.edges.times(logits)
+            total = total + gamma * logits
         return total[nodes]
 
 
 def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
-    return fit_network(lambda: Spread(task, settings), task, settings, seed=seed, deadline=deadline)
+    return fit_network(lambda: GPRGNN(task, settings), task, settings, seed=seed, deadline=deadline)
 
 
 PEERS = {"gprgnn": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE)}

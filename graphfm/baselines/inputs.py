@@ -1,4 +1,4 @@
-"""What a baseline may read of a graph: training and validation labels, features and structure.
+"""Input of baselines: training and validation labels, scaled features, normalised adjacency.
 
 Shapes:
     N  nodes   R  training nodes   V  validation nodes   F  feature columns   C  classes
@@ -20,20 +20,20 @@ from graphfm.metrics import accuracy
 
 Features: TypeAlias = np.ndarray | sparse.csr_array
 
-# GCN on pubmed (10% filled) takes 40 s on one core with dense features and 13 s with sparse ones.
+# GCN on pubmed (10% nonzero) takes 40 s on one core with dense features and 13 s with sparse ones.
 MAX_SPARSE_DENSITY = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KnownLabels:
-    """The labels a baseline may see; it never touches ``graph.y`` itself.
+    """Labels that a baseline may read; it never reads ``graph.y``.
 
     Args:
-        train: Nodes to learn from, (R,).
-        y_train: Their classes, (R,).
-        val: Nodes to choose by, (V,); empty where there are none.
-        y_val: Their classes, (V,).
-        num_classes: C.
+        train: Training nodes, (R,).
+        y_train: Classes of the training nodes, (R,).
+        val: Validation nodes, (V,); empty if there are none.
+        y_val: Classes of the validation nodes, (V,).
+        num_classes: Number of classes, C.
     """
 
     train: np.ndarray
@@ -44,7 +44,7 @@ class KnownLabels:
 
     @property
     def one_hot(self) -> np.ndarray:
-        """Training labels as (R, C) of 0 and 1."""
+        """Training labels, one-hot, (R, C)."""
         rows: np.ndarray = np.eye(self.num_classes, dtype=np.float32)[self.y_train]
         return rows
 
@@ -55,45 +55,35 @@ class KnownLabels:
         return shares
 
     def all_classes(self, proba: np.ndarray) -> np.ndarray:
-        """Columns of zeros put in for classes that no training node has.
+        """Insert columns of zeros for classes without a training node.
 
         Args:
-            proba: Of the classes that are there, in ascending order, (N, classes there).
+            proba: Probabilities of the classes with training nodes, in ascending order.
 
         Returns:
-            (N, C).
+            Probabilities of all classes, (N, C).
         """
         full = np.zeros((len(proba), self.num_classes))
         full[:, np.unique(self.y_train)] = proba
         return full
 
-    def val_score(self, proba: np.ndarray) -> tuple[float, float]:
-        """Accuracy on the validation nodes, then minus their log loss: the higher, the better.
-
-        Accuracy alone ties often where a graph has 40 validation nodes; the loss decides then.
-
-        Args:
-            proba: Probabilities of every node, (N, C).
-        """
-        return self.score(proba[self.val])
-
-    def score(self, of_val: np.ndarray) -> tuple[float, float]:
-        """As :meth:`val_score`, from the validation nodes' rows alone, (V, C)."""
-        of_truth = of_val[np.arange(len(self.val)), self.y_val]
-        return accuracy(self.y_val, of_val), float(np.log(np.maximum(of_truth, 1e-12)).mean())
+    def score(self, proba: np.ndarray) -> tuple[float, float]:
+        """Return accuracy and minus log loss of probabilities of the validation nodes, (V, C)."""
+        of_truth = proba[np.arange(len(self.val)), self.y_val]
+        return accuracy(self.y_val, proba), float(np.log(np.maximum(of_truth, 1e-12)).mean())
 
 
 def known_labels(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> KnownLabels:
-    """Read the labels under the two masks and no others.
+    """Read the labels under two masks, and no others.
 
     Args:
-        graph: Any graph with one class per node.
-        train_mask: Nodes to learn from, (N,) bool; unlabelled ones are left out.
-        val_mask: Nodes to choose by, (N,) bool, or None.
+        graph: Graph with one class per node.
+        train_mask: Training nodes, (N,) bool; unlabelled ones are left out.
+        val_mask: Validation nodes, (N,) bool. None if there are none.
 
     Raises:
-        DataError: GFM134 without a class per node, GFM116 for a mask of another length, GFM131
-            without a labelled training node.
+        DataError: GFM134 if the graph has no single class per node, GFM116 for a mask of another
+            length, GFM131 without a labelled training node.
     """
     if graph.y is None or not graph.has_classes:
         raise DataError(
@@ -101,7 +91,7 @@ def known_labels(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> K
             "baselines need one class per node, got "
             + ("no labels" if graph.y is None else f"y of shape {tuple(graph.y.shape)}"),
             where=graph.name,
-            why="other tasks have no such baselines" if graph.y is not None else "",
+            why="there are no baselines for other tasks" if graph.y is not None else "",
             fix="give y as (N,) int64 classes with -1 for unlabelled nodes",
         )
     y = graph.y
@@ -124,11 +114,11 @@ def known_labels(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> K
 
 
 def scaled_features(graph: Graph) -> Features | None:
-    """Raw features on one scale: (N, F) float32, None without features.
+    """Scale raw features, (N, F) float32; None without features.
 
-    Counts and weights of words (nothing negative, mostly zero) get rows of unit length; all else
-    gets columns of mean 0 and deviation 1, clipped at +-8. Means and deviations are of all nodes;
-    no label is read.
+    Word counts and weights (nonnegative, mostly zero) get rows of unit length. Other features get
+    columns of mean 0 and standard deviation 1, clipped at +-8; means and deviations are those of
+    all nodes.
     """
     x = graph.x
     if x is None or x.shape[1] == 0:
@@ -141,12 +131,12 @@ def scaled_features(graph: Graph) -> Features | None:
         return rows if density <= MAX_SPARSE_DENSITY else rows.toarray()
     if isinstance(raw, np.ndarray):
         return _standardised(raw)
-    # Centring would fill a sparse matrix.
+    # Centring would make a sparse matrix dense.
     return _unit_columns(raw) if density <= MAX_SPARSE_DENSITY else _standardised(raw.toarray())
 
 
 def structural_features(graph: Graph) -> np.ndarray:
-    """What a graph without features has: standardised log-degree and a constant, (N, 2) float32."""
+    """Features of a graph without any: standardised log-degree and a constant, (N, 2) float32."""
     rowptr, _ = graph.neighbors
     log_degree = np.log1p(rowptr.diff().numpy().astype(np.float32))
     spread = log_degree.std()
@@ -155,7 +145,12 @@ def structural_features(graph: Graph) -> np.ndarray:
 
 
 def normalised_adjacency(graph: Graph, *, self_loops: bool) -> sparse.csr_array:
-    """``D^-1/2 A D^-1/2`` of ``graph.neighbors``, (N, N) float32, with A + I for A if asked."""
+    """Return ``D^-1/2 A D^-1/2`` of ``graph.neighbors``, (N, N) float32.
+
+    Args:
+        graph: The graph.
+        self_loops: If true, A + I takes the place of A.
+    """
     rowptr, col = graph.neighbors
     ones = np.ones(len(col), dtype=np.float32)
     shape = (graph.num_nodes, graph.num_nodes)
@@ -190,7 +185,7 @@ def _unit_columns(x: sparse.csr_array) -> sparse.csr_array:
 
 
 def _canonical(matrix: sparse.sparray) -> sparse.csr_array:
-    """float32 CSR with ascending, unique columns in a row: what a torch CSR tensor must have."""
+    """Convert to float32 CSR with ascending, unique columns in a row, as torch requires."""
     rows = sparse.csr_array(matrix, dtype=np.float32)
     rows.sum_duplicates()
     return rows

@@ -1,7 +1,10 @@
-"""Label propagation: training labels spread over the edges, features unread.
+"""Label propagation: spread training labels over the edges, without features.
 
-Zhou et al. 2003, "Learning with local and global consistency":
+Source: Zhou et al. 2003, "Learning with local and global consistency":
 ``Z <- alpha S Z + (1 - alpha) Y`` with S the symmetrically normalised adjacency.
+
+Shapes:
+    N  nodes   C  classes
 """
 
 from __future__ import annotations
@@ -15,26 +18,26 @@ from torch import Tensor
 from graphfm.baselines.task import Peer, Settings, Task
 from graphfm.graphs.graph import Graph
 
-ALPHAS = (0.3, 0.6, 0.9, 0.99)  # share that comes from the neighbors
+ALPHAS = (0.3, 0.6, 0.9, 0.99)  # weight of the neighbors
 DEFAULT_ALPHA = 0.9
 SPACE = {"alpha": (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.95, 0.99, 0.999)}
 MAX_ITERATIONS = 100
-TOLERANCE = 1e-5  # largest change of an entry, where entries are at most about 1
+TOLERANCE = 1e-5  # largest change of an entry at convergence; entries are at most about 1
 
 
 def label_propagation(
     graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0
 ) -> np.ndarray:
-    """Class probabilities of every node, (N, C).
+    """Return class probabilities of all nodes, (N, C).
 
-    alpha is the best of ``ALPHAS`` on the validation nodes, ``DEFAULT_ALPHA`` without any. A node
-    that no label reaches gets the class frequencies.
+    alpha is the best of ``ALPHAS`` on the validation nodes, or ``DEFAULT_ALPHA`` without any. A
+    node that no label reaches gets the class frequencies.
 
     Args:
         graph: The graph; only the labels under the masks are read.
-        train_mask: Nodes to learn from, (N,) bool.
-        val_mask: Nodes to choose alpha by, (N,) bool.
-        seed: Not used: nothing is random.
+        train_mask: Training nodes, (N,) bool.
+        val_mask: Validation nodes, which choose alpha, (N,) bool. None if there are none.
+        seed: Unused: the method is deterministic.
     """
     task = Task.of(graph, train_mask, val_mask)
     best, best_score = np.empty(0), (-1.0, 0.0)
@@ -50,39 +53,39 @@ def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.nd
     labels = task.labels
     start = np.zeros((task.graph.num_nodes, labels.num_classes), dtype=np.float32)
     start[labels.train] = labels.one_hot
-    return shares(spread(task.diffusion, start, settings["alpha"]), labels.frequencies)
+    return normalise_rows(propagate(task.diffusion, start, settings["alpha"]), labels.frequencies)
 
 
 PEERS = {"label-propagation": Peer(fit=_fit, defaults={"alpha": DEFAULT_ALPHA}, space=SPACE)}
 
 
-def spread(
+def propagate(
     normalised: sparse.csr_array,
     start: np.ndarray,
     alpha: float,
     *,
     within: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Where the iteration ends: (N, C) float32 from the same.
+    """Iterate ``Z <- alpha S Z + (1 - alpha) Y`` to convergence, (N, C) float32.
 
     Args:
-        normalised: (N, N).
-        start: (N, C).
-        alpha: Share that comes from the neighbors, in [0, 1).
-        within: Bounds that every step keeps to.
+        normalised: Normalised adjacency S, (N, N).
+        start: Initial values Y, (N, C) float32.
+        alpha: Weight of the neighbors, in [0, 1).
+        within: Bounds to which every step is clipped. Default: none.
     """
-    now = start
+    current = start
     for _ in range(MAX_ITERATIONS):
-        before, now = now, alpha * (normalised @ now) + (1 - alpha) * start
+        before, current = current, alpha * (normalised @ current) + (1 - alpha) * start
         if within is not None:
-            now = now.clip(*within)
-        if np.abs(now - before).max() < TOLERANCE:
+            current = current.clip(*within)
+        if np.abs(current - before).max() < TOLERANCE:
             break
-    return now
+    return current
 
 
-def shares(mass: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
-    """Rows that add up to 1; the class frequencies where nothing arrived."""
+def normalise_rows(mass: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """Scale rows to sum 1; a row of zeros becomes the class frequencies."""
     total = mass.sum(axis=1, keepdims=True, dtype=np.float64)
     reached = total > 0
     return np.where(reached, mass / np.where(reached, total, 1.0), frequencies)

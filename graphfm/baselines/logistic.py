@@ -1,6 +1,9 @@
-"""Logistic regression on a node's own features: what there is to gain without the graph.
+"""Logistic regression on a node's own features: the baseline without edges.
 
-The peer ``logistic-hops`` reads averages over one and two hops beside them.
+The peer ``logistic-hops`` also reads feature means over one and two hops.
+
+Shapes:
+    N  nodes   C  classes
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from graphfm.baselines.inputs import Features
 from graphfm.baselines.task import Peer, Settings, Task
 from graphfm.graphs.graph import Graph
 
-STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # of C, the inverse of the penalty
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse penalty, scikit-learn's C
 DEFAULT_STRENGTH = 1.0
 MAX_ITERATIONS = 200
 
@@ -23,23 +26,23 @@ MAX_ITERATIONS = 200
 def logistic(
     graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0
 ) -> np.ndarray:
-    """Class probabilities of every node, (N, C).
+    """Return class probabilities of all nodes, (N, C).
 
-    The inverse penalty C is the best of ``STRENGTHS`` on the validation nodes, ``DEFAULT_STRENGTH``
-    without any. A graph without features, or with training nodes of one class, gets the class
-    frequencies.
+    The inverse penalty is the best of ``STRENGTHS`` on the validation nodes, or
+    ``DEFAULT_STRENGTH`` without any. A graph without features, or with training nodes of one class,
+    gets the class frequencies.
 
     Args:
         graph: The graph; only the labels under the masks are read.
-        train_mask: Nodes to learn from, (N,) bool.
-        val_mask: Nodes to choose C by, (N,) bool.
-        seed: Not used: the optimum is unique.
+        train_mask: Training nodes, (N,) bool.
+        val_mask: Validation nodes, which choose the penalty, (N,) bool. None if there are none.
+        seed: Unused: the optimum is unique.
     """
     task = Task.of(graph, train_mask, val_mask)
     if task.own_features is None:
         return np.tile(task.labels.frequencies, (graph.num_nodes, 1))
     best, best_score = np.empty(0), (-1.0, 0.0)
-    # From strong to weak penalty, each starting at the last optimum: a third of the iterations.
+    # From strong to weak penalty, each from the last optimum: a third of the iterations.
     for proba in _path(
         task, task.own_features, STRENGTHS if len(task.labels.val) else (DEFAULT_STRENGTH,)
     ):
@@ -50,7 +53,7 @@ def logistic(
 
 
 def _path(task: Task, x: Features, strengths: Sequence[float]) -> Iterator[np.ndarray]:
-    """Probabilities of every node at each strength, (N, C)."""
+    """Yield the probabilities of all nodes at each strength, (N, C)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -62,7 +65,7 @@ def _path(task: Task, x: Features, strengths: Sequence[float]) -> Iterator[np.nd
     for strength in strengths:
         model.set_params(C=strength)
         with warnings.catch_warnings():
-            # At C=100 the last digits take thousands of iterations and move no prediction.
+            # At C=100 full convergence takes thousands of iterations and changes no prediction.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(x[labels.train], labels.y_train)
         yield labels.all_classes(model.predict_proba(x))

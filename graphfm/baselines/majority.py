@@ -1,4 +1,4 @@
-"""The share of each class among the training nodes, for every node: the floor."""
+"""Class frequencies of the training nodes as the prediction of every node."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from graphfm.graphs.graph import Graph
 def majority(
     graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0
 ) -> np.ndarray:
-    """Class probabilities of every node, (N, C): the same row everywhere.
+    """Return class probabilities of all nodes, (N, C); all rows are equal.
 
     Args:
         graph: The graph; only the labels under ``train_mask`` are read.
-        train_mask: Nodes to learn from, (N,) bool.
-        val_mask: Not used: there is nothing to choose.
-        seed: Not used: nothing is random.
+        train_mask: Training nodes, (N,) bool.
+        val_mask: Unused: there is nothing to choose.
+        seed: Unused: the method is deterministic.
     """
     return _fit(Task.of(graph, train_mask, val_mask), {}, seed=seed, deadline=math.inf)
 

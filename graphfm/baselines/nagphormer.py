@@ -1,10 +1,11 @@
-"""NAGphormer: a node is the sequence of its features averaged over 0 to K hops, read by attention.
+"""NAGphormer: a transformer over the tokens of a node, one per hop.
 
-Chen et al. 2023, "NAGphormer: a tokenized graph transformer for node classification in large
-graphs" (arXiv 2206.04910): Hop2Token, a transformer over the K + 1 tokens of a node with the norms
-before its parts, and an attention-based readout: ``z = h_0 + sum_k a_k h_k``, ``a = softmax(W [h_0,
-h_k])``. Tokens are averaged after their linear map, which is the same and narrower: P^k (X W) =
-(P^k X) W. In place of Laplacian eigenvectors, which are theirs to add, nothing is added.
+Source: Chen et al. 2023, "NAGphormer: a tokenized graph transformer for node classification in
+large graphs" (arXiv 2206.04910). Hop2Token averages the features over 0 to K hops; a pre-norm
+transformer reads the K + 1 tokens of a node; the readout is an attention over them:
+``z = h_0 + sum_k a_k h_k``, ``a = softmax(W [h_0, h_k])``. Tokens are averaged after their linear
+map, which is equal and narrower: P^k (X W) = (P^k X) W. The authors also add Laplacian
+eigenvectors; this version does not.
 
 Shapes:
     N  nodes   Q  nodes asked for   K  hops   H  width   C  classes
@@ -25,7 +26,7 @@ from graphfm.baselines.sparse import FeatureLayer, dropout
 from graphfm.baselines.task import Peer, Settings, Task
 
 HEADS = 8
-BATCH = 2000  # training nodes of a step, theirs; also of a chunk in prediction
+BATCH = 2000  # training nodes of a step, as the authors'; also nodes of a chunk in prediction
 
 DEFAULTS: Settings = {
     "width": 64,
@@ -47,12 +48,12 @@ SPACE: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-class Tokens(Network):
-    """The hops, the transformer and the readout.
+class NAGphormer(Network):
+    """Network of hop tokens, a transformer and a readout.
 
     Args:
-        task: For its features, edges and number of classes.
-        settings: As :data:`DEFAULTS`.
+        task: Features, edges and number of classes.
+        settings: Settings with the keys of :data:`DEFAULTS`.
     """
 
     def __init__(self, task: Task, settings: Settings) -> None:
@@ -69,18 +70,19 @@ class Tokens(Network):
         self.last = nn.Linear(width // 2, task.labels.num_classes)
 
     def forward(self, nodes: Tensor, rng: torch.Generator | None) -> Tensor:
-        """Logits of some nodes, (Q, C)."""
+        """Compute the logits of some nodes, (Q,) -> (Q, C)."""
         hops = [self.first(rng)]
         for _ in range(self.hops):
             hops.append(self.edges.times(hops[-1]))
-        # In chunks: eight heads of eleven tokens of every node of coauthor-physics take 1 GiB.
+        # In chunks: eight heads of eleven tokens for all nodes of coauthor-physics take 1 GiB.
         parts = [
-            self._read(torch.stack([hop[chunk] for hop in hops], dim=1) + self.bias, rng)
+            self._logits(torch.stack([hop[chunk] for hop in hops], dim=1) + self.bias, rng)
             for chunk in nodes.split(BATCH)
         ]
         return torch.cat(parts)
 
-    def _read(self, tokens: Tensor, rng: torch.Generator | None) -> Tensor:
+    def _logits(self, tokens: Tensor, rng: torch.Generator | None) -> Tensor:
+        """Logits of nodes from their tokens, (Q, K + 1, H) -> (Q, C)."""
         for block in self.blocks:
             tokens = block(tokens, rng)  # (Q, K + 1, H)
         tokens = self.norm(tokens)
@@ -92,6 +94,8 @@ class Tokens(Network):
 
 
 class _Block(nn.Module):
+    """Pre-norm transformer block: attention and feed-forward, (Q, K + 1, H) -> the same."""
+
     def __init__(self, width: int, rate: float) -> None:
         super().__init__()
         self.rate = rate
@@ -108,12 +112,14 @@ class _Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (Q, heads, K + 1, H / heads) each
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
         x = x + dropout(self.out(mixed), self.rate, rng)
-        fed: Tensor = x + dropout(self.feed(self.norms[1](x)), self.rate, rng)
-        return fed
+        out: Tensor = x + dropout(self.feed(self.norms[1](x)), self.rate, rng)
+        return out
 
 
 def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
-    return fit_network(lambda: Tokens(task, settings), task, settings, seed=seed, deadline=deadline)
+    return fit_network(
+        lambda: NAGphormer(task, settings), task, settings, seed=seed, deadline=deadline
+    )
 
 
 PEERS = {"nagphormer": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE)}

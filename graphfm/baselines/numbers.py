@@ -1,4 +1,4 @@
-"""What costs nothing where the target is a number: its mean, and least squares on features.
+"""Baselines for a continuous target: the mean, and ridge regression on features.
 
 Shapes:
     N  nodes   F'  transformed features
@@ -15,37 +15,38 @@ from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.graph import Graph
 from graphfm.model.nn.ridge import fit_ridge
 
-MAX_NODES = 20_000  # least squares cost nodes x columns^2: 1 s at 20,000 x 256
+MAX_NODES = 20_000  # training nodes of the ridge: 1 s at 20,000 nodes x 256 columns
 
 
 def mean(graph: Graph, train_mask: Tensor) -> np.ndarray:
-    """The mean of the training nodes for every node, (N,): the floor, R2 = 0 or below.
+    """Return the mean of the training nodes for all nodes, (N,); its R2 is at most 0.
 
     Args:
-        graph: With a continuous target; only that under ``train_mask`` is read.
-        train_mask: Nodes to learn from, (N,) bool.
+        graph: Graph with a continuous target; only the numbers under ``train_mask`` are read.
+        train_mask: Training nodes, (N,) bool.
 
     Raises:
-        DataError: GFM134 without a continuous target, GFM131 without a node that has one.
+        DataError: GFM134 without a continuous target, GFM131 without a labelled training node.
     """
-    nodes = _known(graph, train_mask)
+    nodes = _training_nodes(graph, train_mask)
     assert graph.y is not None
     return np.full(graph.num_nodes, float(graph.y[nodes].mean()))
 
 
 def features_only(graph: Graph, train_mask: Tensor) -> np.ndarray:
-    """Ridge regression on a node's own features, (N,); the mean where there are none.
+    """Predict all nodes by ridge regression on their own features, (N,).
 
-    Its strength is chosen by leave-one-out on the training nodes.
+    The penalty is chosen by leave-one-out on the training nodes. Without features the prediction is
+    the mean.
 
     Args:
-        graph: As :func:`mean`.
-        train_mask: As :func:`mean`.
+        graph: Graph with a continuous target; only the numbers under ``train_mask`` are read.
+        train_mask: Training nodes, (N,) bool.
 
     Raises:
-        DataError: As :func:`mean`.
+        DataError: GFM134 without a continuous target, GFM131 without a labelled training node.
     """
-    nodes = _known(graph, train_mask)
+    nodes = _training_nodes(graph, train_mask)
     assert graph.y is not None
     x = prepare(graph).x
     if not x.shape[1] or len(nodes) < 2:
@@ -57,7 +58,7 @@ def features_only(graph: Graph, train_mask: Tensor) -> np.ndarray:
     return ((x @ fit.weight + fit.bias)[:, 0].double() + y.mean()).numpy()
 
 
-def _known(graph: Graph, train_mask: Tensor) -> Tensor:
+def _training_nodes(graph: Graph, train_mask: Tensor) -> Tensor:
     if graph.task.kind != "regress":
         raise DataError("GFM134", "these baselines need a continuous target", where=graph.name)
     nodes = (train_mask & graph.labelled).nonzero().flatten()

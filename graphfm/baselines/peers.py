@@ -1,8 +1,8 @@
-"""Every peer by its name: one fit at its default settings, or a random search on validation nodes.
+"""Peer methods by name: one fit with default settings, or a random search on validation nodes.
 
-A module declares its :class:`~graphfm.baselines.task.Peer`: how to fit, the default settings and
-what to search. The search is the same for all: the defaults first, then independent draws; the best
-on the validation nodes answers (Bergstra and Bengio 2012, "Random search for hyper-parameter
+Each module declares a :class:`~graphfm.baselines.task.Peer`: fit function, default settings and
+search space. The search is the same for all peers: the defaults first, then random settings, and
+the best validation score wins (Bergstra and Bengio 2012, "Random search for hyper-parameter
 optimization").
 """
 
@@ -45,20 +45,20 @@ MODULES = {
 PEERS = tuple(MODULES)
 TUNED = tuple(kind for kind in PEERS if kind not in ("majority", "ridge"))
 
-MAX_DRAWS = 10_000  # a space of four settings is soon exhausted
+MAX_DRAWS = 10_000  # random settings to try before a small search space counts as exhausted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
-    """What a peer says of a graph.
+class PeerResult:
+    """Predictions of a peer method and its cost.
 
     Args:
-        proba: Class probabilities of every node, (N, C) float64.
+        proba: Class probabilities of all nodes, (N, C) float64.
         val_score: Accuracy or ROC-AUC on the validation nodes; NaN without any.
-        seconds: Of all trials.
-        settings: Those that were chosen.
-        trials: How many fits were done.
-        seconds_of_best: Of the one fit with the chosen settings.
+        seconds: Wall time of all trials, in seconds.
+        settings: Chosen settings.
+        trials: Number of fits.
+        seconds_of_best: Wall time of the fit with the chosen settings, in seconds.
     """
 
     proba: np.ndarray
@@ -69,7 +69,7 @@ class Answer:
     seconds_of_best: float
 
 
-def answer(
+def fit_peer(
     kind: str,
     graph: Graph,
     train_mask: Tensor,
@@ -80,26 +80,27 @@ def answer(
     settings: Settings | None = None,
     max_seconds: float | None = None,
     metric: str = "accuracy",
-) -> Answer:
-    """Fit a peer; the labels under the two masks are all that is read.
+) -> PeerResult:
+    """Fit a peer method and predict all nodes; only the labels under the two masks are read.
 
     Args:
         kind: One of :data:`PEERS`.
         graph: The graph.
-        train_mask: Nodes to learn from, (N,) bool.
-        val_mask: Nodes to choose epochs and settings by, (N,) bool.
-        seed: Decides initial weights, dropout and the draws of the search.
-        trials: 0 = one fit at the default settings; n = the best of n settings, of which the
-            defaults are the first. A kind without a search space is fitted once.
-        settings: What an earlier search has chosen: fitted once, in place of a search.
-        max_seconds: Of the processor, for a search: no trial begins later, and one that is under
-            way stops there with its best epoch so far. So does a fit of ``settings``; one at the
-            defaults always ends. None = no limit.
+        train_mask: Training nodes, (N,) bool.
+        val_mask: Validation nodes, which choose epochs and settings, (N,) bool. None if there are
+            none.
+        seed: Seed of initial weights, dropout and the random search.
+        trials: Number of settings to try, the defaults first. 0 fits the defaults once. A peer
+            without a search space is fitted once.
+        settings: Settings from an earlier search: they are fitted once. Default: search.
+        max_seconds: Limit of processor time, in seconds, for a search or a fit of ``settings``. No
+            trial begins later, and a running one stops with its best epoch so far. A fit of the
+            defaults has no limit. Default: none.
         metric: ``accuracy``, or ``roc_auc``, the mean over classes, each against the rest.
 
     Raises:
-        DataError: GFM134 without a class per node, GFM116 for a mask of another length, GFM131
-            without a labelled training node, or without a validation node to search by.
+        DataError: GFM134 if the graph has no single class per node, GFM116 for a mask of another
+            length, GFM131 without a labelled training node, or a search without validation nodes.
         ValueError: For an unknown kind or metric, or a negative number of trials.
     """
     if kind not in MODULES or metric not in METRICS or trials < 0:
@@ -116,48 +117,56 @@ def answer(
             "GFM131",
             "a search needs at least one labelled validation node, got none",
             where=graph.name,
-            fix="give a val_mask, or trials=0 for the default settings",
+            fix="pass val_mask, or trials=0 for the default settings",
         )
     if settings is None:
         wanted = max(1, trials) if peer.space else 1
-        draws = _draws(peer, np.random.default_rng([seed, zlib.crc32(kind.encode())]))
+        candidates = _candidate_settings(
+            peer, np.random.default_rng([seed, zlib.crc32(kind.encode())])
+        )
     else:
-        wanted, draws = 1, iter([settings])
-    # Seconds of the processor: what else the machine does takes no trial from a search.
+        wanted, candidates = 1, iter([settings])
+    # Processor time: a busy machine does not reduce the number of trials.
     deadline = math.inf
     if (wanted > 1 or settings is not None) and max_seconds is not None:
         deadline = time.process_time() + max_seconds
-    best: Answer | None = None
+    best: PeerResult | None = None
     best_score = (-math.inf, -math.inf)
     done = 0
-    for drawn in draws:
+    for candidate in candidates:
         if done == wanted or (done and time.process_time() >= deadline):
             break
         begin = time.perf_counter()
-        proba = peer.fit(task, drawn, seed=seed, deadline=deadline).astype(np.float64)
+        proba = peer.fit(task, candidate, seed=seed, deadline=deadline).astype(np.float64)
         done += 1
         score = task.val_score(proba)
         if best is None or score > best_score:
             best_score = score
-            best = Answer(
+            best = PeerResult(
                 proba=proba,
                 val_score=score[0],
                 seconds=0.0,
-                settings=dict(drawn),
+                settings=dict(candidate),
                 trials=done,
                 seconds_of_best=time.perf_counter() - begin,
             )
     if done < wanted:
         late = time.process_time() >= deadline
-        why = f"{max_seconds:.3g} seconds were over" if late else "there are no other settings"
-        log.warning("%s on %s: %d of %d trials: %s", kind, graph.name, done, wanted, why)
+        why = (
+            f"the limit of {max_seconds:.3g} s was reached"
+            if late
+            else "no other settings are left"
+        )
+        log.warning(
+            "%s on %s: stopped after %d of %d trials: %s", kind, graph.name, done, wanted, why
+        )
     assert best is not None
     seconds = time.perf_counter() - start
-    return Answer(**{**vars(best), "seconds": seconds, "trials": done})
+    return PeerResult(**{**vars(best), "seconds": seconds, "trials": done})
 
 
-def _draws(peer: Peer, rng: np.random.Generator) -> Iterator[Settings]:
-    """The defaults, then draws from the space, none of them twice."""
+def _candidate_settings(peer: Peer, rng: np.random.Generator) -> Iterator[Settings]:
+    """Yield the defaults, then random settings without repeats."""
     seen = [peer.defaults]
     yield peer.defaults
     for _ in range(MAX_DRAWS):

@@ -1,7 +1,7 @@
-"""Ridge regression on raw multi-hop features: what a closed-form head does without any model.
+"""Ridge regression on multi-hop features: the linear head of a fit without the pretrained model.
 
-It reads :func:`~graphfm.graphs.features.multihop.multihop`, the columns that a fine-tuning head
-reads beside the state, so that what a trunk adds to them is all that differs.
+It reads :func:`~graphfm.graphs.features.multihop.multihop`, the same columns that the head reads
+beside the node state. The difference to the probe is therefore the contribution of the states.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from graphfm.model.nn.ridge import fit_ridge
 def ridge(
     graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0
 ) -> np.ndarray:
-    """Class probabilities of every node, (N, C).
+    """Return class probabilities of all nodes, (N, C).
 
     Args:
         graph: The graph; only the labels under ``train_mask`` are read.
-        train_mask: Nodes to learn from, (N,) bool.
-        val_mask: Not used: the penalty is chosen by leave-one-out on the training nodes.
-        seed: Not used: the solution is unique.
+        train_mask: Training nodes, (N,) bool.
+        val_mask: Unused: the penalty is chosen by leave-one-out on the training nodes.
+        seed: Unused: the solution is unique.
     """
     return _fit(Task.of(graph, train_mask, val_mask), {}, seed=seed, deadline=math.inf)
 
@@ -35,7 +35,7 @@ def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.nd
     labels, features = task.labels, torch.from_numpy(task.hops)
     fit = fit_ridge(features[torch.from_numpy(labels.train)], torch.from_numpy(labels.one_hot))
     scores = (features @ fit.weight + fit.bias).numpy().astype(np.float64)
-    # Scores of one-hot targets add up to 1, so the largest is positive: clipping keeps the argmax.
+    # Scores of one-hot targets sum to 1, so the largest is positive and clipping keeps the argmax.
     positive = np.maximum(scores, 1e-6)
     proba: np.ndarray = positive / positive.sum(axis=1, keepdims=True)
     return proba

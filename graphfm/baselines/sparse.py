@@ -1,7 +1,7 @@
-"""Products with sparse matrices whose transpose is at hand, and a first layer made of them.
+"""Sparse matrices with a stored transpose, and a first layer for sparse features.
 
 Shapes:
-    N  nodes   F  feature columns   H  columns of a product
+    N  nodes   M  columns   E  edges   F  feature columns   H  columns of a product
 """
 
 from __future__ import annotations
@@ -21,37 +21,44 @@ from graphfm.baselines.inputs import Features
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A sparse matrix and its transpose, both in CSR: the backward pass needs no turning.
+    """Sparse matrix with its transpose, both in CSR.
 
-    On coauthor-physics torch.sparse.mm takes 8 ms forward and 70 ms backward, for it transposes the
-    matrix anew each time; this takes 8 ms each way.
+    On coauthor-physics torch.sparse.mm takes 8 ms forward and 70 ms backward, since it transposes
+    the matrix in every backward pass. This class takes 8 ms in each direction.
+
+    Args:
+        rows: The matrix, (N, M).
+        transpose: Its transpose, (M, N).
     """
 
     rows: Tensor
-    turned: Tensor
+    transpose: Tensor
 
     @classmethod
     def of(cls, matrix: sparse.csr_array) -> Matrix:
-        """From scipy, float32."""
+        """Convert a scipy matrix to float32 tensors."""
         return cls(csr(matrix), csr(sparse.csr_array(matrix.T)))
 
     def times(self, dense: Tensor) -> Tensor:
-        """(N, M) times (M, H); the gradient reaches ``dense``."""
+        """Multiply (N, M) by (M, H); differentiable in ``dense``."""
         apply: Callable[..., Tensor] = _Product.apply
-        return apply(self.rows, self.turned, dense)
+        return apply(self.rows, self.transpose, dense)
 
 
-class Places:
-    """Edges with self-loops in CSR, and where each stands in the transpose."""
+class AttentionEdges:
+    """Edges with self-loops in CSR, and the place of each edge in the transpose.
+
+    Args:
+        matrix: Adjacency with self-loops, (N, N); its values are not used.
+    """
 
     def __init__(self, matrix: sparse.csr_array) -> None:
         numbered = sparse.csr_array(
             (np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape
         )
-        turned = numbered.T.tocsr()
-        pair = Matrix.of(matrix)
-        self.rows, self.turned = pair.rows, pair.turned
-        self.order = torch.from_numpy(turned.data.astype(np.int64))
+        both = Matrix.of(matrix)
+        self.rows, self.transpose = both.rows, both.transpose
+        self.order = torch.from_numpy(numbered.T.tocsr().data.astype(np.int64))
         degree = np.diff(matrix.indptr)
         self.target = torch.from_numpy(np.repeat(np.arange(len(degree)), degree))  # (E,)
         self.offsets = torch.from_numpy(matrix.indptr.astype(np.int64))  # (N + 1,)
@@ -59,10 +66,10 @@ class Places:
 
 
 class Inputs:
-    """Features as a first layer reads them, dense or sparse, made once for all trials.
+    """Features for a first layer, dense or sparse, shared by all trials.
 
     Args:
-        x: (N, F).
+        x: Features, (N, F).
     """
 
     def __init__(self, x: Features) -> None:
@@ -72,34 +79,34 @@ class Inputs:
         self._scipy = None if isinstance(x, np.ndarray) else x
 
     @cached_property
-    def _turned(self) -> tuple[Tensor, Tensor]:
-        # Where each entry of the transpose stands in x: dropout changes values, not places.
+    def _transpose(self) -> tuple[Tensor, Tensor]:
+        # Place in x of each entry of the transpose: dropout changes the values, not the places.
         x = self._scipy
         assert x is not None
         numbered = sparse.csr_array((np.arange(x.nnz), x.indices, x.indptr), shape=x.shape)
-        turned = numbered.T.tocsr()
-        return torch.from_numpy(turned.data), csr(turned)
+        transpose = numbered.T.tocsr()
+        return torch.from_numpy(transpose.data), csr(transpose)
 
     def times(self, weight: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
-        """Features times (F, H), with dropout on the features where a generator is given."""
+        """Multiply the features by (F, H); a generator turns on dropout of features."""
         rate = 0.0 if rng is None else rate
-        # Scaled after the product: it has 64 columns where features have hundreds.
-        scale = 1 / kept(rate)
+        # Scale after the product, which has 64 columns; features have hundreds.
+        scale = 1 / kept_share(rate)
         if self.is_dense:
             return drop(self.x, rate, rng) @ weight * scale
-        order, turned = self._turned
+        order, transpose = self._transpose
         values = drop(self.x.values(), rate, rng)
-        matrix = Matrix(with_values(self.x, values), with_values(turned, values[order]))
+        matrix = Matrix(with_values(self.x, values), with_values(transpose, values[order]))
         return matrix.times(weight) * scale
 
 
 class FeatureLayer(nn.Module):
-    """Features times weights, (N, F) @ (F, H), with dropout on the features.
+    """Product of features and weights, (N, F) @ (F, H), with dropout on the features.
 
     Args:
-        inputs: The features.
-        weight: (F, H).
-        rate: Share of the entries that is dropped.
+        inputs: Features.
+        weight: Initial weights, (F, H).
+        rate: Dropout rate.
     """
 
     def __init__(self, inputs: Inputs, weight: Tensor, rate: float) -> None:
@@ -108,35 +115,35 @@ class FeatureLayer(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def forward(self, rng: torch.Generator | None) -> Tensor:
-        """(N, H)."""
+        """Compute the product, (N, H); a generator turns dropout on."""
         return self.inputs.times(self.weight, self.rate, rng)
 
 
 class _Product(torch.autograd.Function):
-    """``rows @ dense``; the backward pass takes the transpose as it is given."""
+    """Product ``rows @ dense`` with a given transpose for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, turned: Tensor, dense: Tensor) -> Tensor:
-        ctx.turned = turned
+    def forward(ctx: Any, rows: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
+        ctx.transpose = transpose
         product: Tensor = torch.sparse.mm(rows, dense)
         return product
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, Tensor]:
-        return None, None, torch.sparse.mm(ctx.turned, grads[0].contiguous())
+        return None, None, torch.sparse.mm(ctx.transpose, grads[0].contiguous())
 
 
-def kept(rate: float) -> float:
-    """The share of entries that :func:`drop` keeps: dropout is by bytes, so by 256ths."""
+def kept_share(rate: float) -> float:
+    """Share of entries that :func:`drop` keeps, a multiple of 1/256."""
     return 1 - round(256 * rate) / 256
 
 
 def drop(x: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
-    """Entries set to 0 with this probability, the others as they are; all of them without rng."""
+    """Set entries to 0 with a probability, without scaling; no change without ``rng``."""
     if rng is None or rate == 0:
         return x
-    # A byte for each entry, eight bytes at a draw: on the 10M features of amazon-computers 0.1 s
-    # in place of 0.25 s for rand and 0.3 s for F.dropout, which takes no generator either.
+    # One random byte per entry, eight bytes per draw: on the 10M features of amazon-computers this
+    # takes 0.1 s, rand 0.25 s, and F.dropout, which accepts no generator, 0.3 s.
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
     words.random_(-(2**63), None, generator=rng)
     drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
@@ -144,12 +151,12 @@ def drop(x: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
 
 
 def dropout(x: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
-    """As :func:`drop`, and scaled so that the mean stays."""
-    return x if rng is None or rate == 0 else drop(x, rate, rng) * (1 / kept(rate))
+    """Apply :func:`drop` and scale, so that the mean stays."""
+    return x if rng is None or rate == 0 else drop(x, rate, rng) * (1 / kept_share(rate))
 
 
 def csr(matrix: sparse.csr_array) -> Tensor:
-    """A float32 tensor in CSR form; int32 places, twice as fast on MKL as int64."""
+    """Convert to a float32 CSR tensor with int32 indices, twice as fast on MKL as int64."""
     return torch.sparse_csr_tensor(
         torch.from_numpy(matrix.indptr.astype(np.int32)),
         torch.from_numpy(matrix.indices.astype(np.int32)),
@@ -160,7 +167,7 @@ def csr(matrix: sparse.csr_array) -> Tensor:
 
 
 def with_values(matrix: Tensor, values: Tensor) -> Tensor:
-    """The same places, other values."""
+    """Return a CSR tensor with the same places and other values."""
     return torch.sparse_csr_tensor(
         matrix.crow_indices(),
         matrix.col_indices(),

@@ -1,7 +1,7 @@
-"""One question to a peer: a graph, the labels it may read, and what is made of them only once.
+"""Input of a peer method: a graph, the labels it may read, and derived data that trials share.
 
 Shapes:
-    N  nodes   E  neighbors in CSR   F  feature columns   C  classes
+    N  nodes   F  feature columns   P  multi-hop columns   V  validation nodes   C  classes
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from graphfm.baselines.inputs import (
     scaled_features,
     structural_features,
 )
-from graphfm.baselines.sparse import Inputs, Matrix, Places
+from graphfm.baselines.sparse import AttentionEdges, Inputs, Matrix
 from graphfm.graphs.features.multihop import multihop
 from graphfm.graphs.features.neighbor_mean import mean_matrix
 from graphfm.graphs.features.prepare import prepare
@@ -35,46 +35,48 @@ Settings = dict[str, Any]
 METRICS = ("accuracy", "roc_auc")
 
 
-class Race:
-    """Which trials of a search are given up before their end.
+class MedianStopping:
+    """Median stopping rule of a search (Golovin et al. 2017, "Google Vizier").
 
-    The median stopping rule: a trial whose best score so far is below the median of what earlier
-    trials had after as many epochs ends there (Golovin et al. 2017, "Google Vizier").
+    A trial stops if its best score so far is below the median of earlier trials after the same
+    number of epochs.
     """
 
     def __init__(self) -> None:
         self._scores: dict[int, list[float]] = {}
 
-    def is_lost(self, epochs: int, score: float) -> bool:
-        """Note where a trial stands, and whether it is to end there; the first two never are.
+    def should_stop(self, epochs: int, score: float) -> bool:
+        """Record the score of a trial and return true if it should stop.
+
+        The first two trials never stop.
 
         Args:
-            epochs: Or rounds, that it has done.
-            score: Its best so far on validation nodes.
+            epochs: Number of epochs, or rounds, that the trial has finished.
+            score: Best score of the trial so far on validation nodes.
         """
         earlier = self._scores.setdefault(epochs, [])
-        lost = len(earlier) > 1 and score < float(np.median(earlier))
+        stop = len(earlier) > 1 and score < float(np.median(earlier))
         earlier.append(score)
-        return lost
+        return stop
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """What every trial of a peer reads.
+    """Graph, labels and metric of a peer method, with derived data that all trials share.
 
     Args:
-        graph: The graph; its labels are read by :func:`known_labels` alone.
-        labels: Those under the masks.
-        metric: What settings and epochs are chosen by, one of :data:`METRICS`.
-        memory: Answers that several trials share, by how they were made.
-        race: Of the trials.
+        graph: The graph; only :func:`known_labels` reads its labels.
+        labels: Labels of training and validation nodes.
+        metric: Metric that chooses settings and epochs, one of :data:`METRICS`.
+        cache: Predictions that several trials share, by their settings.
+        stopping: Stopping rule of the search.
     """
 
     graph: Graph
     labels: KnownLabels
     metric: str = "accuracy"
-    memory: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict)
-    race: Race = field(default_factory=Race)
+    cache: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict)
+    stopping: MedianStopping = field(default_factory=MedianStopping)
 
     @classmethod
     def of(
@@ -85,93 +87,102 @@ class Task:
         *,
         metric: str = "accuracy",
     ) -> Task:
-        """Read the labels under the masks; errors as :func:`known_labels`."""
+        """Read the labels under the masks.
+
+        Raises:
+            DataError: See :func:`known_labels`.
+        """
         return cls(graph=graph, labels=known_labels(graph, train_mask, val_mask), metric=metric)
 
     @cached_property
     def own_features(self) -> Features | None:
-        """Features on one scale, (N, F); None without any."""
+        """Scaled features, (N, F); None for a graph without features."""
         return scaled_features(self.graph)
 
     @cached_property
     def features(self) -> Features:
-        """As :attr:`own_features`; log-degree and a constant, (N, 2), where there are none."""
+        """Scaled features, (N, F); log-degree and a constant, (N, 2), without any."""
         x = self.own_features
         return structural_features(self.graph) if x is None else x
 
     @cached_property
     def prepared(self) -> np.ndarray:
-        """Transformed features as a model of ours reads them, at most 256 columns, (N, F')."""
+        """Transformed features, as graphfm's models read them, (N, F') with F' at most 256."""
         x: np.ndarray = prepare(self.graph).x.numpy()
         return x if x.shape[1] else structural_features(self.graph)
 
     @cached_property
     def hops(self) -> np.ndarray:
-        """Transformed features, their means over one and two hops, and positions, (N, P)."""
+        """Transformed features, their means over one and two hops, positional encodings, (N, P)."""
         columns: np.ndarray = multihop(prepare(self.graph)).numpy()
         return columns
 
     @cached_property
     def inputs(self) -> Inputs:
-        """:attr:`features` for a first layer."""
+        """Features for a first layer."""
         return Inputs(self.features)
 
     @cached_property
     def convolution(self) -> Matrix:
-        """``D^-1/2 (A + I) D^-1/2``, (N, N)."""
+        """Normalised adjacency with self-loops, ``D^-1/2 (A + I) D^-1/2``, (N, N)."""
         return Matrix.of(normalised_adjacency(self.graph, self_loops=True))
 
     @cached_property
     def averaging(self) -> Matrix:
-        """``D^-1 A``, (N, N): the mean of the neighbors."""
+        """Mean over neighbors, ``D^-1 A``, (N, N)."""
         return Matrix.of(mean_matrix(*self.graph.neighbors))
 
     @cached_property
-    def attention(self) -> Places:
-        """The places of ``A + I``."""
-        return Places(normalised_adjacency(self.graph, self_loops=True))
+    def attention(self) -> AttentionEdges:
+        """Edges with self-loops."""
+        return AttentionEdges(normalised_adjacency(self.graph, self_loops=True))
 
     @cached_property
     def diffusion(self) -> sparse.csr_array:
-        """``D^-1/2 A D^-1/2``, (N, N) float32."""
+        """Normalised adjacency without self-loops, ``D^-1/2 A D^-1/2``, (N, N) float32."""
         return normalised_adjacency(self.graph, self_loops=False)
 
     def val_score(self, proba: np.ndarray) -> tuple[float, float]:
-        """The metric on the validation nodes, then minus their log loss; NaN without any.
+        """Score probabilities on the validation nodes: the metric, and minus the log loss.
+
+        Accuracy alone often ties on a graph with 40 validation nodes; the log loss decides then.
 
         Args:
-            proba: Probabilities of every node, (N, C).
-        """
-        return self.score_of_val(proba[self.labels.val])
+            proba: Probabilities of all nodes, (N, C).
 
-    def score_of_val(self, proba: np.ndarray) -> tuple[float, float]:
-        """As :meth:`val_score`, from the validation nodes' rows alone, (V, C)."""
+        Returns:
+            Both values, higher is better; NaN without validation nodes.
+        """
+        return self.score_val_rows(proba[self.labels.val])
+
+    def score_val_rows(self, proba: np.ndarray) -> tuple[float, float]:
+        """Score probabilities of the validation nodes alone, (V, C), as :meth:`val_score`."""
         if not len(self.labels.val):
             return float("nan"), float("nan")
-        metric, likelihood = self.labels.score(proba)
+        metric, log_likelihood = self.labels.score(proba)
         if self.metric == "roc_auc":
-            # Without both classes there is no area: the likelihood alone decides.
+            # ROC-AUC is undefined without both classes: the log loss alone decides.
             area = roc_auc(self.labels.y_val, proba)
             metric = 0.5 if area is None else area
-        return metric, likelihood
+        return metric, log_likelihood
 
 
 class Fit(Protocol):
-    """One fit of a peer."""
+    """Function that fits a peer method once."""
 
     def __call__(self, task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
-        """Class probabilities of every node, (N, C)."""
+        """Return class probabilities of all nodes, (N, C)."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A way to answer, and what may be chosen about it.
+    """Peer method with its settings.
 
     Args:
-        fit: Does it.
-        defaults: Settings that do well without a search.
-        space: Values to draw each setting from; empty where there is nothing to search.
+        fit: Function that fits the method.
+        defaults: Default settings.
+        space: Values of each setting for a random search; empty if there is nothing to search.
     """
 
     fit: Fit

@@ -1,4 +1,6 @@
-"""Gradient-boosted trees, by scikit-learn's histograms: on features, or on averages over hops too.
+"""Gradient-boosted trees on features, or also on feature means over hops.
+
+Source: scikit-learn's HistGradientBoostingClassifier, after LightGBM (Ke et al. 2017).
 
 Shapes:
     N  nodes   P  columns   C  classes
@@ -14,16 +16,16 @@ import numpy as np
 
 from graphfm.baselines.task import Peer, Settings, Task
 
-# Of 255 bins, nearly all are empty on some thousand nodes: 800 columns take 8 times as long.
+# Nearly all of 255 bins are empty with a few thousand nodes, and 800 columns take 8 times as long.
 BINS = 32
-CHUNK = 40  # trees of a class from one look at the validation nodes to the next
+CHUNK = 40  # trees per class between two validations
 
 DEFAULTS: Settings = {
     "lr": 0.15,
     "leaves": 8,
     "min_leaf": 20,
     "penalty": 0.0,
-    "columns": 0.3,  # share that a split may choose from
+    "columns": 0.3,  # share of columns that a split may choose from
     "rounds": 80,
 }
 SPACE: Mapping[str, tuple[Any, ...]] = {
@@ -39,7 +41,10 @@ SPACE: Mapping[str, tuple[Any, ...]] = {
 def _boost(
     x: np.ndarray, task: Task, settings: Settings, *, seed: int, deadline: float
 ) -> np.ndarray:
-    """Class probabilities of every node, (N, C): those of the best number of rounds, on val."""
+    """Return class probabilities of all nodes, (N, C), after the best number of rounds.
+
+    The number of rounds is chosen by the validation score.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     labels = task.labels
@@ -62,19 +67,19 @@ def _boost(
         if not len(labels.val):
             continue
         proba = labels.all_classes(model.predict_proba(x[labels.val]))
-        score = task.score_of_val(proba)
+        score = task.score_val_rows(proba)
         if score > best_score:
             best, best_score = rounds, score
         late = time.process_time() > deadline
-        if rounds > best or late or task.race.is_lost(rounds, best_score[0]):
+        if rounds > best or late or task.stopping.should_stop(rounds, best_score[0]):
             break
     if not best:
         return labels.all_classes(model.predict_proba(x))
-    # Later trees are not undone: the probabilities after so many rounds are read off.
+    # The model keeps its later trees: read the probabilities after the best round.
     for rounds, proba in enumerate(model.staged_predict_proba(x), start=1):
         if rounds == best:
             return labels.all_classes(proba)
-    raise AssertionError("a round that was never fitted")
+    raise AssertionError("the best round was not fitted")
 
 
 def _own(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphfm.baselines.peers import answer as peer_answer
+from graphfm.baselines.peers import fit_peer
 from graphfm.benchmark.models import ANCHOR, STATES, Competitor
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.config.recipe import ModelConfig
@@ -95,7 +95,7 @@ def measure(
         model = pretrained_model(checkpoint, seed=seed if competitor.random else None)
     timer = _Timer()
     if not competitor.own:
-        found = peer_answer(
+        found = fit_peer(
             competitor.kind,
             graph,
             graph.train_mask,

@@ -72,7 +72,7 @@ def _split(found: Mapping[str, Any], models: Sequence[str], picture: str) -> lis
             lines += ["", f"![Average ranks and the critical difference]({picture})"]
         lines += _lead_list(found)
     if found["not_ranked"]:
-        lines += ["", "Not ranked, because some cells are missing: "]
+        lines += ["", "Not ranked, because some cells failed or are missing: "]
         lines[-1] += "; ".join(f"{g} ({why})" for g, why in found["not_ranked"].items()) + "."
     lines += _score_table(found, order)
     lines += _cost_table(found, order)
