@@ -8,7 +8,7 @@ map, which is equal and narrower: P^k (X W) = (P^k X) W. The authors also add La
 eigenvectors; this version does not.
 
 Shapes:
-    N  nodes   Q  nodes asked for   K  hops   H  width   C  classes
+    N  nodes   Q  chosen nodes   K  hops   H  width   C  classes
 """
 
 from __future__ import annotations

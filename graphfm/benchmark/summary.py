@@ -160,10 +160,10 @@ def _compare_models(models: Sequence[Competitor], scores: Array) -> dict[str, An
 def _pairs(models: Sequence[Competitor], means: Array) -> list[dict[str, Any]]:
     """Compare each graphfm model with every other; without one, each peer with the anchor."""
     place = {model.name: i for i, model in enumerate(models)}
-    ours = [model.name for model in models if model.own and not model.control]
-    pairs = [(a, b.name) for a in ours for b in models if b.name not in ours]
-    pairs += [(a, b) for i, a in enumerate(ours) for b in ours[i + 1 :]]
-    if not ours and ANCHOR in place:
+    own = [model.name for model in models if model.own and not model.control]
+    pairs = [(a, b.name) for a in own for b in models if b.name not in own]
+    pairs += [(a, b) for i, a in enumerate(own) for b in own[i + 1 :]]
+    if not own and ANCHOR in place:
         pairs = [(model.name, ANCHOR) for model in models if model.name != ANCHOR]
     found = [
         {"a": a, "b": b, **asdict(statistics.compare_pair(means[:, place[a]], means[:, place[b]]))}

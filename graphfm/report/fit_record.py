@@ -1,4 +1,4 @@
-"""Record of a fit: what a report needs to know beside the model and the graph."""
+"""Record of a fit: settings, history, scores and split, as its folder holds them."""
 
 from __future__ import annotations
 

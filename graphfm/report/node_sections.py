@@ -33,7 +33,7 @@ from graphfm.report.subject import FittedModel, ModelOnGraph
 from graphfm.report.text import short
 
 MAX_NODES = 20_000  # nodes to predict; of a larger graph a sample, and the page says so
-MAX_EVALUATED = 10_000  # evaluated nodes in the sample: enough to know an accuracy to one point
+MAX_EVALUATED = 10_000  # evaluated nodes in the sample: the accuracy is then known to one point
 MAX_ON_MAP = 3_000  # points, 12 bytes each; more of them overlap
 MAX_UNKNOWN = 8  # names of unknown classes in a sentence
 PART_NAMES = {"val": "validation", "test": "test"}
@@ -69,7 +69,7 @@ def node_sections(
     to_evaluate = known & split[part] if part else known & False
     nodes = _sample(to_evaluate, seed)
     answers = model.answer(graph, mask_of(graph, nodes), coverage=COVERAGE)
-    logged = list(dict.fromkeys([*record.fit.get("said", []), *subject.log_lines]))
+    logged = list(dict.fromkeys(subject.log_lines))
     own = without_repeats(remarks_on(graph, y, classes, split), subject.log_lines)
     remarks = [*logged, *remarks, *own]
     if len(nodes) < graph.num_nodes:
