@@ -135,7 +135,9 @@ def test_nagphormer_reads_averages_of_features(task):
     for _ in range(3):
         hops.append(task.convolution.rows.to_dense() @ hops[-1])
     tokens = torch.stack(hops, dim=1) @ model.first.weight + model.bias
-    torch.testing.assert_close(model(EVERY, None), model._logits(tokens, None), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        model(EVERY, None), model._logits(tokens, None), atol=1e-5, rtol=1e-4
+    )
     some = torch.tensor([5, 3])
     torch.testing.assert_close(model(some, None), model(EVERY, None)[some], atol=1e-5, rtol=1e-4)
 
