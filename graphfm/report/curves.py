@@ -1,4 +1,4 @@
-"""Learning curves of a run as a picture: the mean over graphs, and one small panel each.
+"""Learning curves of a pretraining run as a picture: the mean, and one panel per graph.
 
 Shapes:
     S  evaluations or logged steps of one graph
@@ -14,7 +14,7 @@ from graphfm.errors import DataError
 from graphfm.storage import whole_file
 from graphfm.training.metrics_log import read_metrics
 
-MAX_PANELS = 60  # of 152 graphs, those whose loss ends highest: there one looks for trouble
+MAX_PANELS = 60  # graphs with the highest final loss, where problems show first
 COLUMNS = 6
 Points = tuple[list[int], list[float]]
 
@@ -22,20 +22,20 @@ Points = tuple[list[int], list[float]]
 def draw_curves(run: Path, out: Path) -> None:
     """Draw loss / log C over steps from ``metrics.jsonl``.
 
-    Training losses are points of a few batches each and are drawn faint; validation losses are
-    lines. 1 is what holding all classes for equally likely comes to.
+    Training losses are means of a few batches and drawn faint. A loss of 1 means that all classes
+    get the same probability.
 
     Args:
-        run: The run folder.
-        out: Picture to write; its suffix names the format (.png, .svg).
+        run: Run folder.
+        out: Picture to write; the suffix gives the format (.png, .svg).
 
     Raises:
-        DataError: GFM125 for a run that has logged nothing yet.
+        DataError: GFM125 if the run has not logged any step yet.
     """
     records = read_metrics(run)
     train, val = curves(records, "train"), curves(records, "eval")
     if not train and not val:
-        raise DataError("GFM125", "there is nothing to draw: no line of training", where=str(run))
+        raise DataError("GFM125", "the run has not logged a training step yet", where=str(run))
     ends = {name: (val.get(name) or train[name])[1][-1] for name in {**train, **val}}
     panels = sorted(ends, key=lambda name: -ends[name])[:MAX_PANELS]
 
@@ -61,15 +61,15 @@ def draw_curves(run: Path, out: Path) -> None:
         panel.set_title(f"{name}  {ends[name]:.2f}", fontsize=7)
         panel.tick_params(labelsize=6)
         if top is not None:
-            panel.set_ylim(0, top)  # one scale, so that panels can be compared
+            panel.set_ylim(0, top)  # the same scale in all panels
     if len(panels) < len(ends):
-        figure.suptitle(f"panels: the {len(panels)} graphs whose loss ends highest", fontsize=8)
+        figure.suptitle(f"panels: the {len(panels)} graphs with the highest final loss", fontsize=8)
     with whole_file(out) as path:
         figure.savefig(path, dpi=110)
 
 
 def curves(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Points]:
-    """Steps and losses of each graph, (S,) and (S,), from lines of one kind.
+    """Collect steps and losses of each graph, (S,) each, from log records of one kind.
 
     >>> curves([{"kind": "train", "step": 5, "graphs": {"a": 0.5}}], "train")
     {'a': ([5], [0.5])}
