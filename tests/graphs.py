@@ -17,7 +17,7 @@ from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
 
 
 def synthetic(name: str = "small", **fields: object) -> Graph:
-    """A block model of 120 nodes, unless told otherwise."""
+    """Return a block model of 120 nodes; ``fields`` override its settings."""
     values = {
         "seed": 0,
         "num_nodes": 120,
@@ -31,7 +31,7 @@ def synthetic(name: str = "small", **fields: object) -> Graph:
 
 
 def three_graphs() -> list[PreparedGraph]:
-    """Graphs that differ in size, width, classes; one without features."""
+    """Return graphs that differ in size, width and classes; one has no features."""
     return [
         prepare(synthetic("alpha", num_nodes=40, num_features=6)),
         prepare(synthetic("beta", num_nodes=90, num_features=0, num_classes=2, seed=1)),
@@ -40,7 +40,7 @@ def three_graphs() -> list[PreparedGraph]:
 
 
 def small_model(graphs: list[PreparedGraph], **config: object) -> GraphFM:
-    """A model of width 32 whose heads have been stirred, so that its outputs differ."""
+    """Return a model of width 32 with noise on all weights, so that its outputs differ."""
     parts = {
         "encoder": {"kind": "perceiver", "num_latents": 8, "depth": 2, "num_heads": 4},
         "decoder": {"kind": "prefix", "depth": 2, "num_heads": 4},
@@ -53,7 +53,7 @@ def small_model(graphs: list[PreparedGraph], **config: object) -> GraphFM:
 
 
 def stir(model: torch.nn.Module) -> None:
-    """Zero-initialised weights hide mistakes: give every weight some noise."""
+    """Add noise to every weight: weights of zero hide mistakes."""
     rng = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for param in model.parameters():
@@ -69,7 +69,7 @@ def batch_of(
     max_context: int = 1000,
     epoch: int = 0,
 ) -> GraphBatch:
-    """All nodes of some graphs as targets, unless told otherwise."""
+    """Return a batch of some graphs; by default, all their nodes are targets."""
     sizes = [bank.offset[g + 1] - bank.offset[g] for g in graphs]
     return make_batch(
         bank,

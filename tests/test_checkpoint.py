@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, and believed only after every byte has been checked."""
+"""Checkpoints: written whole or not at all, and read only after every byte was verified."""
 
 import json
 import os
@@ -23,8 +23,8 @@ from graphfm.training.run_folder import (
 from graphfm.training.state_cloud import StateCloud
 from tests.graphs import small_model, three_graphs
 
-STRIDE = 1024  # bytes between two places of a file that are damaged
-SMALL, SMALL_STRIDE = 2048, 11  # closer in what is read before a hash has been compared
+STRIDE = 1024  # bytes between two damaged positions of a file
+SMALL, SMALL_STRIDE = 2048, 11  # denser in small files, which are read before the hashes
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def run(tmp_path, model):
 
 
 def damaged(content: bytes) -> list[bytes]:
-    """Cut short, and with one bit flipped, at every KB and at the ends."""
+    """Return truncated copies, and copies with one flipped bit: at every KB and at the ends."""
     stride = SMALL_STRIDE if len(content) < SMALL else STRIDE
     places = sorted({*range(0, len(content), stride), len(content) - 1})
     flipped = []
@@ -66,10 +66,10 @@ def files_of(run) -> list:
 
 
 def test_every_file_damaged_anywhere_is_found_or_harmless(run, model):
-    """Cut and flipped at 1 KB steps: an error of ours, or the weights that were saved.
+    """Damage at 1 KB steps gives an error of this package, or exactly the saved weights.
 
-    Harmless is a bit of the manifest outside names and hashes, such as a space. Resume passes such
-    a checkpoint by and takes the one before. Seen to fail with the shape of the manifest not
+    A bit of the manifest outside names and hashes, such as a space, is harmless. Resume skips a
+    damaged checkpoint and takes the one before. Seen to fail with the shape of the manifest not
     checked (KeyError), and with LATEST read as it is (UnicodeDecodeError).
     """
     wanted = model.state_dict()
@@ -95,7 +95,7 @@ def test_every_file_damaged_anywhere_is_found_or_harmless(run, model):
     assert found["refused"] > 100 and found["harmless"] < found["refused"] / 2, found
 
 
-def test_the_newest_whole_one_is_taken_and_the_others_are_named(run, caplog):
+def test_the_newest_intact_one_is_taken_and_the_others_are_named(run, caplog):
     (checkpoint_path(run, 3) / "trainer.pt").unlink()
     (checkpoint_path(run, 2) / "model.safetensors").write_bytes(b"")
     assert newest_good(run).path == checkpoint_path(run, 1)
@@ -108,8 +108,8 @@ def test_the_newest_whole_one_is_taken_and_the_others_are_named(run, caplog):
         newest_good(run)
 
 
-def test_a_checkpoint_of_a_newer_version_is_not_passed_by(run):
-    """To go on from an older one would lose steps, and would be silent about why."""
+def test_a_checkpoint_of_a_newer_version_is_not_skipped(run):
+    """Resuming from an older one would lose steps without a message."""
     folder = checkpoint_path(run, 3)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
@@ -140,7 +140,7 @@ def test_weights_that_are_not_finite_are_not_saved(run, model):
 
 @pytest.mark.parametrize("limit", [1_000, 40_000, 90_000])
 def test_a_full_disk_leaves_what_was_there(run, model, limit):
-    """The system refuses to write more than so many bytes into a file, one after the other.
+    """The system refuses to write more than ``limit`` bytes into a file.
 
     In JSON (Python's error), in the weights (safetensors' own) and in the trainer state (torch's):
     all of them are GFM801. Seen to fail with OSError alone caught.
@@ -172,7 +172,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert list(checkpoints(tmp_path)) == [7]
 
 
-def test_what_a_killed_run_left_half_done_is_removed(run):
+def test_temporary_files_of_a_killed_run_are_removed(run):
     for name in ("step_000004.tmp-17", "step_000001.tmp-17-before"):
         (run / "checkpoints" / name).mkdir()
     (run / "LATEST.tmp-17").write_text("check")
@@ -182,7 +182,7 @@ def test_what_a_killed_run_left_half_done_is_removed(run):
 
 
 def test_a_folder_has_one_writer(tmp_path):
-    """The second is told who it is; and a lock whose process is gone holds nobody up."""
+    """The error of the second writer names the first; the lock of an ended process is ignored."""
     out = tmp_path / "run"
     with lock_folder(out), pytest.raises(OutputError, match="GFM802") as caught, lock_folder(out):
         pass
@@ -193,7 +193,7 @@ def test_a_folder_has_one_writer(tmp_path):
         pass
 
 
-def test_a_fitted_model_is_nothing_to_resume(tmp_path, model):
+def test_a_fitted_model_cannot_be_resumed(tmp_path, model):
     save_checkpoint(tmp_path / "fit", model, meta={"name": "fit"})
     with pytest.raises(CheckpointError, match="GFM310"):
         Checkpoint.open(tmp_path / "fit").trainer()

@@ -1,4 +1,4 @@
-"""Recipes: strict, resolved, with errors that help."""
+"""Recipes: strict schema, extends and overrides, helpful errors."""
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +54,7 @@ def test_the_line_of_a_wrong_key_is_named(tmp_path):
     assert "line 5" in caught.value.where
 
 
-def test_yaml_traps_are_read_as_meant(tmp_path):
+def test_numbers_that_yaml_reads_as_text_become_numbers(tmp_path):
     """PyYAML reads 1e-3 as text; the schema makes it a number again."""
     recipe = load_recipe(written(tmp_path, SIMPLE + "train: {lr: 1e-3, max_time: 30m}"))
     assert recipe.train.lr == 1e-3
@@ -81,7 +81,7 @@ def test_extends_merges_and_another_kind_replaces_the_part(tmp_path):
         load_recipe(written(tmp_path, "extends: mine.yaml"))
 
 
-def test_a_recipe_that_is_not_there():
+def test_a_recipe_that_does_not_exist():
     with pytest.raises(RecipeError, match="Did you mean 'local-small'"):
         load_recipe("local-smal")
 

@@ -1,4 +1,4 @@
-"""Control trunks: each is the network it is called after, and a model without encoder is whole."""
+"""Control decoders equal the networks that they are named after; models work without encoder."""
 
 import logging
 
@@ -27,7 +27,7 @@ NONE = {"kind": "none"}
 
 @pytest.mark.parametrize("kind", ["gcn", "sage"])
 def test_a_layer_is_pygs_on_the_star_of_those_that_are_there(kind):
-    """Its message passing with PyG's own layer, in float64, for the target and every neighbor.
+    """Message passing equals the layer of PyG, in float64, for the target and every neighbor.
 
     Seen to fail without self-loops, with the neighbor's degree 1, and with a sum for the mean.
     """
@@ -62,7 +62,7 @@ def test_a_layer_is_pygs_on_the_star_of_those_that_are_there(kind):
 
 
 def test_the_transformer_is_joint_without_latents():
-    """The same weights, the same function."""
+    """With equal weights, both are the same function."""
     transformer, joint = built("transformer"), built("joint")
     joint.load_state_dict(transformer.state_dict())
     target, neighbors, mask, latents = inputs()
@@ -72,8 +72,8 @@ def test_the_transformer_is_joint_without_latents():
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LOCAL if kind != "none"])
-def test_what_a_neighbor_says_reaches_the_target(kind):
-    """Each of them, and with one layer too."""
+def test_every_neighbor_changes_the_target(kind):
+    """Every neighbor changes the target, also with one layer."""
     for depth in (1, 3):
         module, (target, neighbors, _, latents) = built(kind, depth=depth), inputs()
         everyone = torch.ones(neighbors.shape[:2], dtype=torch.bool)
@@ -87,7 +87,7 @@ def test_what_a_neighbor_says_reaches_the_target(kind):
 
 @pytest.mark.parametrize("kind", LOCAL)
 def test_one_field_makes_a_model_without_encoder(kind):
-    """Weights, config, and what a context node says: nothing of an encoder is left."""
+    """No encoder is left in weights and config, and context nodes change nothing."""
     graphs = three_graphs()
     model = small_model(graphs, decoder={"kind": kind})  # and an encoder with 8 latents
     assert not [name for name in model.state_dict() if name.startswith("encoder")]
@@ -103,7 +103,7 @@ def test_one_field_makes_a_model_without_encoder(kind):
 
 
 def test_an_encoder_that_is_read_stays():
-    """``none`` is for a decoder that reads no latents: attention to none ended the process."""
+    """A decoder that reads latents refuses ``none``: attention to no key ended the process."""
     for kind in READERS:
         assert ModelConfig(decoder={"kind": kind}).encoder.kind == "perceiver"
         with pytest.raises(GraphFMError, match=rf"model\.encoder.*{kind} reads latents"):
@@ -112,7 +112,7 @@ def test_an_encoder_that_is_read_stays():
 
 @pytest.mark.parametrize("kind", LOCAL)
 def test_an_override_of_kind_alone_is_enough(kind, caplog):
-    """Heads of attention are left out where there are none; another wrong key stays an error."""
+    """Attention heads are dropped if the kind has none; another wrong key stays an error."""
     with caplog.at_level(logging.INFO, "graphfm.config.load"):
         recipe = load_recipe("local-small", [f"model.decoder.kind={kind}"])
     assert (recipe.model.decoder.kind, recipe.model.encoder.kind) == (kind, "none")
@@ -123,7 +123,7 @@ def test_an_override_of_kind_alone_is_enough(kind, caplog):
 
 
 def test_all_controls_take_the_same_steps():
-    """Targets, labels and neighbors of every step; but no context, which nobody would read.
+    """Targets, labels and neighbors of every step are equal. There is no context without encoder.
 
     Seen to fail with the plan's costs left to the model.
     """
@@ -145,7 +145,7 @@ def test_all_controls_take_the_same_steps():
 
 @pytest.mark.parametrize("kind", LOCAL)
 def test_it_pretrains_is_kept_and_fits_a_graph(kind, tmp_path):
-    """The whole way: run, resume, checkpoint with its novelty cloud, every depth of fitting."""
+    """Covers pretraining, resume, checkpoint with its novelty cloud, and every depth of fitting."""
     run_of(tmp_path, f"model.decoder.kind={kind}", "train.steps=6").train()
     receipt = run_of(tmp_path, f"model.decoder.kind={kind}").train()
     assert receipt["finished"] and receipt["params"]["encoder"] == 0
@@ -161,8 +161,8 @@ def test_it_pretrains_is_kept_and_fits_a_graph(kind, tmp_path):
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_of_no_trunk_the_state_is_the_tokens_own(depth):
-    """Neighbors and latents say nothing; without layers it is the token under the last norm."""
+def test_without_a_trunk_the_state_depends_on_the_token_only(depth):
+    """Neighbors and latents change nothing; without layers the state is the normalized token."""
     module = config_class("model.decoders", "none")(depth=depth).build(dim=32).double()
     stir(module)
     target, neighbors, mask, latents = inputs()

@@ -1,4 +1,4 @@
-"""Decoders: who reads whom, tiles, recomputing, and counts that are true."""
+"""Decoders: attention masks, tiles, recomputation, and FLOP counts."""
 
 from functools import partial
 
@@ -39,7 +39,7 @@ def leaves(tensors):
 
 
 def with_gradients(module, tensors, ptr):
-    """Output and gradients of inputs and weights."""
+    """Return the output and the gradients of inputs and weights."""
     tensors = leaves(tensors)
     module.zero_grad()
     out = module(*tensors, ptr)
@@ -49,7 +49,7 @@ def with_gradients(module, tensors, ptr):
 
 
 def reference(module, target, neighbors, mask, latents, owner, may_read, updated):
-    """Joint attention over the whole row, under a mask of who reads whom and who is updated.
+    """Joint attention over the whole row, with masks of the tokens that read and are updated.
 
     Args:
         module: Any decoder: only its weights are used.
@@ -74,7 +74,7 @@ def reference(module, target, neighbors, mask, latents, owner, may_read, updated
 
 @pytest.mark.parametrize("kind", READERS)
 def test_a_decoder_is_joint_attention_under_its_own_mask(kind):
-    """joint: all read all. prefix: latents read latents. self_query: the target alone reads.
+    """joint: all tokens read all. prefix: latents read latents. self_query: only the target reads.
 
     Values and gradients in float64 to 1e-9. Seen to fail with each kind under another's mask.
     """
@@ -99,7 +99,7 @@ def test_a_decoder_is_joint_attention_under_its_own_mask(kind):
 
 
 def test_the_three_read_differently_with_the_same_weights():
-    """Weights of each load into the others. With one layer all are the same function."""
+    """The weights of each load into the others. With one layer, all are the same function."""
     tensors = inputs()
     for depth in (1, 3):
         outs = []
@@ -153,7 +153,7 @@ def test_a_recomputing_encoder_gives_the_same_and_keeps_less():
 
 
 def bytes_held(forward):
-    """Of all tensors that autograd keeps for the backward pass."""
+    """Return the bytes of all tensors that autograd keeps for the backward pass."""
     kept = {}
 
     def keep(x):
@@ -194,7 +194,7 @@ def test_the_order_of_neighbors_and_padding_say_nothing(kind):
 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_what_is_not_there_may_be_nan(kind):
-    """Neither output nor gradient is touched. Seen to fail without ``masked_fill`` on tokens."""
+    """Neither output nor gradient changes. Seen to fail without ``masked_fill`` on tokens."""
     module = built(kind)
     target, neighbors, mask, latents = inputs()
     wanted = with_gradients(module, (target, neighbors, mask, latents), PTR)

@@ -1,4 +1,4 @@
-"""Weights by name: a folder, the Hugging Face Hub, random; what they say of themselves stays."""
+"""Weights by name: a folder, the Hugging Face Hub, random. Facts about them are kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ import json, os, sys, torch
 from graphfm import GraphFM, GraphFMClassifier, GraphFMError
 from tests.graphs import synthetic
 torch.set_num_threads(1)
-told = {{}}
+results = {{}}
 
 def fails(name, revision=None):
     try:
@@ -45,27 +45,27 @@ model.push_to_hub("{NAME}")
 same = lambda a, b: all(torch.equal(a.state_dict()[k], v) for k, v in b.state_dict().items())
 newest = GraphFM.from_pretrained("{NAME}")
 older = GraphFM.from_pretrained("{NAME}", revision=first)
-told["newest"] = same(newest, model)
-told["older"] = same(older, GraphFM.from_pretrained(sys.argv[1]))
-told["differ"] = not same(newest, older)
-told["about"], told["extra"] = newest.about == model.about, list(newest.extra)
-told["fit"] = GraphFMClassifier("{NAME}", tune="probe").fit(synthetic()).not_judged_on_
+results["newest"] = same(newest, model)
+results["older"] = same(older, GraphFM.from_pretrained(sys.argv[1]))
+results["differ"] = not same(newest, older)
+results["about"], results["extra"] = newest.about == model.about, list(newest.extra)
+results["fit"] = GraphFMClassifier("{NAME}", tune="probe").fit(synthetic()).not_judged_on_
 for name, revision in (("{NAME}", "nope"), ("someone/else", None), ("someone/other", None),
                        ("someone/altered", None)):
-    told[f"{{name}}@{{revision}}"] = fails(name, revision)
+    results[f"{{name}}@{{revision}}"] = fails(name, revision)
 os.environ["GRAPHFM_OFFLINE"] = "1"
-told["cached"] = same(GraphFM.from_pretrained("{NAME}"), model)
-told["absent"] = fails("someone/never")
+results["cached"] = same(GraphFM.from_pretrained("{NAME}"), model)
+results["absent"] = fails("someone/never")
 try:
     model.push_to_hub("{NAME}")
 except GraphFMError as error:
-    told["push"] = [error.code, error.what]
-print(json.dumps(told))
+    results["push"] = [error.code, error.what]
+print(json.dumps(results))
 """
 
 
 def described() -> GraphFM:
-    """A model with all that a pretraining checkpoint says."""
+    """Return a model with all facts of a pretraining checkpoint."""
     model = small_model([])
     model.about = {"name": "mine", "step": 7, "corpus": ["iris"], "not_judged_on": ["iris", "wine"]}
     rng = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def online(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], Repositories]:
-    """What the script saw, and what the hub was asked."""
+    """Results of the script, and the requests to the hub."""
     pytest.importorskip("huggingface_hub")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     with running_hub() as held:
@@ -112,15 +112,15 @@ def online(
 
 def test_a_push_comes_back_bit_for_bit_at_its_revision(online: Any) -> None:
     """Seen to fail with the revision not passed on: the older one was the newest."""
-    told, _ = online
-    assert told["newest"] and told["older"] and told["differ"]
+    results, _ = online
+    assert results["newest"] and results["older"] and results["differ"]
 
 
-def test_what_a_checkpoint_says_crosses_the_hub(online: Any) -> None:
-    """Corpus, novelty, and what it must not be judged on. Seen to fail with load_model alone."""
-    told, _ = online
-    assert told["about"] and told["extra"] == ["novelty"]
-    assert told["fit"] == ["iris", "wine"]
+def test_facts_of_a_checkpoint_cross_the_hub(online: Any) -> None:
+    """Corpus, novelty and ``not_judged_on`` are kept. Seen to fail with weights loaded alone."""
+    results, _ = online
+    assert results["about"] and results["extra"] == ["novelty"]
+    assert results["fit"] == ["iris", "wine"]
 
 
 def test_nothing_but_tensors_json_and_the_card_is_fetched(online: Any) -> None:
@@ -130,28 +130,28 @@ def test_nothing_but_tensors_json_and_the_card_is_fetched(online: Any) -> None:
     assert fetched and {Path(name).suffix for name in fetched} <= {".json", ".safetensors", ".md"}
 
 
-def test_what_cannot_be_had_says_why(online: Any) -> None:
-    told, _ = online
-    code, what = told[f"{NAME}@nope"]
+def test_errors_state_why_a_download_failed(online: Any) -> None:
+    results, _ = online
+    code, what = results[f"{NAME}@nope"]
     assert code == "GFM311" and "no such branch" in what
-    code, what = told["someone/else@None"]
+    code, what = results["someone/else@None"]
     assert code == "GFM311" and "does not exist" in what
-    code, what = told["someone/other@None"]
+    code, what = results["someone/other@None"]
     assert code == "GFM311" and "not a graphfm model" in what
-    code, what = told["someone/altered@None"]
+    code, what = results["someone/altered@None"]
     assert code == "GFM302" and "model.safetensors is damaged" in what
 
 
 def test_offline_the_cache_answers_and_the_network_is_not_asked(online: Any) -> None:
     """Seen to fail with local_files_only left out: someone/never was asked for."""
-    told, held = online
-    assert told["cached"]
-    assert told["absent"][0] == told["push"][0] == "GFM401"
+    results, held = online
+    assert results["cached"]
+    assert results["absent"][0] == results["push"][0] == "GFM401"
     assert not [r for r in held.requests if "never" in r]
 
 
 def test_saved_and_read_again_is_the_same(folder: Path) -> None:
-    """Weights, what is said of them, and the card. Seen to fail with ``about`` not restored."""
+    """Weights, facts and card are equal. Seen to fail with ``about`` not restored."""
     model, again = described(), GraphFM.from_pretrained(folder)
     assert again.about == model.about and not again.training
     for name, weight in model.state_dict().items():
@@ -175,7 +175,7 @@ def test_the_card_may_be_edited_and_nothing_else(folder: Path, tmp_path: Path) -
 
 
 def test_an_estimator_takes_a_folder_or_the_model_in_it(folder: Path) -> None:
-    """The same answers, and the same warnings. Seen to fail with ``about`` read from paths only."""
+    """Predictions and warnings are equal. Seen to fail with ``about`` read from paths only."""
     graph = synthetic()
     one = GraphFMClassifier(folder, tune="probe").fit(graph)
     other = GraphFMClassifier(GraphFM.from_pretrained(folder), tune="probe").fit(graph)
@@ -185,7 +185,7 @@ def test_an_estimator_takes_a_folder_or_the_model_in_it(folder: Path) -> None:
     assert one.weights_ == other.weights_ == "mine"
 
 
-def test_random_is_asked_for_by_name() -> None:
+def test_random_weights_are_requested_by_name() -> None:
     """The same seed gives the same trunk. Seen to fail with the seed not passed on."""
     one, same, other = (GraphFM.from_pretrained("random", seed=seed) for seed in (1, 1, 2))
     weights = [m.encoder.state_dict() for m in (one, same, other)]
@@ -193,8 +193,10 @@ def test_random_is_asked_for_by_name() -> None:
     assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
 
 
-def test_a_slip_in_a_path_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """runs/mien beside runs/mine. Seen to fail with every a/b taken for a repository: GFM311."""
+def test_a_misspelt_path_is_not_looked_up_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt runs/mien beside runs/mine. Seen to fail with every a/b read as a repository."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     for name in ("runs/mien", "mien", "./runs/mine", "a/b/c", str(tmp_path / "mien")):
@@ -210,6 +212,6 @@ def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_revision_of_a_folder_is_refused(folder: Path) -> None:
-    """Nothing is dropped silently. Seen to fail without the check."""
+    """The argument is not ignored. Seen to fail without the check."""
     with pytest.raises(CheckpointError, match="GFM311"):
         GraphFM.from_pretrained(folder, revision="v1")

@@ -1,4 +1,4 @@
-"""GraphFM as a whole: who may read whom, and what must not change."""
+"""GraphFM as a whole: isolation of graphs, permutations, gradients and FLOPs."""
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ def logits_of(model, batch):
 
 
 @pytest.mark.parametrize("kind", DECODERS)
-def test_graphs_in_a_batch_do_not_see_each_other(kind):
-    """Everything of graph 1 is replaced; graphs 0 and 2 keep their logits to the last bit.
+def test_graphs_in_a_batch_are_independent(kind):
+    """Graph 1 is replaced; graphs 0 and 2 keep their logits to the last bit.
 
     Fails when the encoder attends over the whole batch: checked with ``ptr = (0, N, N, N)``.
     """
@@ -55,7 +55,7 @@ def test_packed_equals_one_at_a_time(kind):
 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_permuting_nodes_permutes_outputs(kind):
-    """Where every neighbor is sampled and the whole graph is context, node order says nothing."""
+    """The order of nodes changes nothing if all neighbors and the whole graph are read."""
     graphs = three_graphs()[:1]
     model = small_model(graphs, decoder={"kind": kind}).double()
     graph = graphs[0]
@@ -86,7 +86,7 @@ def test_permuting_nodes_permutes_outputs(kind):
 
 
 def test_prefix_equals_joint_under_the_prefix_mask():
-    """Same weights, same batch, to 1e-5; and joint without the mask is another function."""
+    """Equal to 1e-5 with equal weights; joint attention without the mask is another function."""
     graphs = three_graphs()
     prefix = small_model(graphs, decoder={"kind": "prefix", "depth": 3, "num_heads": 4})
     joint = small_model(graphs, decoder={"kind": "joint", "depth": 3, "num_heads": 4})
@@ -143,7 +143,7 @@ def test_latents_read_the_context_only():
 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_flops_equal_torchs_own_count(kind):
-    """Every matrix product; in torch's plain backend, whose scores the counter can see."""
+    """Every matrix product is counted, in the backend whose scores torch's counter can see."""
     graphs = three_graphs()
     model = small_model(graphs, decoder={"kind": kind, "depth": 3})
     batch = batch_of(GraphBank(graphs), [0, 2])

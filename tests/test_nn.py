@@ -15,7 +15,7 @@ from graphfm.model.nn.position import SignInvariantEncoding
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=5))
 def test_packed_attention_equals_softmax_by_hand(sizes):
-    """Also with graphs that have no query or no key.
+    """Includes graphs without queries or without keys.
 
     Seen to fail with the boundaries of keys used for values of the next graph. (torch 2.13 on a
     CPU gives 0 without keys by itself; the guard is for what does not.)
@@ -54,7 +54,7 @@ def test_prefix_attention_equals_one_softmax_over_both_sources():
 
 @pytest.mark.parametrize("flipped", [[0], [3], [0, 1, 2, 3]])
 def test_flipping_eigenvectors_changes_nothing(flipped):
-    """Fails when phi(-v) is left out: checked once by hand."""
+    """Seen to fail with phi(-v) left out."""
     encode = SignInvariantEncoding(16, 4)
     rng = torch.Generator().manual_seed(0)
     pe = torch.rand(10, 10, generator=rng) + 0.1

@@ -1,4 +1,4 @@
-"""Every part of every family is under the same contract the day its file appears."""
+"""Every part of every family passes the same tests as soon as its file exists."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def built(family, kind):
 
 
 def run(family, module, rng):
-    """One call with packed graphs of 5 and 4 nodes, or targets."""
+    """Call a part with packed graphs of 5 and 4 nodes, or 9 targets."""
     if family == "model.adapters":
         return module(torch.randn(9, 6, generator=rng))
     if family == "model.encoders":
@@ -83,7 +83,7 @@ def test_gradient_reaches_every_weight(family, kind):
 
 @pytest.mark.parametrize(("family", "kind"), MODULES)
 def test_bf16_is_close_to_float32(family, kind):
-    """Within 5% of the output's size: bf16 keeps 8 bits."""
+    """The difference is below 5% of the output: bf16 keeps 8 bits."""
     module = built(family, kind)
     exact = run(family, module, torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -148,7 +148,7 @@ def test_an_unlabelled_target_teaches_nothing(kind):
 
 @pytest.mark.parametrize("kind", kinds("model.heads"))
 def test_the_uniform_guess_costs_one(kind):
-    """Of a number, the mean: on average over the targets."""
+    """For a number, the uniform guess is the mean; the loss is averaged over the targets."""
     head = built("model.heads", kind)
     if kind == "regress":
         y = torch.tensor([2001.0, 2003.0, torch.nan], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Every recipe that ships: it reads, builds its model, and says what it needs."""
+"""Every recipe of the package can be read, builds its model, and states its requirements."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_a_recipe_builds_its_model_and_says_what_it_needs(name):
 
 @pytest.mark.parametrize("name", ["paper-389k", "paper-18m", "paper-75m"])
 def test_the_papers_recipes_are_the_papers(name):
-    """What arXiv 2407.11907 states: 512 latents, the joint decoder, LAMB, 152 graphs, the size."""
+    """Values of arXiv 2407.11907: 512 latents, the joint decoder, LAMB, 152 graphs, the size."""
     recipe = load_recipe(name)
     assert recipe.model.encoder.num_latents == 512
     assert recipe.model.decoder.kind == "joint"
@@ -60,7 +60,7 @@ def test_every_size_is_of_a_recipe():
 
 
 def flops_of_a_step(model):
-    """Of an average step of local-152; see ``STEP``."""
+    """Return the FLOPs of an average step of local-152; see ``STEP``."""
     num_latents = model.encoder.num_latents
     tokens = STEP["tokens" if num_latents else "tokens_local"]
     adapter = model.shape.adapter.build(num_features=128, dim=model.shape.dim)
@@ -76,7 +76,7 @@ def flops_of_a_step(model):
 
 @pytest.mark.parametrize("name", [name for name in CONTROLS if "-" in name])
 def test_a_control_differs_in_its_trunk_alone_and_matches_it(name):
-    """Parameters of the trunk, or FLOPs of a step, within 5%; all else is the same recipe.
+    """Parameters of the trunk, or FLOPs of a step, match within 5%; all other keys are equal.
 
     Seen to fail with one layer more, and with ffn_mult one more, in each of the eight.
     """
@@ -94,7 +94,7 @@ def test_a_control_differs_in_its_trunk_alone_and_matches_it(name):
 
 
 def test_the_controls_plan_is_local_smalls():
-    """Costs are written down, so that all take the same steps; they are those of local-small."""
+    """Costs are fixed in the recipe, so that all take the same steps as local-small."""
     recipe = load_recipe("controls/perceiver")
     cost = step_cost(GraphFM(recipe.model, seed=0), recipe.sampling.num_neighbors)
     assert recipe.sampling.graph_cost == pytest.approx(cost.graph, rel=0.01)

@@ -1,4 +1,4 @@
-"""The batch: each node once, in order, and nothing of another graph."""
+"""GraphBatch: each node once, in order, and nothing of another graph."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def batches_of_any_kind(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(batches_of_any_kind())
-def test_a_batch_is_what_a_slow_reference_makes_of_it(case):
-    """Python sets, one graph at a time; seen to fail with ``shift`` left out of the neighbors."""
+def test_a_batch_equals_a_slow_reference(case):
+    """The reference uses Python sets. Seen to fail with ``shift`` left out of the neighbors."""
     graphs, targets, context, num_neighbors = case
     every, bank = small()
     made = make_batch(bank, graphs, targets, context, num_neighbors=num_neighbors, seed=3, epoch=4)
@@ -74,7 +74,7 @@ def test_a_batch_is_what_a_slow_reference_makes_of_it(case):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(0, 99))
 def test_tokens_are_the_same_by_either_way(sizes, seed):
-    """The way of a device, here on a CPU, and torch's own sort.
+    """The code for devices, here on a CPU, equals torch's own sort.
 
     Seen to fail with the tokens before a node counted with the node itself.
     """
@@ -89,7 +89,7 @@ def test_tokens_are_the_same_by_either_way(sizes, seed):
 
 
 def test_a_batch_does_not_depend_on_its_neighbors_in_the_bank():
-    """A graph alone in a bank, and with others before and behind; the key is its name."""
+    """A graph gives the same batch alone and among others, because its key is its name."""
     graphs, bank = small()
     alone = batch_of(GraphBank([graphs[1]]), [0])
     among = batch_of(bank, [1])
@@ -100,7 +100,7 @@ def test_a_batch_does_not_depend_on_its_neighbors_in_the_bank():
 
 
 def test_nothing_of_another_graph_is_in_a_part():
-    """Seen to fail with entries numbered through the bank, where the middle graph is left out."""
+    """Seen to fail with entries numbered across the bank, if the middle graph is left out."""
     made = batch_of(small()[1], [0, 2])
     for b in range(2):
         tokens = range(made.ptr[b], made.ptr[b + 1])

@@ -1,4 +1,4 @@
-"""Sampling over several hops: real edges, every node once, the same alone and among others."""
+"""Sampling over several hops: real edges, every node once, equal alone and among others."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def some_graph(seed: int, num_nodes: int = 60) -> tuple[Tensor, Tensor]:
 
 
 def plain_hops(rowptr, col, nodes, fanouts, *, seed, epoch):
-    """The definition, one node after the other: (n_id, edges as pairs of nodes)."""
+    """Return (n_id, edges as pairs of nodes) by the plain definition, node by node."""
     n_id = list(dict.fromkeys(nodes.tolist()))
     edges, begin = [], 0
     for hop, k in enumerate(fanouts):
@@ -57,7 +57,7 @@ def plain_hops(rowptr, col, nodes, fanouts, *, seed, epoch):
 )
 @pytest.mark.parametrize("fast", ["0", "1"], ids=["torch", "numba"])
 def test_hops_are_the_plain_definition(fast, graph, nodes, fanouts, epoch):
-    """Repeated seeds, no seeds, no slots, no hops; the scratch comes back as it went.
+    """Repeated seeds, no seeds, no slots, no hops; the scratch array is restored.
 
     Seen to fail with numbers in the order of ``torch.unique``, with a frontier of all nodes found
     so far, and with a scratch that keeps the first hop's numbers.
@@ -80,7 +80,7 @@ def test_hops_are_the_plain_definition(fast, graph, nodes, fanouts, epoch):
 
 
 def test_edges_are_real_and_nodes_are_there_once(either):
-    """At a size where hops meet each other's nodes often."""
+    """The graph is so small that hops often find each other's nodes."""
     rowptr, col = some_graph(3, num_nodes=2000)
     seeds = torch.randperm(2000, generator=torch.Generator().manual_seed(0))[:200]
     found = hops_of(rowptr, col, seeds, [4, 3, 2])
@@ -99,7 +99,7 @@ def test_edges_are_real_and_nodes_are_there_once(either):
 
 
 def test_graphs_in_a_bank_are_sampled_as_if_alone(either):
-    """One call for the seeds of three graphs, whose rows are shuffled among each other.
+    """One call samples for shuffled seeds of three graphs.
 
     Seen to fail with the salt of a row's place in place of its seed's.
     """
@@ -152,7 +152,7 @@ def test_hops_are_independent_and_the_second_is_uniform(either):
     assert 1e-4 < stats.chi2(11).sf(statistic)
 
 
-def test_the_first_hop_is_what_sample_neighbors_draws(either):
+def test_the_first_hop_equals_sample_neighbors(either):
     rowptr, col = star_rows(30, 50)
     nodes = torch.arange(49, -1, -1)
     found = hops_of(rowptr, col, nodes, [6], seed=2, epoch=3)
@@ -164,7 +164,7 @@ def test_the_first_hop_is_what_sample_neighbors_draws(either):
 
 @pytest.mark.gpu
 def test_cuda_numbers_nodes_alike():
-    """Many threads write the same places: the first appearance still wins."""
+    """Many threads write the same entries; the first appearance still wins."""
     rowptr, col = some_graph(1, num_nodes=5000)
     nodes = torch.arange(5000).repeat(3)[::2].contiguous()
     wanted = hops_of(rowptr, col, nodes, [5, 4])

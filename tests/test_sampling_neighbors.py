@@ -26,18 +26,18 @@ ZERO = torch.zeros(1, dtype=torch.int64)
 
 @pytest.fixture(autouse=True)
 def torch_samples(monkeypatch):
-    """That numba gives the same is tested in its own file."""
+    """Test torch only; test_sampling_numba.py compares numba with it."""
     monkeypatch.setenv("GRAPHFM_FAST", "0")
 
 
 def star_rows(degree: int, num_rows: int) -> tuple[Tensor, Tensor]:
-    """A CSR of rows that all have neighbors 0..degree-1."""
+    """Return a CSR in which every row has neighbors 0..degree-1."""
     rowptr = torch.arange(num_rows + 1) * degree
     return rowptr, torch.arange(degree).repeat(num_rows)
 
 
 def uneven_rows() -> tuple[Tensor, Tensor]:
-    """500 nodes of degree 0 to 96, ten hubs of 40,000."""
+    """Return a graph with 500 nodes of degree 0 to 96 and ten hubs of degree 40,000."""
     degree = (torch.arange(500) * 7919) % 97
     degree[::50] = 40_000
     rowptr = torch.cat([ZERO, degree.cumsum(0)])
@@ -49,7 +49,7 @@ def keys_of(nodes: Tensor, seed: int = 0, epoch: int = 0) -> Tensor:
 
 
 def digest() -> str:
-    """Of the neighbors of all uneven rows, for some keys and k."""
+    """Return a digest of the neighbors of all uneven rows, for some keys and k."""
     rowptr, col = uneven_rows()
     nodes = torch.arange(500)
     found = hashlib.blake2b(digest_size=8)
@@ -113,7 +113,7 @@ def test_rows_and_epochs_are_independent():
 
 
 def overlap_pvalue(a: Tensor, b: Tensor, *, degree: int, k: int) -> float:
-    """Of rows with the same neighbors, against the hypergeometric law of independent samples."""
+    """Return the p-value of the overlap of rows, if samples are independent (hypergeometric)."""
     expected = stats.hypergeom(degree, k, k).pmf(np.arange(k + 1)) * len(a)
     overlap = (a[:, :, None] == b[:, None, :]).any(dim=2).sum(dim=1)
     counts = np.bincount(overlap.numpy(), minlength=k + 1)
@@ -125,7 +125,7 @@ def overlap_pvalue(a: Tensor, b: Tensor, *, degree: int, k: int) -> float:
 
 
 def floyd(degree: int, key: int, k: int) -> list[int]:
-    """The notes' pseudocode in Python's own integers."""
+    """Run Floyd's algorithm in Python integers."""
     chosen: list[int] = []
     for j in range(k):
         top = max(degree - k, 0) + j
@@ -144,8 +144,8 @@ KEYS = st.integers(-(2**63), 2**63 - 1)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(DEGREES, KEYS), min_size=1, max_size=9), st.integers(1, 20))
-def test_slabs_and_columns_are_floyds_algorithm(rows, k):
-    """For any degree and key, beside Python's integers; below 2^31 edges and above.
+def test_both_ways_are_floyds_algorithm(rows, k):
+    """Equal to Python integers for any degree and key, below 2^31 edges and above.
 
     Seen to fail with an arithmetic shift in the slab's mix.
     """
@@ -198,13 +198,13 @@ def test_no_seeds_no_slots_no_edges_and_isolated_nodes():
     assert chosen.tolist() == [[2, 2], [0, 0], [2, 2]] and not mask.any()
 
 
-def test_the_integers_stay():
+def test_the_sampled_integers_do_not_change():
     """Results of a seed do not change with a release. Seen to fail with another multiplier."""
     assert digest() == DIGEST
 
 
 def test_a_nodes_neighbors_do_not_depend_on_its_batch(monkeypatch):
-    """Nor on the order of rows, nor on how many rows are done at once."""
+    """Neither the order of rows nor the number of rows at once changes the result."""
     graph = synthetic(num_nodes=300, mean_degree=12.0)
     rowptr, col = graph.neighbors
     nodes = torch.arange(300)
@@ -228,7 +228,7 @@ def degrees(rowptr: Tensor, most: int) -> Tensor:
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 7])
-def test_ranks_and_workers_find_what_one_finds(num_ranks):
+def test_ranks_and_workers_sample_the_same_as_one_process(num_ranks):
     """Rank r takes rows r, r + W, ...; the ranks run at the same time, in threads."""
     rowptr, col = uneven_rows()
     nodes = torch.arange(500)
@@ -257,7 +257,7 @@ def test_another_process_with_more_threads_finds_the_same():
 
 @pytest.mark.parametrize("value", [0, 1, -1, 2**63 - 1, -(2**63), 123456789])
 def test_mix_is_splitmix64(value):
-    """Reference: splitmix64's finaliser in Python's own integers."""
+    """The reference is the finalizer in Python integers."""
     z = value % 2**64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64

@@ -1,4 +1,4 @@
-"""The accelerator gives torch's integers, and comes only when it pays."""
+"""numba samples the same integers as torch, and is used only when it saves time."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ _numba = pytest.importorskip("graphfm.sampling._numba")
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(DEGREES, KEYS), max_size=9), st.integers(1, 20))
 def test_slots_are_torchs(rows, k):
-    """Seen to fail with a signed shift, and with a repeat of the last slot alone seen."""
+    """Seen to fail with a signed shift, and with repeats of the last slot only."""
     columns = [torch.tensor([row[i] for row in rows], dtype=torch.int64) for i in (0, 1)]
     wanted = choose(*columns, k, 2**31 - 1)
     found = _numba.choose(*columns, k, 2**31 - 1)
@@ -95,8 +95,8 @@ def used(monkeypatch) -> list[int]:
     return calls
 
 
-def test_it_comes_once_many_slots_were_sampled_unless_told(monkeypatch):
-    """Seen to fail with a count that starts anew at each call."""
+def test_numba_is_used_after_many_slots_unless_set_otherwise(monkeypatch):
+    """Seen to fail with a count that restarts at each call."""
     calls = used(monkeypatch)
     rowptr, col = uneven_rows()
     nodes = torch.arange(500)
@@ -124,7 +124,7 @@ def test_a_numba_that_does_not_import_is_named_and_torch_samples(monkeypatch):
         neighbors._numba_functions.cache_clear()
 
 
-def test_who_does_not_sample_much_does_not_import_numba():
+def test_few_samples_do_not_import_numba():
     code = """
 import sys, torch
 from graphfm.sampling.neighbors import sample_neighbors

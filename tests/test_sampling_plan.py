@@ -1,4 +1,4 @@
-"""The plan: a pure function of (seed, sizes) in which every labelled node has its turn."""
+"""Plan: a pure function of (seed, sizes) that visits every labelled node."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def plan_of(
 
 
 def places(visits: list[Visit]) -> list[tuple[int, int]]:
-    """(graph, place in its endless order) of every target."""
+    """Return (graph, position in its endless sequence) of every target."""
     return [(v.graph, v.start + i) for v in visits for i in range(v.num_targets)]
 
 
@@ -51,7 +51,7 @@ def drawn_sizes(seed: int = 0) -> list[int]:
 @some
 @given(sizes_lists, st.integers(0, 5), strategies)
 def test_visits_of_a_graph_follow_each_other_without_a_gap(sizes, seed, strategy):
-    """Over any number of epochs: so over n targets in a row every node comes exactly once."""
+    """This holds over any number of epochs."""
     plan = plan_of(sizes, seed=seed, strategy=strategy)
     expected = [0] * len(sizes)
     for step in range(3 * plan.steps_per_epoch):
@@ -68,7 +68,7 @@ def test_visits_of_a_graph_follow_each_other_without_a_gap(sizes, seed, strategy
 @some
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 3))
 def test_every_target_comes_once_in_a_turn(num_targets, size, seed):
-    """Also with orders kept from visit to visit, of this graph and of another.
+    """Also with a cache of orders, of this graph and of another.
 
     Seen to fail with the turn left out of what a kept order is known by.
     """
@@ -85,8 +85,8 @@ def test_every_target_comes_once_in_a_turn(num_targets, size, seed):
         assert sorted(part) == list(range(num_targets))
 
 
-def test_an_order_that_was_kept_does_not_serve_other_sizes():
-    """Seen to fail without a look at the length of the kept order."""
+def test_a_cached_order_is_not_used_for_another_size():
+    """Seen to fail without a check of the length of the cached order."""
     kept: dict = {}
     visit = Visit(graph=0, start=0, num_targets=5)
     for n in (5, 9):
@@ -95,8 +95,8 @@ def test_an_order_that_was_kept_does_not_serve_other_sizes():
 
 
 @pytest.mark.parametrize("strategy", ["balanced", "snake", "uniform"])
-def test_a_step_is_the_same_asked_in_any_order(strategy):
-    """The cursor of a run is its step: fails if the plan kept a position of its own."""
+def test_steps_can_be_read_in_any_order(strategy):
+    """The state of a run is its step: the plan keeps no position."""
 
     def fresh(seed: int = 0) -> Plan:
         return plan_of(drawn_sizes()[:20], seed=seed, strategy=strategy, bins=3, budget=600)
@@ -128,7 +128,7 @@ def test_every_target_of_a_step_is_in_exactly_one_bin(sizes, strategy, bins, bud
 
 @some
 @given(sizes_lists, st.integers(50, 2000), bin_counts)
-def test_what_a_step_learns_from_does_not_depend_on_its_bins(sizes, budget, bins):
+def test_the_targets_of_a_step_do_not_depend_on_its_bins(sizes, budget, bins):
     """Seen to fail with the budget of a step taken times its bins."""
     one, many = plan_of(sizes, budget=budget), plan_of(sizes, budget=budget, bins=bins)
     assert one.steps_per_epoch == many.steps_per_epoch
@@ -139,7 +139,7 @@ def test_what_a_step_learns_from_does_not_depend_on_its_bins(sizes, budget, bins
 @some
 @given(sizes_lists, strategies, bin_counts, st.integers(1, 8))
 def test_any_number_of_ranks_does_the_same_work(sizes, strategy, bins, world):
-    """Bins come from the step alone; dealt by stride, none is lost and none is done twice."""
+    """Every bin is processed by exactly one rank."""
     plan = plan_of(sizes, strategy=strategy, bins=bins, budget=400)
     for step in range(plan.steps_per_epoch):
         ranks = [plan.bins(step)[rank::world] for rank in range(world)]
@@ -153,8 +153,8 @@ def test_any_number_of_ranks_does_the_same_work(sizes, strategy, bins, world):
     st.integers(50, 5000),
     st.floats(0, 300),
 )
-def test_a_bin_is_as_cheap_as_promised(sizes, bins, budget, graph_cost):
-    """Seen to fail with the search for a capacity begun 3 encodings higher."""
+def test_the_cost_of_a_bin_is_below_its_bound(sizes, bins, budget, graph_cost):
+    """Seen to fail with the search for a capacity started 3 encodings higher."""
     plan = Plan(
         [GraphSize(num_targets=n, num_nodes=n, weight=n) for n in sizes],
         seed=0,
@@ -175,8 +175,8 @@ def test_a_bin_is_as_cheap_as_promised(sizes, bins, budget, graph_cost):
             assert max(sums) - min(sums) <= max(costs) - min(costs) + 1e-6
 
 
-def test_ranks_share_the_dear_bins_of_a_step_and_of_an_epoch():
-    """Of graphs too small to cut, so that bins are unequal.
+def test_ranks_share_the_expensive_bins_of_a_step_and_of_an_epoch():
+    """The graphs are too small to cut, so that bins are unequal.
 
     Seen to fail with bins in the order they were filled, and with the dearest always first.
     """
@@ -201,8 +201,8 @@ def test_ranks_share_the_dear_bins_of_a_step_and_of_an_epoch():
         assert np.ptp(ranks) == pytest.approx(0) and np.ptp(costs) > 0
 
 
-def test_cutting_is_not_taken_to_silly_lengths():
-    """Ten targets of a graph that costs 50 to encode are one piece, however many bins there are.
+def test_visits_are_not_cut_into_tiny_pieces():
+    """Ten targets of a graph that costs 50 to encode stay one piece for any number of bins.
 
     Seen to fail with pieces of a single target: ten bins of 51 in place of one of 60.
     """
@@ -259,8 +259,8 @@ def test_a_step_costs_its_budget_where_graphs_have_more_visits_than_there_are_st
     assert max(costs) / np.mean(costs) < 1.09
 
 
-def test_graphs_stay_whole_where_dealt_by_size_or_at_random():
-    """And the snake's ranks have as many, and its neighbors in a step are neighbors in size."""
+def test_snake_and_uniform_keep_graphs_whole():
+    """With snake, ranks get equally many graphs, and graphs of a step are similar in size."""
     sizes = drawn_sizes()
     for strategy in ("snake", "uniform"):
         plan = plan_of(sizes, strategy=strategy, bins=8, budget=800)
@@ -280,7 +280,7 @@ def test_graphs_stay_whole_where_dealt_by_size_or_at_random():
 
 
 def test_the_snake_by_hand():
-    """Seen to fail with every block dealt forth."""
+    """Seen to fail with every block assigned in the same direction."""
     plan = plan_of([50, 40, 30, 20, 10], power=0.0, strategy="snake", bins=2, budget=10**6)
     assert [[v.graph for v in b] for b in plan.bins(0)] == [[0, 3, 4], [1, 2]]
 

@@ -6,7 +6,6 @@ keys are errors.
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Annotated, Any, Literal
 
@@ -20,8 +19,6 @@ from graphfm.config.parts import (
     part,
 )
 from graphfm.errors import RecipeError
-
-log = logging.getLogger(__name__)
 
 _PART: Any = Field(default=None, validate_default=True)  # the default kind of its family
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

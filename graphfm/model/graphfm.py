@@ -51,6 +51,11 @@ class Trunk(nn.Module):
 class GraphFM(Pretrained, nn.Module):
     """A trunk that all graphs share, with an adapter and a head for each graph.
 
+    1. Input: the adapter of a graph maps its features to width D; position encodings are added.
+    2. Encode: K learned latents of each graph read the tokens of its context.
+    3. Decode: each target reads its sampled neighbors and the latents of its graph.
+    4. Predict: the head of the graph maps the node state to logits.
+
     Args:
         config: Shape of the model.
         seed: Seed of the initial weights of the trunk.

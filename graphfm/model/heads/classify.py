@@ -65,17 +65,22 @@ class Head(LinearHead):
 
 
 class ExpertHead(Head):
-    """A head that averages the predictions of several experts, the first of which is itself linear.
+    """A weighted mean of the predictions of several experts; the first expert is linear.
 
     ``p = sum_e w_e p_e`` with ``w = softmax(offset - TRUST * held-out loss)``: a linear pool, in
-    which a confident and wrong expert cannot exclude a class. Behind the columns of a linear head
-    it reads those of ``graphfm.fitting.experts.pool``: log-probabilities of the other experts, NaN
-    where one does not answer.
+    which a confident and wrong expert cannot exclude a class. The input has the columns of a linear
+    head, followed by those of ``graphfm.fitting.experts.pool``: log-probabilities of the other
+    experts, NaN if an expert does not answer.
 
     Args:
-        dim: Width of the columns that its own linear map reads.
+        dim: Width of the columns that the linear expert reads.
         num_classes: Number of classes C.
-        num_experts: Number of experts E, its own linear map included.
+        num_experts: Number of experts E, the linear expert included.
+
+    Attributes:
+        held_out: (E,) held-out loss of each expert over log C.
+        offset: (E,) fitted log weights.
+        sharpness: Log of the fitted factor of the pooled logits.
     """
 
     held_out: Tensor
@@ -84,16 +89,16 @@ class ExpertHead(Head):
 
     def __init__(self, dim: int, num_classes: int, num_experts: int):
         super().__init__(dim, num_classes)
-        self.register_buffer("held_out", torch.full((num_experts,), torch.inf))  # loss / log C
+        self.register_buffer("held_out", torch.full((num_experts,), torch.inf))
         self.register_buffer("offset", torch.zeros(num_experts))
         self.register_buffer("sharpness", torch.zeros(()))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Logits (Q, C) from states, raw columns and columns of the experts."""
+        """Node states, raw columns and columns of the experts -> logits (Q, C)."""
         return self.pool_experts(*self.expert_log_probs(states), self.offset, self.sharpness)
 
     def expert_log_probs(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of all experts (Q, E, C), and the mask of those that answer (Q, E)."""
+        """Return the log-probabilities of all experts (Q, E, C), and a mask of answers (Q, E)."""
         num_linear = self.score.in_features
         linear, others = states.split([num_linear, states.shape[1] - num_linear], dim=1)
         own = self.score(linear).log_softmax(dim=1)
@@ -103,7 +108,7 @@ class ExpertHead(Head):
     def pool_experts(
         self, log_probs: Tensor, answers: Tensor, offset: Tensor, sharpness: Tensor
     ) -> Tensor:
-        """Logits of the pool: (Q, E, C), (Q, E) bool, (E,), scalar -> (Q, C)."""
+        """Return the pooled logits: (Q, E, C), (Q, E) bool, (E,), scalar -> (Q, C)."""
         trust = offset - TRUST * (self.held_out - self.held_out.min())
         weight = trust.expand(len(log_probs), -1)
         weight = weight.masked_fill(~answers, -torch.inf).log_softmax(dim=1)
