@@ -23,8 +23,7 @@ from graphfm.graphs.catalog.mixture import Mixture, Selector
 from graphfm.graphs.catalog.source import SourceConfig
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.spec import DatasetSpec
-from graphfm.storage import cache_folder as cache_folder
-from graphfm.storage import file_sha256, from_cache
+from graphfm.storage import cache_folder, file_sha256, from_cache
 
 log = logging.getLogger(__name__)
 
