@@ -250,7 +250,7 @@ def test_the_72_are_the_same_in_another_process() -> None:
     """
     code = """
 from pathlib import Path
-from graphfm.config import read_yaml, shipped
+from graphfm.config.load import read_yaml, shipped
 from graphfm.config.parts import config_class
 for entry in read_yaml(shipped("datasets") / "synthetic.yaml")["datasets"]:
     source = config_class("graphs.catalog.sources", entry["source"]["kind"])(**entry["source"])
