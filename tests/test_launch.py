@@ -54,6 +54,7 @@ def test_a_chosen_exit_code_is_returned_without_a_restart():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_process_does_not_end_the_run(tmp_path):
     """SIGKILL to one of two, after a checkpoint: exit 0, and the weights of an undisturbed run.
 
