@@ -235,7 +235,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     run_of(tmp_path / "run").train()
     with pytest.raises(CheckpointError, match="GFM308"):
         run_of(tmp_path / "run", resume="never")
-    with pytest.raises(CheckpointError, match=r"GFM306.*model\.dim differ"):
+    with pytest.raises(CheckpointError, match=r"GFM306.*differ: model\.dim"):
         run_of(tmp_path / "run", "model.dim=64")
     longer = run_of(tmp_path / "run", "train.save_every=4")
     assert longer.state.step == 12

@@ -156,8 +156,8 @@ def check_same_run(start: Checkpoint, recipe: Recipe, graphs: Sequence[str]) -> 
     if differing:
         raise CheckpointError(
             "GFM306",
-            f"{start.path} was made with a different recipe: {', '.join(differing)} differ",
-            fix="choose another --out, or use the recipe of that run",
+            f"{start.path} belongs to another run; these differ: {', '.join(differing)}",
+            fix="choose another --out, or use the recipe of that run: config.resolved.yaml",
         )
 
 

@@ -112,7 +112,7 @@ def load_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer)
             state[rest] = torch.tensor(0.0) if field == "step" else torch.zeros_like(params[name])
     weights = model.state_dict()
     with warnings.catch_warnings():
-        # A single process may read the parts of many; the warning that it is alone is no news.
+        # A single process may read the parts of many: the warning about it helps nobody.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         load({"weights": weights, "optimizer": state}, checkpoint_id=folder)
     model.load_state_dict(weights)
