@@ -1,4 +1,4 @@
-"""The command line: what goes to stdout, which exit code, what is refused, what is written."""
+"""The command line: output on stdout, exit codes, refused input, written files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphfm.report.curves import draw_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The command line is a promise: a new flag is added here on purpose, or belongs in a recipe.
+# Options are stable. Add a new one here only on purpose; a setting of a run belongs in a recipe.
 OPTIONS = {
     "": "debug help install-completion offline show-completion version",
     "demo": "help json out overwrite seed",
@@ -72,7 +72,7 @@ def ran(*args: str | Path) -> Result:
 
 
 def real(*args: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own."""
+    """Run the command in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "graphfm", *args],
         capture_output=True,
@@ -98,7 +98,7 @@ def read_csv(path: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def graph_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two communities whose nodes have ids with commas and quotes, a feature and a label."""
+    """Graph of two communities; ids have commas and quotes, nodes a feature and a label."""
     graph = nx.Graph()
     graph.add_nodes_from(range(40))
     graph.add_edges_from(nx.planted_partition_graph(2, 20, 0.5, 0.05, seed=1).edges)
@@ -114,7 +114,7 @@ def graph_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(graph_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A model fitted by the command itself, and what the command said with --json."""
+    """Model fitted by the command, and the output of the command with --json."""
     out = tmp_path_factory.mktemp("fitted") / "model"
     done = ran(
         *("finetune", "--graph", graph_file, "--target", "team", "--tune", "probe"),
@@ -123,8 +123,8 @@ def fitted(graph_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return out, json.loads(done.stdout)
 
 
-def test_options_are_those_we_promise() -> None:
-    """Seen to fail with a new option on `embed`."""
+def test_options_are_stable() -> None:
+    """Seen to fail with a new option of `embed`."""
     from typer.main import get_command
 
     found = {}
@@ -144,18 +144,18 @@ def test_help_names_every_option(name: str) -> None:
 
 def test_finetune_compares_on_one_split(fitted: tuple[Path, Any]) -> None:
     """Seen to fail when a baseline was scored on all nodes: num_nodes differed."""
-    out, said = fitted
+    out, found = fitted
     baselines = {"majority", "features-only logistic regression", "label propagation", "GCN"}
     names = {"graphfm", *baselines}
-    assert set(said["test"]) == names
+    assert set(found["test"]) == names
     split = json.loads((out / "split.json").read_text())
     parts = [set(split["nodes"][part]) for part in ("train", "val", "test")]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 40
-    for score in said["test"].values():
+    for score in found["test"].values():
         assert score["num_nodes"] == len(parts[2])
         low, high = score["interval"]
         assert 0 <= low <= score["accuracy"] <= high <= 1
-    assert said["test"]["graphfm"]["accuracy"] > said["test"]["majority"]["accuracy"]
+    assert found["test"]["graphfm"]["accuracy"] > found["test"]["majority"]["accuracy"]
 
 
 def test_predict_writes_id_label_probability(
@@ -184,7 +184,7 @@ def test_predict_writes_id_label_probability(
 def test_predict_takes_a_graph_without_the_label(
     fitted: tuple[Path, Any], graph_file: Path, tmp_path: Path
 ) -> None:
-    """The label is no feature: its absence changes nothing. Seen to fail when it was required."""
+    """The label is not a feature, so it may be missing. Seen to fail when it was required."""
     graph = nx.read_graphml(graph_file)
     for _, record in graph.nodes(data=True):
         del record["team"]
@@ -195,8 +195,10 @@ def test_predict_takes_a_graph_without_the_label(
     assert read_csv(tmp_path / "a.csv") == read_csv(tmp_path / "b.csv")
 
 
-def test_evaluate_repeats_what_finetune_said(fitted: tuple[Path, Any], graph_file: Path) -> None:
-    """From the folder alone, on the nodes of the split. Seen to fail with --on all as default."""
+def test_evaluate_repeats_the_scores_of_finetune(
+    fitted: tuple[Path, Any], graph_file: Path
+) -> None:
+    """From the folder, on the nodes of the split. Seen to fail with --on all as default."""
     done = ran("evaluate", "--model", fitted[0], "--graph", graph_file, "--json")
     again, before = json.loads(done.stdout), fitted[1]["test"]["graphfm"]
     assert {k: again[k] for k in before} == before
@@ -207,7 +209,7 @@ def test_evaluate_repeats_what_finetune_said(fitted: tuple[Path, Any], graph_fil
 def test_embed_writes_a_vector_per_node(
     fitted: tuple[Path, Any], graph_file: Path, tmp_path: Path
 ) -> None:
-    """Both forms hold the same. Seen to fail with ids as objects, which need unpickling."""
+    """Both formats have the same values. Seen to fail with ids as pickled objects."""
     for name in ("e.npz", "e.csv"):
         ran("embed", "--model", fitted[0], "--graph", graph_file, "--out", tmp_path / name)
     with np.load(tmp_path / "e.npz", allow_pickle=False) as held:
@@ -219,7 +221,7 @@ def test_embed_writes_a_vector_per_node(
     assert states.std(axis=0).max() > 0
 
 
-def test_inspect_knows_a_model_and_a_graph(fitted: tuple[Path, Any], graph_file: Path) -> None:
+def test_inspect_describes_a_model_and_a_graph(fitted: tuple[Path, Any], graph_file: Path) -> None:
     """Seen to fail when a folder was read as a graph."""
     assert json.loads(ran("inspect", fitted[0], "--json").stdout)["tune"] == "probe"
     facts = json.loads(ran("inspect", graph_file, "--target", "team", "--json").stdout)
@@ -227,8 +229,8 @@ def test_inspect_knows_a_model_and_a_graph(fitted: tuple[Path, Any], graph_file:
     assert 0.8 < facts["homophily"]["edge"] <= 1
 
 
-def test_what_is_left_out_is_said(graph_file: Path) -> None:
-    """Seen to fail without a handler: the library's log had no reader."""
+def test_log_messages_of_the_readers_are_printed(graph_file: Path) -> None:
+    """Seen to fail without a log handler."""
     done = ran("inspect", graph_file)
     assert "3 columns (2 numbers, 1 categories) become 4 features" in done.stderr
     assert "columns" not in done.stdout
@@ -277,7 +279,7 @@ def test_a_wrong_flag_is_exit_2() -> None:
     assert run("finetune", "--graph", "iris", "--tune", "everything").exit_code == 2
 
 
-def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a file, or on the screen with --debug, after the command too."""
     from graphfm.graphs import inputs
 
@@ -295,7 +297,7 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_out_is_never_overwritten_by_accident(tmp_path: Path) -> None:
-    """Nor on purpose where the folder is not ours. Seen to fail without the look into it."""
+    """A folder that graphfm did not write is never removed. Seen to fail without that check."""
     (tmp_path / "thesis.tex").write_text("years of work")
     args = ["finetune", "--graph", "iris", "--out", tmp_path]
     assert run(*args).exit_code == 8
@@ -316,16 +318,16 @@ def test_dry_runs_write_nothing(tmp_path: Path) -> None:
 
 
 def test_pretrain_then_finetune_from_it(tmp_path: Path) -> None:
-    """The whole way on two graphs; the same command again goes on, another seed is refused."""
+    """On two graphs; the same command continues the run, another seed is refused."""
     two = {"les-miserables", "wine"}
     others = Catalog.read().mixture("demo").keys() - two
     small = ["train.steps=2", "train.warmup_steps=1", "train.save_every=1", "model.dim=32"]
     small.append(f"data.exclude=[{', '.join(others)}]")
     out = tmp_path / "run"
-    said = ran("pretrain", "demo", *small, "--out", out, "--seed", "5", "--json")
-    receipt = json.loads(said.stdout)
+    done = ran("pretrain", "demo", *small, "--out", out, "--seed", "5", "--json")
+    receipt = json.loads(done.stdout)
     assert receipt["steps"] == 2 and set(receipt["targets_seen_by_dataset"]) == two
-    assert "Next: graphfm finetune" in said.stderr
+    assert "Next: graphfm finetune" in done.stderr
     held = {p.name for p in out.iterdir()}
     assert held >= {"config.resolved.yaml", "env.json", "metrics.jsonl", "run.json", "tb", "LATEST",
                     "checkpoints"}  # fmt: skip
@@ -363,13 +365,13 @@ def test_recipes_show_can_be_read_back(tmp_path: Path) -> None:
     assert done.exit_code == 4 and "Did you mean 'max_time'" in done.stderr
 
 
-def test_a_terminal_without_the_cross_gets_an_x() -> None:
+def test_a_terminal_that_cannot_print_the_cross_gets_an_x() -> None:
     """Seen to fail with UnicodeEncodeError."""
     done = real("recipes", "show", "gone", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 4 and done.stderr.startswith(b"x GFM200")
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     """`graphfm datasets list | head -1`. Seen to fail with "Broken pipe" on stderr."""
     command = [sys.executable, "-m", "graphfm", "recipes", "list"]
     process = subprocess.Popen(
@@ -380,9 +382,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
-    said = process.stderr.read()
+    errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait() == 141 and said == b""
+    assert process.wait() == 141 and errors == b""
 
 
 def test_version() -> None:

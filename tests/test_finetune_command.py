@@ -1,4 +1,4 @@
-"""``graphfm finetune``: depth, time, members and the plan, through the door."""
+"""``graphfm finetune``: depth, time limit, ensemble and dry run."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def run(*args: str | Path) -> Result:
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 nodes in three classes that two of four columns tell apart together."""
+    """Tables of 200 nodes in three classes; two of four columns determine them together."""
     folder = tmp_path_factory.mktemp("tables")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 4))
@@ -57,7 +57,7 @@ def args(tables: Path, trunk: Path, out: Path) -> list[str | Path]:
     return ["finetune", "--graph", tables, "--target", "label", "--from", trunk, "--out", out]
 
 
-def test_depth_and_reason_are_said_and_kept(tables: Path, trunk: Path, tmp_path: Path) -> None:
+def test_depth_and_reason_are_printed_and_saved(tables: Path, trunk: Path, tmp_path: Path) -> None:
     """On stderr in one line, in `split.json`, and in the model itself.
 
     Seen to fail without `tune_reason` among what a folder keeps.
@@ -74,7 +74,7 @@ def test_depth_and_reason_are_said_and_kept(tables: Path, trunk: Path, tmp_path:
     assert model.tried_ == kept["tried"]
 
 
-def test_all_commands_take_an_ensemble(fitted: Any, tables: Path, tmp_path: Path) -> None:
+def test_all_commands_accept_an_ensemble(fitted: Any, tables: Path, tmp_path: Path) -> None:
     """From its one folder, evaluate repeats the scores of finetune.
 
     Seen to fail when only the first member was loaded.
@@ -94,10 +94,10 @@ def test_all_commands_take_an_ensemble(fitted: Any, tables: Path, tmp_path: Path
         assert len(file.read_text().splitlines()) == 201
 
 
-def test_a_gcn_stands_beside_the_result_where_time_allows(
+def test_the_result_is_compared_with_a_gcn_if_time_allows(
     fitted: Any, tables: Path, trunk: Path, tmp_path: Path
 ) -> None:
-    """Left out with its reason where not. Seen to fail with a GCN that no --max-time bounds."""
+    """Else the reason is printed. Seen to fail with a GCN that ignored --max-time."""
     out, done = fitted
     assert "\nGCN " in done.stdout
     assert "GCN" in json.loads((out / "split.json").read_text())["test"]
@@ -108,7 +108,7 @@ def test_a_gcn_stands_beside_the_result_where_time_allows(
     assert "the time limit leaves" in short.stderr
 
 
-def test_a_dry_run_says_what_would_be_done(tables: Path, trunk: Path, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan(tables: Path, trunk: Path, tmp_path: Path) -> None:
     """Labels, split, depths, parameters, memory, seconds; no other depth is tried afterwards."""
     out = tmp_path / "m"
     more = ["--split", "0.5/0.35/0.15", "--max-steps", "2", "--ensemble", "2"]
@@ -130,7 +130,7 @@ def test_a_dry_run_says_what_would_be_done(tables: Path, trunk: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("given", ["soon", "0s", "-3", "inf", "5 weeks"])
-def test_a_time_that_is_none(given: str, tables: Path, trunk: Path, tmp_path: Path) -> None:
+def test_an_invalid_time_is_refused(given: str, tables: Path, trunk: Path, tmp_path: Path) -> None:
     """Seen to fail with -3 taken for a time."""
     done = run(*args(tables, trunk, tmp_path / "m"), f"--max-time={given}")
     assert done.exit_code == 4 and "GFM212" in done.stderr and "--max-time" in done.stderr

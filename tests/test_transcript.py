@@ -1,4 +1,4 @@
-"""The session a newcomer has: every command of it, in a new folder, with the network blocked."""
+"""Session of a new user: every command, in a new folder, with the network blocked."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Read by Python before anything else: whatever reaches for the network in the process dies of it.
+# Python imports this first; an attempt to use the network then raises an error.
 NO_NETWORK = """
 import socket
 
@@ -28,7 +28,7 @@ socket.getaddrinfo = socket.create_connection = refuse
 
 
 class Session:
-    """Commands one after the other, in one folder."""
+    """Commands run one after the other in one folder."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -40,7 +40,7 @@ class Session:
             "GRAPHFM_HOME": str(folder / "home"),
             "OMP_NUM_THREADS": "1",
         }
-        self.env.pop("GRAPHFM_DATA", None)  # a newcomer has no such folder either
+        self.env.pop("GRAPHFM_DATA", None)  # a new user has no such folder
         self.next = ""
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
@@ -56,9 +56,9 @@ class Session:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
-        said = [line for line in done.stderr.splitlines() if line.startswith("Next: ")]
-        assert len(said) == 1, f"{command} does not say what is next:\n{done.stderr}"
-        self.next = said[0].removeprefix("Next: ")
+        steps = [line for line in done.stderr.splitlines() if line.startswith("Next: ")]
+        assert len(steps) == 1, f"{command} does not print the next step:\n{done.stderr}"
+        self.next = steps[0].removeprefix("Next: ")
         return done
 
 
@@ -71,9 +71,9 @@ def test_the_network_is_really_blocked(tmp_path):
 
 @pytest.mark.timeout(240)
 def test_the_session_of_a_newcomer(tmp_path):
-    """Doctor, demo, and from there what each command says is next; then the rest, by hand.
+    """Run doctor, demo, and then the next step of each command; then the remaining commands.
 
-    About 50 s on two free cores. Every command must say one next step, and the next must work.
+    About 50 s on two free cores. Every command must print one next step, and it must work.
     """
     session = Session(tmp_path)
     assert "torch" in session.run("graphfm doctor").stdout
