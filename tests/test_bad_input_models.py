@@ -106,7 +106,7 @@ def row_23_missing_features_in_arrays(case: Case) -> None:
     assert dense.num_features == 202 and (dense.x != other.x).nnz == 0
     row = dense.x[[3]].toarray()[0]
     assert row[0] == 2 and row[200] == 1 and row.sum() == 3
-    case.said("0.0% of the feature values are missing", "2 columns say where")
+    case.said("0.0% of the feature values are missing", "2 columns mark them")
 
 
 def row_28_a_million_sparse_columns(case: Case) -> None:

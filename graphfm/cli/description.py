@@ -1,4 +1,4 @@
-"""A graph described in a few lines, for ``datasets stats`` and ``inspect``."""
+"""Text that describes a graph in a few lines, for ``datasets stats`` and ``inspect``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from graphfm.graphs.spec import DatasetSpec
 
 
+BY_CHANCE = 0.1  # adjusted homophily below which neighbors say little about a node's class
+
+
 def graph_lines(facts: Mapping[str, Any]) -> str:
-    """What :func:`graphfm.graphs.statistics.describe` found, for a person."""
+    """Return what :func:`graphfm.graphs.statistics.describe` found as lines of text."""
     kind = "directed" if facts["directed"] else "undirected"
     lines = {
         "nodes": f"{facts['num_nodes']:,}",
@@ -30,34 +33,51 @@ def graph_lines(facts: Mapping[str, Any]) -> str:
         "task": _task(facts),
     }
     if facts["homophily"]:
-        lines["homophily"] = ", ".join(
-            f"{name} {value:.3f}" for name, value in facts["homophily"].items()
-        )
+        lines["homophily"] = _homophily(facts["homophily"])
     if facts["splits"]:
         lines["splits"] = ", ".join(f"{part} {count:,}" for part, count in facts["splits"].items())
     return f"{facts['name']}\n{pairs(lines)}"
 
 
+def _homophily(found: Mapping[str, float]) -> str:
+    """Return the homophily, with what it means for predictions."""
+    text = (
+        f"{found['edge']:.1%} of edges join nodes of one class, "
+        f"{found['node']:.1%} of a node's neighbors on average"
+    )
+    if "adjusted" not in found:
+        return text
+    adjusted = found["adjusted"]
+    if adjusted > BY_CHANCE:
+        meaning = "neighbors agree more often than by chance, so they help to predict the class"
+    elif adjusted < -BY_CHANCE:
+        meaning = "neighbors agree less often than by chance: most are of other classes"
+    else:
+        meaning = "neighbors agree about as often as by chance, so their classes say little"
+    return f"{text}; adjusted for class sizes {adjusted:.3f} (0 = chance, 1 = always): {meaning}"
+
+
 def _task(facts: Mapping[str, Any]) -> str:
+    """Return the kind of the labels, with the number of labelled nodes."""
     if facts["task"] is None:
         return "none: no labels"
     if facts["target"] is not None:
         spread = ", ".join(f"{name} {value:.4g}" for name, value in facts["target"].items())
-        return f"a number, {facts['num_labelled']:,} nodes have one: {spread}"
+        return f"a number, known for {facts['num_labelled']:,} nodes: {spread}"
     counts = facts["class_counts"]
     smallest = min(counts, key=lambda name: counts[name]) if counts else ""
-    what = "labels a node may have" if facts["task"] == "multilabel" else "classes"
-    unlabelled = f", {facts['num_unlabelled']:,} not" if facts["num_unlabelled"] else ""
+    what = "labels, several per node" if facts["task"] == "multilabel" else "classes"
+    unlabelled = f", {facts['num_unlabelled']:,} unlabelled" if facts["num_unlabelled"] else ""
     balance = facts["class_balance"]
     return (
         f"{facts['num_classes']} {what}, {facts['num_labelled']:,} nodes labelled{unlabelled}"
         + (f", smallest {smallest!r} with {counts[smallest]:,}" if smallest else "")
-        + (f", balance {balance:.2f}" if balance is not None else "")
+        + (f", balance {balance:.2f} (1 = equal class sizes)" if balance is not None else "")
     )
 
 
 def counts(entry: DatasetSpec) -> dict[str, str]:
-    """Nodes, edges, features and classes of an entry; ``~`` = as published, ``?`` = not known."""
+    """Return the sizes of a catalog entry as text; ``~`` = as published, ``?`` = not known."""
     mark = "~" if entry.counts == "published" else ""
     return {
         field.removeprefix("num_"): "?" if number is None else f"{mark}{number:,}"

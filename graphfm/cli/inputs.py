@@ -1,4 +1,4 @@
-"""Options of the command line that name a graph, and the way from them to the graph."""
+"""Options that name a graph, and the function that reads it from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRAPH_HELP = (
 
 
 class TaskKind(StrEnum):
-    """What the target of a file is."""
+    """Kind of the labels in a file."""
 
     AUTO = "auto"
     CLASSIFY = "classify"
@@ -30,7 +30,7 @@ class TaskKind(StrEnum):
 
 
 class Unknown(StrEnum):
-    """What becomes of an edge whose end the node table does not have."""
+    """Rule for edges with an end that is not in the node table."""
 
     ERROR = "error"
     DROP = "drop"
@@ -38,7 +38,7 @@ class Unknown(StrEnum):
 
 
 class Duplicates(StrEnum):
-    """What becomes of the weights of an edge that is listed more than once."""
+    """Rule for the weights of an edge that is listed more than once."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -50,7 +50,7 @@ GraphOption = Annotated[str, typer.Option(help=GRAPH_HELP, rich_help_panel=PANEL
 GraphArgument = Annotated[str, typer.Argument(help=GRAPH_HELP)]
 NodesOption = Annotated[
     Path | None,
-    typer.Option(help="The node table that goes with an edge list.", rich_help_panel=PANEL),
+    typer.Option(help="Node table beside an edge list.", rich_help_panel=PANEL),
 ]
 TargetOption = Annotated[
     str | None,
@@ -71,7 +71,7 @@ SourceOption = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="One end of an edge. Default: source, src, from, ... or the first column.",
+        help="Column with one end of an edge. Default: source, src, from, ... or the first.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -79,7 +79,7 @@ DestinationOption = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="The other end. Default: target, dst, to, ... or the second column.",
+        help="Column with the other end. Default: target, dst, to, ... or the second.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -88,7 +88,7 @@ IdOption = Annotated[
     typer.Option(
         "--id",
         metavar="COLUMN",
-        help="Node ids. Default: id, node_id, ... or the first column.",
+        help="Column with node ids. Default: id, node_id, ... or the first.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -96,7 +96,7 @@ DirectedOption = Annotated[
     bool | None,
     typer.Option(
         "--directed/--undirected",
-        help="What a line of the edge list stands for. Default: looked at.",
+        help="Whether edges are directed. Default: directed if some edge has no reverse.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -104,7 +104,7 @@ UnknownOption = Annotated[
     Unknown,
     typer.Option(
         metavar="RULE",
-        help="Edges whose ends the node table does not have: error, drop, or add the nodes.",
+        help="For edges with an end not in the node table: error, drop, or add the node.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -113,7 +113,7 @@ UnknownLikeFitOption = Annotated[
     typer.Option(
         "--unknown-nodes",
         metavar="RULE",
-        help="Edges whose ends the node table does not have: error, drop, or add the nodes. "
+        help="For edges with an end not in the node table: error, drop, or add the node. "
         "Default: as in the fit.",
         rich_help_panel=PANEL,
     ),
@@ -131,16 +131,18 @@ TaskOption = Annotated[
     typer.Option(
         "--task",
         metavar="KIND",
-        help="Of the target: classify, regress, or auto: a number if it has fractions.",
+        help="Kind of the target: classify, regress, or auto (regress if it has fractions).",
         rich_help_panel=PANEL,
     ),
 ]
 StripOption = Annotated[
-    bool, typer.Option("--strip-ids", help="Cut space around ids.", rich_help_panel=PANEL)
+    bool, typer.Option("--strip-ids", help="Remove space around ids.", rich_help_panel=PANEL)
 ]
 ObspOption = Annotated[
     str | None,
-    typer.Option(metavar="KEY", help="Which graph of an .h5ad.", rich_help_panel=PANEL),
+    typer.Option(
+        metavar="KEY", help="Key of the graph to read from an .h5ad file.", rich_help_panel=PANEL
+    ),
 ]
 
 

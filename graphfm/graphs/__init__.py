@@ -1,1 +1,1 @@
-"""What a graph is, and where graphs come from."""
+"""Graphs: the type, and its readers, catalog, features and audit."""

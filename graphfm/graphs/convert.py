@@ -1,4 +1,4 @@
-"""PyG ``Data``, NetworkX graphs and adjacency matrices to :class:`Graph` and back.
+"""Conversion of PyG ``Data``, NetworkX graphs and adjacency matrices to :class:`Graph`.
 
 Shapes:
     N  nodes   E  edges   F  feature columns   C  classes or labels
@@ -21,24 +21,29 @@ from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
 
-SPARSE_COLUMNS = 128  # narrower matrices are small either way
-SPARSE_DENSITY = 0.1  # CSR takes 8 bytes an entry, dense 4 a cell: a fifth of the memory or less
+SPARSE_COLUMNS = 128  # narrower features are stored dense
+SPARSE_DENSITY = 0.1  # CSR takes 8 bytes per entry, dense 4 per cell: at most a fifth of it
 
 
 def is_networkx(thing: Any) -> bool:
-    """Whether it has the methods of a NetworkX graph."""
+    """Return True for an object with the methods of a NetworkX graph."""
     return hasattr(thing, "is_directed") and hasattr(thing, "nodes")
 
 
 def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
-    """A PyG ``Data`` as a graph.
+    """Convert a PyG ``Data``.
 
-    Missing features get the mean of their column and a column that marks them. Identity-matrix
-    features say nothing and become none; stacks of several splits are left out;
-    classes that no node has are left out, and the others keep their number as their name.
+    Missing features get the mean of their column and one more column that marks them. Features that
+    are an identity matrix carry no information and are dropped. Masks with several splits are not
+    read. Classes without a node are dropped; the others keep their number as their name.
+
+    Args:
+        data: A homogeneous PyG ``Data``.
+        name: Id of the graph.
+        task: Kind of the labels; see :func:`graphfm.graphs.labels.labels`.
 
     Raises:
-        DataError: GFM102 for heterogeneous data, and as :class:`Graph`.
+        DataError: GFM102 for heterogeneous data, and the errors of :class:`Graph`.
     """
     if hasattr(data, "edge_types"):
         raise DataError(
@@ -63,9 +68,9 @@ def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
     if edge_index.is_floating_point():
         if not bool(torch.isfinite(edge_index).all()):
             raise DataError(
-                "GFM115", "edge_index must hold integers, got one not finite", where=name
+                "GFM115", "edge_index must hold integers, got NaN or infinity", where=name
             )
-        log.warning("%s: edge_index holds %s; whole numbers are taken for node numbers", name,
+        log.warning("%s: edge_index holds %s; its values are read as node numbers", name,
                     edge_index.dtype)  # fmt: skip
     return Graph.from_edges(
         edge_index,
@@ -80,14 +85,14 @@ def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
 
 
 def from_adjacency(matrix: Any, *, name: str = "graph") -> Graph:
-    """An adjacency matrix as a graph; values other than 0 are edges, and are not kept.
+    """Convert an adjacency matrix: values other than 0 are edges; weights are not kept.
 
     Args:
-        matrix: (N, N), of SciPy or NumPy.
+        matrix: Adjacency matrix of SciPy or NumPy, (N, N).
         name: Id of the graph.
 
     Raises:
-        DataError: GFM115 for a matrix that is not square.
+        DataError: GFM109 for values that are not finite, GFM115 for a matrix that is not square.
     """
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise DataError(
@@ -97,7 +102,9 @@ def from_adjacency(matrix: Any, *, name: str = "graph") -> Graph:
             fix="features belong in x, an edge list in edge_index (2, E)",
         )
     if not np.issubdtype(matrix.dtype, np.number) and matrix.dtype != bool:
-        raise DataError("GFM115", f"an adjacency matrix of {matrix.dtype}", where=name)
+        raise DataError(
+            "GFM115", f"an adjacency matrix must hold numbers, got {matrix.dtype}", where=name
+        )
     pattern = sparse.coo_array(matrix)
     bad = int((~np.isfinite(pattern.data)).sum())
     if bad:
@@ -115,10 +122,10 @@ def from_adjacency(matrix: Any, *, name: str = "graph") -> Graph:
 
 
 def to_pyg(graph: Graph) -> Any:
-    """A graph as a PyG ``Data``; features are dense, class numbers are the original ones.
+    """Convert a graph to a PyG ``Data``; features become dense, unlabelled nodes have -1.
 
-    Classes whose names are numbers get these numbers back; others count from 0, and their names lie
-    in ``data.class_names``. Unlabelled nodes have -1.
+    Classes whose names are numbers get these numbers. Other classes are numbered from 0, and their
+    names are in ``data.class_names``.
     """
     from torch_geometric.data import Data
 
@@ -142,22 +149,23 @@ def to_pyg(graph: Graph) -> Any:
 def from_networkx(
     graph: Any, *, target: str | None = None, name: str = "graph", task: Task = "auto"
 ) -> Graph:
-    """A NetworkX graph; its node ids are kept as text, its numeric node attributes are features.
+    """Convert a NetworkX graph: node ids become text, numeric node attributes become features.
 
     Args:
-        graph: Directed or not, multi or not; edge attributes are not read.
-        target: The node attribute that holds the label; nodes without it are unlabelled.
+        graph: A directed or undirected graph or multigraph; edge attributes are not read.
+        target: Node attribute that holds the label; nodes without it are unlabelled. Default: no
+            labels.
         name: Id of the graph.
-        task: As :func:`as_graph` takes it.
+        task: Kind of the labels; see :func:`graphfm.graphs.labels.labels`.
 
     Raises:
-        DataError: GFM104 when no node has the target, and as :class:`Graph`.
+        DataError: GFM104 if no node has the target, and the errors of :class:`Graph`.
     """
     nodes = list(graph.nodes)
     if not nodes:
         raise DataError("GFM101", "a graph needs at least one node, got none", where=name)
     node_ids = [str(node) for node in nodes]
-    if len(set(node_ids)) < len(nodes):  # 1 and "1" are two nodes of NetworkX
+    if len(set(node_ids)) < len(nodes):  # to NetworkX, 1 and "1" are two nodes
         node_ids = [repr(node) for node in nodes]
     import networkx as nx
 
@@ -174,14 +182,15 @@ def from_networkx(
         class_names=class_names,
         node_ids=tuple(node_ids),
     )
-    parallel = int(matrix.data.sum()) - matrix.nnz  # the edges of a multigraph that were merged
+    parallel = int(matrix.data.sum()) - matrix.nnz  # merged edges of a multigraph
     return made.replace(num_duplicates=parallel) if parallel else made
 
 
 def features(x: Any) -> Tensor | sparse.csr_array | None:
-    """Features as :class:`Graph` holds them: (N, F), wide and mostly zero ones as CSR.
+    """Return features in the form of :class:`Graph`, (N, F); wide ones with many zeros as CSR.
 
-    None for no columns and for an identity matrix, which only numbers the nodes.
+    Returns None for features without columns, and for an identity matrix, which only numbers the
+    nodes.
     """
     if x is None:
         return None
@@ -211,11 +220,11 @@ def features(x: Any) -> Tensor | sparse.csr_array | None:
 
 
 def fill_missing(x: Any, name: str) -> Any:
-    """Features whose missing values are the mean of their column, marked by a further one.
+    """Replace missing features by the mean of their column, and add a column that marks them.
 
     Args:
-        x: A dense tensor or array, or a SciPy matrix, (N, F); anything else is left as it is.
-        name: Of the graph, for the line that says how many were missing.
+        x: A dense tensor or array, or a SciPy matrix, (N, F); anything else is returned unchanged.
+        name: Name of the graph, for the log line that counts the missing values.
     """
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
         x = torch.from_numpy(x)
@@ -233,6 +242,7 @@ def fill_missing(x: Any, name: str) -> Any:
 
 
 def _fill_missing_sparse(x: sparse.csr_array, name: str) -> sparse.csr_array:
+    """Do what :func:`fill_missing` does for a sparse matrix."""
     gone = np.isnan(x.data) if x.dtype.kind == "f" else np.zeros(0, dtype=bool)
     if not gone.any():
         return x
@@ -255,23 +265,27 @@ def _fill_missing_sparse(x: sparse.csr_array, name: str) -> sparse.csr_array:
 
 def _warn_missing(name: str, num_gone: int, num_values: int, num_columns: int) -> None:
     log.warning("%s: %.1f%% of the feature values are missing; they get the mean of their column, "
-                "and %d columns say where", name, 100 * num_gone / num_values,
+                "and %d columns mark them", name, 100 * num_gone / num_values,
                 num_columns)  # fmt: skip
 
 
 def _are_numbers(names: tuple[str, ...]) -> bool:
+    """Return True if all names are whole numbers."""
     return all(name.isdecimal() for name in names)
 
 
 def _density(x: Tensor) -> float:
+    """Return the share of values that are not zero."""
     return int(torch.count_nonzero(x)) / max(x.numel(), 1)
 
 
 def _may_be_identity(x: Tensor) -> bool:
+    """Return True for a square matrix with as many nonzero values as rows."""
     return x.ndim == 2 and x.shape[0] == x.shape[1] and int(torch.count_nonzero(x)) == x.shape[0]
 
 
 def _is_identity(matrix: sparse.csr_array) -> bool:
+    """Return True for an identity matrix."""
     num_rows, num_columns = matrix.shape
     square = num_rows == num_columns == matrix.nnz
     return bool(square and (matrix.diagonal() == 1).all())
@@ -280,6 +294,7 @@ def _is_identity(matrix: sparse.csr_array) -> bool:
 def _numeric_attributes(
     records: list[dict[str, Any]], target: str | None, name: str
 ) -> Tensor | sparse.csr_array | None:
+    """Return the numeric node attributes but the target as features, (N, F)."""
     keys = sorted({key for record in records for key in record} - {target}, key=str)
     columns = []
     for key in keys:

@@ -1,4 +1,4 @@
-"""Graph: one checked graph.
+"""Graph: one graph, checked when it is made.
 
 Shapes:
     N  nodes   E  edges   F  feature columns   C  classes or labels
@@ -25,31 +25,32 @@ FEW = 5  # names that a message lists
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
-    """One graph with features and labels, checked when it is made and trusted after.
+    """One graph with features and labels, checked when it is made.
 
     Use :meth:`from_edges` unless the structure is already in CSR form.
 
     Args:
-        name: Its id: lower-case letters, digits and hyphens.
-        num_nodes: N, always explicit: a graph may end in isolated nodes.
-        rowptr: (N + 1,) int64; the edges of node v are ``col[rowptr[v]:rowptr[v + 1]]``.
-        col: (E,) int64, the node at the far end; ascending and unique within a row. An undirected
-            graph holds both directions; self-loops are kept.
-        directed: Whether some edge lacks its reverse.
-        x: (N, F) float32, dense or ``scipy.sparse.csr_array``; None where there are no features.
-        y: (N,) int64 classes, or (N, C) int8 labels of 0 and 1, -1 = unlabelled; or (N,) float64
-            numbers, a continuous target, NaN = unlabelled.
-        class_names: Name of each class or label, (C,).
-        train_mask: (N,) bool, nodes to learn from; None where the graph has no split of its own.
-        val_mask: (N,) bool, nodes to choose by.
-        test_mask: (N,) bool, nodes to be judged on.
-        node_ids: The user's own name of each node, (N,); None = its position.
-        num_duplicates: Edges that were listed more than once and have been merged.
+        name: Id of the graph: lower-case letters, digits and hyphens.
+        num_nodes: Number of nodes, N; explicit, because the last nodes may have no edge.
+        rowptr: Row pointers, (N + 1,) int64; the edges of node v are
+            ``col[rowptr[v]:rowptr[v + 1]]``.
+        col: Node at the far end of each edge, (E,) int64; ascending and unique within a row. An
+            undirected graph holds both directions. Self-loops are kept.
+        directed: True if some edge has no reverse.
+        x: Features, (N, F) float32, dense or ``scipy.sparse.csr_array``. Default: none.
+        y: Classes, (N,) int64, or labels of 0 and 1, (N, C) int8, with -1 = unlabelled; or a
+            continuous target, (N,) float64, with NaN = unlabelled. Default: none.
+        class_names: Names of the classes or labels, (C,). Default: none.
+        train_mask: Training nodes, (N,) bool. Default: the graph has no split.
+        val_mask: Validation nodes, (N,) bool. Default: none.
+        test_mask: Test nodes, (N,) bool. Default: none.
+        node_ids: Names of the nodes, (N,). Default: their positions.
+        num_duplicates: Number of edges that were listed more than once and were merged.
 
     Raises:
         DataError: GFM113 for an index out of range, GFM116 for lengths that differ, GFM117 for a
-            value that is not finite, GFM118 for labels that are not classes, GFM135 for overlapping
-            splits.
+            feature that is not finite, GFM118 for labels that do not match the class names, GFM119
+            for node ids that repeat, GFM135 for overlapping splits.
     """
 
     name: str
@@ -84,15 +85,16 @@ class Graph:
         """Make a graph from an edge list.
 
         Args:
-            edge_index: (2, E) integers, source above target; any order. Repeats are merged.
-            num_nodes: N.
-            name: Its id.
-            directed: None = look (undirected when every edge has its reverse). False = add the
-                missing reverses. True = keep the edges as they are.
-            **fields: The other fields of :class:`Graph`.
+            edge_index: Sources and targets of the edges, (2, E) integers, in any order. Repeated
+                edges are merged.
+            num_nodes: Number of nodes, N.
+            name: Id of the graph.
+            directed: If True, edges are kept as listed; if False, missing reverses are added.
+                Default: undirected if every edge has its reverse.
+            **fields: Other fields of :class:`Graph`.
 
         Raises:
-            DataError: GFM113 to GFM115 for an edge list that is not one, and as the class.
+            DataError: GFM113 to GFM115 for edges that are not valid, and the errors of the class.
         """
         edges = _edge_array(edge_index, num_nodes, name)
         given = edges.shape[1]
@@ -117,22 +119,22 @@ class Graph:
 
     @property
     def num_edges(self) -> int:
-        """E: an undirected edge counts twice, a self-loop once."""
+        """Number of edges, E; an undirected edge counts twice, a self-loop once."""
         return len(self.col)
 
     @property
     def num_features(self) -> int:
-        """F, 0 without features."""
+        """Number of feature columns, F; 0 without features."""
         return 0 if self.x is None else int(self.x.shape[1])
 
     @property
     def num_classes(self) -> int:
-        """C: classes of a classification, labels of a multi-label task, 0 without labels."""
+        """Number of classes, or of labels of a multi-label task, C; 0 without labels."""
         return len(self.class_names)
 
     @property
     def task(self) -> TaskSpec:
-        """What there is to predict."""
+        """Kind of the labels and number of classes."""
         if self.y is not None and self.y.is_floating_point():
             return TaskSpec(kind="regress", num_classes=1)
         kind = "multilabel" if self.y is not None and self.y.ndim == 2 else "classify"
@@ -140,30 +142,30 @@ class Graph:
 
     @property
     def has_classes(self) -> bool:
-        """Whether its labels are one class a node: not several, and no number."""
+        """True if each node has one class, rather than several labels or a number."""
         return self.y is not None and self.y.ndim == 1 and not self.y.is_floating_point()
 
     @cached_property
     def edge_index(self) -> Tensor:
-        """(2, E) source above target, sorted by source."""
+        """Sources and targets of the edges, (2, E), sorted by source."""
         row = torch.repeat_interleave(torch.arange(self.num_nodes), self.rowptr.diff())
         return torch.stack([row, self.col])
 
     @cached_property
     def labelled(self) -> Tensor:
-        """(N,) bool: nodes with at least one known label."""
+        """Nodes with at least one known label, (N,) bool."""
         if self.y is None:
             return torch.zeros(self.num_nodes, dtype=torch.bool)
         return labelled_nodes(self.y)
 
     @property
     def num_self_loops(self) -> int:
-        """Edges from a node to itself."""
+        """Number of edges from a node to itself."""
         return int(self._loops().sum())
 
     @cached_property
     def neighbors(self) -> tuple[Tensor, Tensor]:
-        """``(rowptr, col)`` as the model reads it: both directions, without self-loops."""
+        """Edges that the model reads, ``(rowptr, col)``: both directions, without self-loops."""
         loops = self._loops()
         if not self.directed and not loops.any():
             return self.rowptr, self.col
@@ -181,18 +183,18 @@ class Graph:
         )
 
     def _rows(self) -> np.ndarray:
-        """(E,) the node at the near end of every edge, in 32 bits where they fit."""
+        """Return the source of every edge, (E,), as int32 if the numbers fit."""
         number = np.int32 if self.num_nodes < 2**31 else np.int64
         return np.repeat(np.arange(self.num_nodes, dtype=number), self.rowptr.diff().numpy())
 
     def _loops(self) -> np.ndarray:
-        """(E,) bool: edges from a node to itself."""
+        """Return True for edges from a node to itself, (E,)."""
         same: np.ndarray = self._rows() == self.col.numpy()
         return same
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of structure, features and labels, in node order."""
+        """Hash (sha256) of structure, features and labels, in node order."""
         digest = hashlib.sha256(f"{self.num_nodes} {self.directed}".encode())
         arrays = [self.rowptr, self.col, self.y]
         if isinstance(self.x, sparse.csr_array):
@@ -209,11 +211,11 @@ class Graph:
         return digest.hexdigest()
 
     def replace(self, **fields: Any) -> Graph:
-        """The same graph with some fields changed, checked again."""
+        """Return the graph with some fields changed, checked again."""
         return replace(self, **fields)
 
     def ids(self) -> tuple[str, ...]:
-        """The user's name of each node, (N,); its position where it has none."""
+        """Return the names of the nodes, (N,); their positions if they have no names."""
         return self.node_ids or tuple(str(i) for i in range(self.num_nodes))
 
     def __repr__(self) -> str:
@@ -226,6 +228,7 @@ class Graph:
         )
 
     def _check_structure(self) -> None:
+        """Check the edges, the node ids and the shapes of the masks."""
         n = self.num_nodes
         if n < 1:
             raise DataError("GFM101", f"a graph needs at least one node, got num_nodes={n}")
@@ -260,6 +263,7 @@ class Graph:
         self._check_splits()
 
     def _check_splits(self) -> None:
+        """Check that no node is in two parts of the split."""
         given = [getattr(self, mask) for mask in MASKS if getattr(self, mask) is not None]
         if len(given) > 1:
             overlap = torch.stack(given).sum(dim=0) > 1
@@ -273,6 +277,7 @@ class Graph:
                 )
 
     def _check_features(self) -> None:
+        """Check the shape and type of the features, and that they are finite."""
         if self.x is None:
             return
         self._check_rows("x", self.x.shape[0])
@@ -285,10 +290,11 @@ class Graph:
                 "GFM117",
                 f"x must be (N, F) float32 and finite, got {tuple(self.x.shape)} {self.x.dtype}",
                 where=self.name,
-                fix="impute missing values first, and look for infinities",
+                fix="fill in missing values, and look for infinite ones",
             )
 
     def _check_labels(self) -> None:
+        """Check that labels are valid and that each class has a name."""
         if self.y is None:
             return
         self._check_rows("y", len(self.y))
@@ -299,15 +305,24 @@ class Graph:
         columns = self.y.ndim == 1 or self.y.shape[1] == self.num_classes
         low = int(self.y.min()) if self.y.numel() else 0
         high = int(self.y.max()) if self.y.numel() else 0
+        if self.y.dtype == wanted and self.y.ndim == 1 and low >= -1 and high > top:
+            given = f"has {self.num_classes} names" if self.num_classes else "is empty"
+            raise DataError(
+                "GFM118",
+                f"class_names {given}, but y holds classes 0 to {high}: pass their names",
+                where=self.name,
+                fix='class_names=("red", "blue", ...), one name for each class',
+            )
         if self.y.dtype != wanted or not columns or low < -1 or high > top:
             raise DataError(
                 "GFM118",
                 f"y must be {wanted} from -1 (unlabelled) to {top} for {self.num_classes} class "
-                f"names, got {tuple(self.y.shape)} {self.y.dtype} from {low} to {high}",
+                f"names, got {self.y.dtype} from {low} to {high}, shape {tuple(self.y.shape)}",
                 where=self.name,
             )
 
     def _check_numbers(self, y: Tensor) -> None:
+        """Check a continuous target."""
         if y.dtype != torch.float64 or y.ndim != 1 or self.class_names or bool(y.isinf().any()):
             raise DataError(
                 "GFM118",
@@ -317,6 +332,7 @@ class Graph:
             )
 
     def _check_rows(self, field: str, rows: int) -> None:
+        """Check that a field has one row per node."""
         if rows != self.num_nodes:
             raise DataError(
                 "GFM116",
@@ -327,20 +343,20 @@ class Graph:
 
 
 def labelled_nodes(y: Tensor) -> Tensor:
-    """Nodes with at least one known label: (N,) or (N, C) -> (N,) bool."""
+    """Return the nodes with at least one known label: (N,) or (N, C) -> (N,) bool."""
     if y.is_floating_point():
         return ~y.isnan()
     return y >= 0 if y.ndim == 1 else (y >= 0).any(dim=1)
 
 
 def class_names_of(y: Tensor) -> tuple[str, ...]:
-    """Names ``0 .. C-1`` for integer labels: (N,) or (N, C) -> (C,)."""
+    """Return names ``0 .. C-1`` for integer labels: (N,) or (N, C) -> (C,)."""
     num_classes = int(y.max()) + 1 if y.ndim == 1 and len(y) else y.shape[-1]
     return tuple(str(c) for c in range(max(num_classes, 0)))
 
 
 def _adjacency(row: np.ndarray, col: np.ndarray, num_nodes: int) -> sparse.csr_array:
-    """Edges as a pattern matrix of ones, repeats merged."""
+    """Return edges as a sparse matrix of ones, with repeats merged."""
     ones = np.ones(len(row), dtype=np.int8)
     matrix = sparse.coo_array((ones, (row, col)), shape=(num_nodes, num_nodes)).tocsr()
     matrix.data[:] = 1
@@ -348,6 +364,7 @@ def _adjacency(row: np.ndarray, col: np.ndarray, num_nodes: int) -> sparse.csr_a
 
 
 def _edge_array(edge_index: Tensor | np.ndarray, num_nodes: int, name: str) -> np.ndarray:
+    """Check an edge list, and return it as an array of integers, (2, E)."""
     edges = np.asarray(edge_index)
     if edges.ndim != 2 or edges.shape[0] != 2:
         turned = edges.ndim == 2 and edges.shape[1] == 2

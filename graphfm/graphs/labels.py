@@ -1,4 +1,4 @@
-"""What a person has as labels -> labels as a graph holds them: classes, several, or numbers.
+"""Conversion of a user's labels: one class per node, several labels, or numbers.
 
 Shapes:
     N  nodes   C  classes or labels
@@ -18,20 +18,21 @@ from graphfm.graphs.spec import Task
 
 
 def labels(y: Any, *, task: Task = "auto") -> tuple[Tensor | None, tuple[str, ...]]:
-    """Labels as :class:`Graph` holds them, with class names; classes that no node has are left out.
+    """Return labels in the form of :class:`Graph`, and the names of the classes that occur.
 
     Args:
-        y: (N,), (N, 1) or (N, C) numbers; -1 and NaN = unlabelled, in a continuous target only NaN.
-        task: ``regress`` = numbers, ``classify`` = classes, ``auto`` = numbers where one column has
-            fractions.
+        y: Labels, (N,), (N, 1) or (N, C) numbers; -1 and NaN = unlabelled, in a continuous target
+            NaN alone. Default: none.
+        task: Kind of the labels: ``regress`` = numbers, ``classify`` = classes, ``auto`` = numbers
+            if there is one column with fractions.
 
     Raises:
-        DataError: GFM118 for fractions that shall be classes, or several columns of them.
+        DataError: GFM118 for fractions that cannot be classes, or several columns of fractions.
     """
     if y is None:
         return None, ()
     if isinstance(y, np.ndarray) and not y.flags.writeable:
-        y = y.copy()  # torch warns of memory that it may not write to
+        y = y.copy()  # torch warns of read-only memory
     y = torch.as_tensor(y).detach().cpu()
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -57,10 +58,10 @@ def labels(y: Any, *, task: Task = "auto") -> tuple[Tensor | None, tuple[str, ..
 
 
 def as_numbers(graph: Graph) -> Graph:
-    """The same graph with its classes read as numbers: 2010 and 2011 are a year apart.
+    """Return the graph with classes such as 2010 and 2011 read as numbers.
 
     Raises:
-        DataError: GFM118 for several labels a node, or names that are no numbers.
+        DataError: GFM118 for several labels per node, or names that are not numbers.
     """
     if graph.y is None or graph.y.is_floating_point():
         return graph
@@ -72,7 +73,7 @@ def as_numbers(graph: Graph) -> Graph:
         shown = ", ".join(graph.class_names[:FEW])
         raise DataError(
             "GFM118",
-            f"a continuous target is one finite number a node, the classes are {shown}",
+            f"a continuous target is one finite number per node, but the classes are {shown}",
             where=graph.name,
             fix="GraphFMClassifier, or --task classify, predicts classes",
         ) from None
@@ -81,13 +82,13 @@ def as_numbers(graph: Graph) -> Graph:
 
 
 def _numbers(y: Tensor) -> Tensor:
-    """A continuous target as :class:`Graph` holds it."""
+    """Return a continuous target in the form of :class:`Graph`."""
     y = y.to(torch.float64)
     if y.isinf().any():
         raise DataError(
             "GFM118",
             f"a continuous target must be finite, but {int(y.isinf().sum()):,} values are infinite",
-            fix="NaN marks a node whose value is not known",
+            fix="use NaN for a node without a known value",
         )
     return y
 
@@ -95,16 +96,16 @@ def _numbers(y: Tensor) -> Tensor:
 def attribute_labels(
     records: list[dict[str, Any]], target: str | None, name: str, task: Task
 ) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Labels from one attribute of the nodes; a node without it is unlabelled.
+    """Return the labels in one attribute of the nodes; a node without it is unlabelled.
 
     Args:
         records: Attributes of each node, (N,).
-        target: Which; None = no labels.
-        name: Of the graph, for errors.
-        task: As :func:`labels` takes it.
+        target: Name of the attribute. Default: no labels.
+        name: Name of the graph, for messages.
+        task: Kind of the labels; see :func:`labels`.
 
     Raises:
-        DataError: GFM104 if no node has it, GFM118 for values that are not what ``task`` says.
+        DataError: GFM104 if no node has the attribute, GFM118 for values that do not fit ``task``.
     """
     if target is None:
         return None, ()

@@ -1,4 +1,4 @@
-"""Signs that a label is known before it is predicted: said, never acted upon.
+"""Search for features that give the label away; findings are logged, nothing is changed.
 
 Shapes:
     N  nodes   F  feature columns   C  classes   S  sampled nodes
@@ -16,16 +16,16 @@ from graphfm.graphs.graph import MASKS, Graph
 
 log = logging.getLogger(__name__)
 
-SURE = 0.999  # area under the ROC curve of one column for one class
-SAMPLE = 1000  # labelled nodes: 1 s at 8,000 columns
-MEMBERS = 10  # of a class in the sample; fewer are told apart by chance
-ROWS_DIFFER = 16  # columns from which on two nodes hardly have the same features by chance
+MIN_AUC = 0.999  # area under the ROC curve of one column for one class
+SAMPLE = 1000  # labelled nodes that are looked at; takes 1 s at 8,000 columns
+MIN_MEMBERS = 10  # nodes of a class in the sample; fewer may be separated by chance
+MIN_COLUMNS = 16  # with fewer columns, two nodes may have the same features by chance
 
 
 def find_leaking_columns(graph: Graph) -> list[tuple[int, str]]:
-    """Feature columns that alone tell one class from all others, and that class.
+    """Return feature columns that alone separate one class from all others, with that class.
 
-    The area under the ROC curve comes from the ranks (Mann and Whitney 1947) of a sample.
+    The area under the ROC curve is computed from the ranks in a sample (Mann and Whitney 1947).
     """
     if graph.x is None or graph.y is None or not graph.has_classes:
         return []
@@ -34,7 +34,7 @@ def find_leaking_columns(graph: Graph) -> list[tuple[int, str]]:
         nodes = np.sort(np.random.default_rng(0).choice(nodes, SAMPLE, replace=False))
     y = graph.y.numpy()[nodes]  # (S,)
     counts = np.bincount(y, minlength=graph.num_classes)
-    classes = np.flatnonzero((counts >= MEMBERS) & (counts <= len(y) - MEMBERS))
+    classes = np.flatnonzero((counts >= MIN_MEMBERS) & (counts <= len(y) - MIN_MEMBERS))
     if not len(classes):
         return []
     member = (y == classes[:, None]).astype(np.float64)  # (C, S)
@@ -45,41 +45,39 @@ def find_leaking_columns(graph: Graph) -> list[tuple[int, str]]:
         values = block.toarray() if isinstance(block, sparse.csr_array) else np.asarray(block)
         ranks = stats.rankdata(values, axis=0)  # (S, F')
         area = (member @ ranks - num * (num + 1) / 2) / (num * (len(y) - num))
-        sure = np.maximum(area, 1 - area)
-        for column in np.flatnonzero(sure.max(axis=0) >= SURE):
-            found.append(
-                (start + int(column), graph.class_names[classes[sure[:, column].argmax()]])
-            )
+        auc = np.maximum(area, 1 - area)
+        for column in np.flatnonzero(auc.max(axis=0) >= MIN_AUC):
+            found.append((start + int(column), graph.class_names[classes[auc[:, column].argmax()]]))
     return found
 
 
 def count_duplicate_rows(graph: Graph) -> dict[str, int]:
-    """How many nodes of the other splits have exactly the features of a training node."""
-    if graph.x is None or graph.train_mask is None or graph.num_features < ROWS_DIFFER:
+    """Return, by part of the split, the number of nodes with the features of a training node."""
+    if graph.x is None or graph.train_mask is None or graph.num_features < MIN_COLUMNS:
         return {}
     keys = row_keys(graph.x)
     learned = np.unique(keys[graph.train_mask.numpy()])
-    twins = np.isin(keys, learned)
+    copies = np.isin(keys, learned)
     found = {}
     for mask in MASKS[1:]:
         if getattr(graph, mask) is not None:
-            count = int((twins & getattr(graph, mask).numpy()).sum())
+            count = int((copies & getattr(graph, mask).numpy()).sum())
             if count:
                 found[mask.removesuffix("_mask")] = count
     return found
 
 
 def warn_duplicate_rows(graph: Graph) -> None:
-    """A line for each part of the split that holds nodes with the features of a training node."""
+    """Log the parts of the split that hold nodes with exactly the features of a training node."""
     for part, count in count_duplicate_rows(graph).items():
         log.warning("%s: possible leakage: %s %s nodes have exactly the features of a training "
                     "node", graph.name, f"{count:,}", part)  # fmt: skip
 
 
 def row_keys(x: Tensor | sparse.csr_array) -> np.ndarray:
-    """A number for each row, (N,): equal for equal rows; rows of zeros are all different."""
+    """Return a number for each row, (N,): equal for equal rows; all different for rows of zeros."""
     weights = np.random.default_rng(0).random(x.shape[1])
-    # Entry by entry in the order of columns, so that equal rows give equal sums to the last bit.
+    # CSR sums the entries in the order of columns, so that equal rows give bitwise equal sums.
     matrix = x if isinstance(x, sparse.csr_array) else sparse.csr_array(x.numpy())
     keys = np.asarray(matrix.astype(np.float64) @ weights)
     empty = np.diff(matrix.indptr) == 0

@@ -1,4 +1,4 @@
-"""What is known of a graph before it is read."""
+"""Descriptions of graphs and tasks, known before a graph is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Task = Literal["auto", "classify", "regress"]
-"""What a user says of labels; ``auto``: numbers with fractions are a continuous target."""
+"""Kind of the labels; ``auto`` = a continuous target if they are numbers with fractions."""
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -18,26 +18,26 @@ class _Spec(BaseModel):
 
 
 class TaskSpec(_Spec):
-    """What there is to predict about a node."""
+    """Kind of the labels and number of classes."""
 
     kind: Literal["classify", "multilabel", "regress"] = "classify"
-    """The head that does it: one class of several, any number of labels, or one number."""
+    """Head of the model: one class of several, any number of labels, or one number."""
     num_classes: int = Field(ge=0)
-    """Classes, or labels; 1 for a number."""
+    """Number of classes, or of labels; 1 for a number."""
 
 
 class GraphSpec(_Spec):
-    """What a model must know of a graph to take it in: ``model.add_graph(spec)``."""
+    """Sizes of a graph that a model needs for its adapter and head: ``model.add_graph(spec)``."""
 
     name: str
-    """Id of the dataset: the key of its adapter and its head."""
+    """Id of the dataset, which is the key of its adapter and its head."""
     num_features: int = Field(ge=0)
-    """Columns of the transformed features, 0 without features."""
+    """Number of columns of the transformed features; 0 without features."""
     task: TaskSpec
     num_raw: int = Field(default=0, ge=0)
-    """Columns of raw multi-hop features that the head reads beside the state; 0 in pretraining."""
+    """Number of multi-hop feature columns that the head reads beside the state; pretraining: 0."""
     num_experts: int = Field(default=1, ge=1)
-    """Closed-form experts whose answers the head pools, itself counted; only for ``classify``."""
+    """Number of experts that the head pools, itself included; above 1 only for ``classify``."""
 
     @field_validator("name")
     @classmethod
@@ -53,31 +53,31 @@ class DatasetSpec(_Spec):
     id: str
     title: str
     aliases: tuple[str, ...] = ()
-    """Other names by which the same data is known."""
+    """Other names of the same data."""
     source: dict[str, Any]
-    """How it is read: ``kind`` names a file of ``graphs/sources``, the rest its arguments."""
+    """Reader: ``kind`` names a file of ``graphs/catalog/sources``; the rest are its arguments."""
     origin: dict[str, Any] | None = None
-    """Another source of the same graph, fetched where the raw files of ``source`` are not here."""
+    """Another source of the same graph, fetched if the raw files of ``source`` are missing."""
     task: Literal["classify", "multilabel"] = "classify"
     split: str = "none"
-    """The masks it comes with."""
+    """Name of the split that the data comes with."""
     domain: str
     group: str
-    """Graphs of one group share nodes or a feature space: never on both sides of a split."""
+    """Graphs of one group share nodes or features; they are never on both sides of a split."""
     role: Literal["pretraining", "evaluation"] = "pretraining"
     size: Literal["regular", "large"] = "regular"
-    """Large: too large to prepare on one machine with 24 GiB."""
+    """``large``: too large to prepare in 24 GiB of memory."""
     license: str = "unknown"
     citation: str = ""
     num_nodes: int | None = Field(ge=1)
     num_edges: int | None = Field(ge=0)
-    """As :attr:`Graph.num_edges` counts them: an undirected edge twice."""
+    """Number of edges, where an undirected edge counts twice as in :attr:`Graph.num_edges`."""
     num_features: int | None = Field(ge=0)
     num_classes: int | None = Field(ge=0)
     counts: Literal["measured", "published"] = "measured"
-    """Published: as a paper or a package says, never loaded by us; None = not said."""
+    """``published``: taken from a paper or package, never loaded by us; None = not known."""
     personal: bool = False
-    """Rows are people's attributes."""
+    """True if rows are attributes of people."""
     notes: str = ""
 
     @field_validator("id", "group")
@@ -88,16 +88,16 @@ class DatasetSpec(_Spec):
     @model_validator(mode="after")
     def _measured_is_known(self) -> DatasetSpec:
         if self.counts == "measured" and None in self.count.values():
-            raise ValueError("counts that are measured must be given; else counts: published")
+            raise ValueError("measured counts must be given; without them, set counts: published")
         return self
 
     @property
     def count(self) -> dict[str, int | None]:
-        """Nodes, edges, features and classes."""
+        """Numbers of nodes, edges, features and classes."""
         fields = ("num_nodes", "num_edges", "num_features", "num_classes")
         return {field: getattr(self, field) for field in fields}
 
     @property
     def synthetic(self) -> bool:
-        """Drawn by a generator, not observed."""
+        """True if a generator made the graph."""
         return self.domain.startswith("synthetic")

@@ -1,7 +1,7 @@
-"""Seeded, stratified splits, keyed by id; and those that a file gives.
+"""Stratified splits by seed and node id.
 
-A node's place depends on its id, its class, the seed and the ids of its class: not on the order of
-the rows, the machine or the process.
+The part of a node depends on its id, its class, the ids of its class and the seed; not on the order
+of the rows, on the machine or on the process.
 
 Shapes:
     N  nodes   C  labels   S  characters of all ids together
@@ -59,16 +59,16 @@ def stratified_split(
 ) -> Masks:
     """Divide the labelled nodes into train, val and test.
 
-    Within each class every part gets its share of the nodes, rounded up or down. A class that has
-    any labelled node has at least one of them in train. A node with several labels has no one
-    class, and a number is none: (N, C) labels and a continuous target are divided as one class.
+    Within each class every part gets its share of the nodes, rounded up or down. Each class with a
+    labelled node has at least one node in train. Labels of a multi-label task, and a continuous
+    target, are divided as one class.
 
     Args:
-        y: (N,) classes or (N, C) labels of 0 and 1; -1 = unlabelled, and in no part; or (N,)
-            numbers, NaN = unlabelled.
-        sizes: Shares of train, val and test; what they lack to 1 is left out.
-        seed: Another seed is another split.
-        ids: Name of each node, (N,), unique; None = its position.
+        y: Classes, (N,), or labels of 0 and 1, (N, C), with -1 = unlabelled; or numbers, (N,), with
+            NaN = unlabelled. Unlabelled nodes are in no part.
+        sizes: Shares of train, val and test; if their sum is below 1, the rest is in no part.
+        seed: Random seed of the split.
+        ids: Names of the nodes, (N,), unique. Default: their positions.
 
     Returns:
         ``(train_mask, val_mask, test_mask)``, each (N,) bool.
@@ -95,12 +95,12 @@ def stratified_split(
     starts = np.cumsum(counts) - counts
     rank = np.arange(len(rows)) - np.repeat(starts, counts)  # 0.. within the class
 
-    # Each class rounds at a random point of its own, so that 50 classes of two nodes do not all
-    # send their second node to the same part, as rounding to the nearest would: 0.6/0.2 of 2 nodes
-    # is 1.2 and 1.6, thus one train, one val, never a test.
-    nudge = _uniform(stable_hash([f"class {c}" for c in range(len(counts))], seed=seed))
+    # Each class rounds at its own random point. Rounding to the nearest would send the second node
+    # of each class of two nodes to the same part: 0.6/0.2 of 2 nodes is 1.2 and 1.6, so one node is
+    # in train, one in val, and none of 50 such classes has a node in test.
+    offset = _uniform(stable_hash([f"class {c}" for c in range(len(counts))], seed=seed))
     shares = np.round(np.cumsum(sizes), 12)  # 0.7 + 0.2 + 0.1 is 0.9999999999999999
-    bounds = np.floor(counts[None, :] * shares[:, None] + nudge[None, :]).astype(np.int64)
+    bounds = np.floor(counts[None, :] * shares[:, None] + offset[None, :]).astype(np.int64)
     bounds = np.minimum(bounds, counts[None, :])
     if sizes[0] > 0:
         bounds = np.maximum(bounds, np.minimum(counts, 1)[None, :])
@@ -114,7 +114,12 @@ def stratified_split(
 
 
 def with_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> Graph:
-    """The same graph with masks from :func:`stratified_split`, keyed by its node ids.
+    """Return the graph with masks from :func:`stratified_split`.
+
+    Args:
+        graph: A graph with labels.
+        sizes: Shares of train, val and test.
+        seed: Random seed of the split.
 
     Raises:
         DataError: GFM145 if the graph has no labels.
@@ -124,14 +129,14 @@ def with_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> G
             "GFM145",
             "only labelled nodes can be split, and this graph has none",
             where=graph.name,
-            fix="give y, with -1 for the nodes whose label is not known",
+            fix="pass y, with -1 for nodes without a known label",
         )
     train, val, test = stratified_split(graph.y, sizes, seed=seed, ids=graph.node_ids)
     return graph.replace(train_mask=train, val_mask=val, test_mask=test)
 
 
 def warn_small_classes(graph: Graph) -> None:
-    """Name the classes that no training node has, and those of a single labelled node."""
+    """Log the classes without a training node, and those with a single labelled node."""
     if graph.y is None or not graph.has_classes or graph.train_mask is None:
         return
     y, width = graph.y, graph.num_classes
@@ -139,7 +144,7 @@ def warn_small_classes(graph: Graph) -> None:
     learned = torch.bincount(y[graph.train_mask & (y >= 0)], minlength=width)
     for what, found in (
         ("have no training node and are never predicted", (all_of > 0) & (learned == 0)),
-        ("have one labelled node, which is not both learned from and judged on", all_of == 1),
+        ("have one labelled node, so none for training or none for the score", all_of == 1),
     ):
         names = [graph.class_names[i] for i in found.nonzero().flatten().tolist()]
         if names:
@@ -149,13 +154,13 @@ def warn_small_classes(graph: Graph) -> None:
 
 
 def stable_hash(words: Sequence[str], *, seed: int) -> np.ndarray:
-    """A 64-bit hash of each text, the same on every machine and in every process: (N,) uint64.
+    """Return a 64-bit hash of each text, (N,) uint64, the same on every machine.
 
     >>> stable_hash(["a", "b"], seed=0).tolist() == stable_hash(["a", "b"], seed=0).tolist()
     True
     """
     lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
-    # "surrogatepass": an id read from a damaged file must still have a hash
+    # "surrogatepass", because an id from a damaged file must have a hash too
     text = "".join(words).encode("utf-32-le", errors="surrogatepass")
     letters = np.frombuffer(text, dtype="<u4").astype(np.uint64)  # (S,)
     ends = np.cumsum(lengths)
@@ -168,5 +173,5 @@ def stable_hash(words: Sequence[str], *, seed: int) -> np.ndarray:
 
 
 def _uniform(hashes: np.ndarray) -> np.ndarray:
-    """In [0, 1), exact in a double."""
+    """Return hashes as numbers in [0, 1), exact in float64."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,4 +1,4 @@
-"""What a graph looks like, in numbers that a person reads before fitting it."""
+"""Statistics of a graph: counts, degrees, components, labels and homophily."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q99": 0.99, "
 
 
 def describe(graph: Graph) -> dict[str, Any]:
-    """Counts, degrees, components, labels and homophily of a graph.
+    """Return the statistics of a graph.
 
     Degrees and components are those of :attr:`Graph.neighbors`: both directions, no self-loops.
-    ``class_balance`` is the entropy of the classes over that of equal ones: 1 = equal, towards 0 =
-    nearly all nodes in one. Homophily looks at edges between labelled nodes, and is None without
-    one or for several labels a node: see :func:`homophily`.
+    ``class_balance`` is the entropy of the class sizes, divided by the entropy of equal sizes: 1 =
+    equal sizes, near 0 = nearly all nodes in one class. Homophily is computed over edges between
+    labelled nodes; it is None without such edges, and for several labels per node.
     """
     rowptr, col = graph.neighbors
     degree = rowptr.diff()
@@ -62,12 +62,12 @@ def describe(graph: Graph) -> dict[str, Any]:
 
 
 def homophily(graph: Graph) -> dict[str, float] | None:
-    """How much neighbors agree, over edges whose ends are both labelled.
+    """Return the homophily of a graph, over edges whose ends are both labelled.
 
-    ``edge``: share of edges whose ends agree. ``node``: mean over nodes of the share of their
-    neighbors that agree. ``adjusted``: 0 where agreement is what degrees and class sizes alone
-    would give, 1 at most; absent where one class holds every end (Platonov et al. 2023, arXiv
-    2209.06177, section 3).
+    ``edge``: share of edges that join two nodes of one class. ``node``: share of neighbors of the
+    same class, averaged over nodes. ``adjusted``: edge homophily corrected for class sizes and
+    degrees, 0 = as in a random graph, at most 1; absent if all ends have one class (Platonov et
+    al. 2023, arXiv 2209.06177, section 3).
     """
     if graph.y is None or not graph.has_classes:
         return None
@@ -82,7 +82,7 @@ def homophily(graph: Graph) -> dict[str, float] | None:
     agreeing = torch.bincount(row, weights=agrees, minlength=graph.num_nodes)
     edge = float(agrees.mean())
     found = {"edge": edge, "node": float((agreeing / degree)[degree > 0].mean())}
-    share = torch.bincount(graph.y[row]).double() / len(row)  # of edge ends, by class
+    share = torch.bincount(graph.y[row]).double() / len(row)  # share of edge ends by class
     expected = float((share**2).sum())
     if expected < 1:
         found["adjusted"] = (edge - expected) / (1 - expected)
@@ -90,7 +90,7 @@ def homophily(graph: Graph) -> dict[str, float] | None:
 
 
 def _quantiles(graph: Graph) -> dict[str, float] | None:
-    """Quantiles of a continuous target; None for classes."""
+    """Return the quantiles of a continuous target; None for classes."""
     if graph.y is None or not graph.y.is_floating_point() or not bool(graph.labelled.any()):
         return None
     known = graph.y[graph.labelled].numpy()
@@ -99,6 +99,7 @@ def _quantiles(graph: Graph) -> dict[str, float] | None:
 
 
 def _balance(counts: np.ndarray) -> float | None:
+    """Return the entropy of the class sizes over that of equal sizes."""
     if len(counts) < 2 or not counts.sum():
         return None
     share = counts[counts > 0] / counts.sum()
@@ -106,7 +107,7 @@ def _balance(counts: np.ndarray) -> float | None:
 
 
 def _density(graph: Graph) -> float | None:
-    """Share of feature values that are not zero."""
+    """Return the share of feature values that are not zero."""
     x = graph.x
     if x is None or not graph.num_features:
         return None
@@ -115,6 +116,7 @@ def _density(graph: Graph) -> float | None:
 
 
 def _class_counts(graph: Graph) -> dict[str, int]:
+    """Return the number of labelled nodes of each class."""
     if graph.y is None or graph.y.is_floating_point():
         return {}
     if graph.y.ndim == 1:

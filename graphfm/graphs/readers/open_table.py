@@ -93,7 +93,7 @@ def _open_parquet(path: Path) -> TableFile:
 
 
 def _check_names(table: TableFile) -> None:
-    """Raise an error for names of columns that cannot be told apart, or too many columns."""
+    """Raise an error for columns with the same name, and for too many columns."""
     names = Counter(table.names)
     where = str(table.path) + (f", line {table.skip}" if table.delimiter else "")
     twice = [name for name, count in names.items() if count > 1]

@@ -166,7 +166,7 @@ def read_splits(table: TableFile, columns: dict[str, Any]) -> dict[str, Tensor]:
         columns: Text of the columns, (N,) each, by name.
 
     Raises:
-        DataError: GFM135 for a value that names no part and is no truth value.
+        DataError: GFM135 for a value that is not a part of a split or a truth value.
     """
     masks: dict[str, Tensor] = {}
     for column, values in columns.items():
