@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 from pathlib import Path
 
 import networkx as nx
@@ -71,6 +72,29 @@ def mutated(seed: bytes) -> st.SearchStrategy[bytes]:
         return content
 
     return st.one_of(st.lists(cut, min_size=1, max_size=4).map(apply), st.binary(max_size=200))
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Return a file with up to six cuts, copies, flipped bits or insertions, or random bytes."""
+    if rng.random() < 0.02:
+        return rng.randbytes(rng.randrange(300))
+    pieces = [b"", b",", b"\n", b'"', b"\0", b"-1", b"nan", b"1e999", b"9" * 400, b"\xff",
+              b"\xef\xbb\xbf",
+              b"2147483648", b"9223372036854775807", b"<", b"&", b"[", b"{", b";"]  # fmt: skip
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(len(content) + 1)
+        way = rng.randrange(4)
+        if way == 0:
+            content = content[:at] + rng.choice(pieces) + content[at + rng.randrange(10) :]
+        elif way == 1 and at < len(content):
+            content = (
+                content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
+            )
+        elif way == 2:
+            content = content[:at] + content[at : at + rng.randrange(40)] + content[at:]
+        else:
+            content = content[:at] + rng.randbytes(rng.randrange(6)) + content[at:]
+    return content[:20_000]
 
 
 def read_bytes(folder: Path, name: str, content: bytes) -> Graph | GraphFMError:

@@ -14,8 +14,8 @@ from graphfm.training.metrics_log import read_metrics
 from graphfm.training.pretrain import pretrain
 from graphfm.training.run_folder import LOCK, checkpoints, lock_folder
 from graphfm.training.stops import Interrupted, StopRequests, exit_code
+from tests.crashes import SMALL, crash, half_written, outcome, start
 from tests.test_pretrain import recipe_of, run_of, what_a_run_left
-from tools.crash_test import SMALL, crash, half_written, outcome, start
 
 
 def test_a_signal_is_noted_and_nothing_more():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import sampler_peers as peers
 from tests.test_sampling_neighbors import overlap_pvalue, star_rows
 
 BENCHES = Path(__file__).parent.parent / "tools" / "bench"
@@ -55,12 +56,11 @@ def test_the_whole_bench_at_a_tiny_size(tool, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["argsort", "reservoir", "numba_reservoir"])
-def test_peers_do_the_same_work(tool, name):
+def test_peers_do_the_same_work(name):
     """Each gives a uniform sample without replacement.
 
     Seen to fail with the reservoir's draw from 0..i-1.
     """
-    peers = tool("sampler_peers")
     if name == "numba_reservoir":
         pytest.importorskip("numba")
     sample = peers.numba_reservoir() if name == "numba_reservoir" else getattr(peers, name)

@@ -27,7 +27,7 @@ SLOW_S = 5.0  # limit for one file of at most 20 kB, in seconds
 
 def fuzz(name: str, seconds: float, seed: int) -> dict[str, object]:
     """Read mutations of one seed file until the time is over."""
-    from tests.fuzzing import read_bytes, seeds
+    from tests.fuzzing import mutate, read_bytes, seeds
 
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -61,29 +61,6 @@ def fuzz(name: str, seconds: float, seed: int) -> dict[str, object]:
         "reader": name, "files": sum(counts.values()), "answers": counts,
         "slowest_s": round(slowest, 2), "peak_gib": round(peak, 2),
     }  # fmt: skip
-
-
-def mutate(content: bytes, rng: random.Random) -> bytes:
-    """Return a file with up to six cuts, copies, flipped bits or insertions, or random bytes."""
-    if rng.random() < 0.02:
-        return rng.randbytes(rng.randrange(300))
-    pieces = [b"", b",", b"\n", b'"', b"\0", b"-1", b"nan", b"1e999", b"9" * 400, b"\xff",
-              b"\xef\xbb\xbf",
-              b"2147483648", b"9223372036854775807", b"<", b"&", b"[", b"{", b";"]  # fmt: skip
-    for _ in range(rng.randint(1, 6)):
-        at = rng.randrange(len(content) + 1)
-        way = rng.randrange(4)
-        if way == 0:
-            content = content[:at] + rng.choice(pieces) + content[at + rng.randrange(10) :]
-        elif way == 1 and at < len(content):
-            content = (
-                content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
-            )
-        elif way == 2:
-            content = content[:at] + content[at : at + rng.randrange(40)] + content[at:]
-        else:
-            content = content[:at] + rng.randbytes(rng.randrange(6)) + content[at:]
-    return content[:20_000]
 
 
 def main() -> None:

@@ -43,14 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {"machine": facts, "benches": {}}
     if out.exists():  # with --only, results of the other benches stay
         results["benches"] = json.loads(out.read_text(encoding="utf-8"))["benches"]
-    failed = []
     for name in args.only:
         print(f"\n== {name}", flush=True)
-        found = run(name, args)
-        if "error" in found:
-            failed.append(name)
-        results["benches"][name] = found
+        results["benches"][name] = run(name, args)
         timing.write_json(out, results)
+    failed = [name for name in args.only if "error" in results["benches"][name]]
     print(f"\n{out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
@@ -64,7 +61,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--page", type=Path, default=PAGE, help="page that --markdown writes")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of MACHINE.json")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one bench")
-    parser.add_argument("--rest", nargs=argparse.REMAINDER, default=[], help="goes to each bench")
     return parser.parse_args(argv)
 
 
@@ -83,7 +79,6 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     options = ["--device", args.device, "--threads", str(args.threads)]
     if args.repeats:
         options += ["--repeats", str(args.repeats)]
-    options += args.rest
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         out = Path(folder) / "out.json"

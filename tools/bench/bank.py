@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def built(mixture: str, device: str) -> dict[str, Any]:
     begin = time.process_time()
     graphs = prepare_many(list(catalog.mixture(mixture)), catalog)
     read = time.process_time() - begin
-    with Peak() as peak:
+    with peak() as most:
         begin = time.process_time()
         bank = GraphBank(graphs, device=device)
         build = time.process_time() - begin
@@ -98,36 +98,31 @@ def built(mixture: str, device: str) -> dict[str, Any]:
         "entries": len(bank.col),
         "bytes": bank.num_bytes,
         "parts": bank.nbytes,
-        "own": peak.own,
-        "mapped": peak.mapped,
+        **most,
     }
 
 
-class Peak:
-    """The highest memory above that of the beginning: ``own`` and ``mapped`` bytes."""
+@contextlib.contextmanager
+def peak() -> Iterator[dict[str, int]]:
+    """Give a dict that gets the highest memory above that of the beginning: own, mapped."""
+    before, most, ended = resident(), {"own": 0, "mapped": 0}, threading.Event()
 
-    own = mapped = 0
+    def read() -> None:
+        for name, start, now in zip(most, before, resident(), strict=True):
+            most[name] = max(most[name], now - start)
 
-    def __enter__(self) -> Peak:
-        self.before = resident()
-        self.ended = threading.Event()
-        self.watcher = threading.Thread(target=self._watch)
-        self.watcher.start()
-        return self
+    def watch() -> None:
+        while not ended.wait(1e-3):  # torch frees the interpreter's lock while it copies
+            read()
 
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        self.watcher.join()
-        self._read()
-
-    def _watch(self) -> None:
-        while not self.ended.wait(1e-3):  # torch frees the interpreter's lock while it copies
-            self._read()
-
-    def _read(self) -> None:
-        own, mapped = resident()
-        self.own = max(self.own, own - self.before[0])
-        self.mapped = max(self.mapped, mapped - self.before[1])
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        watcher.join()
+        read()
 
 
 def resident() -> tuple[int, int]:

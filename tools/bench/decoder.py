@@ -1,12 +1,10 @@
-"""The three decoders with the same weights: nodes per second, ratios, FLOPs, peak memory.
+"""The three decoders with the same weights: nodes per second, ratios, FLOPs.
 
     python tools/bench/decoder.py --out decoder.json
 
 ``joint, whole last layer`` is the paper's: every row of the last layer is computed. ``joint`` of
-this package leaves out the rows that nothing reads. ``keys per node`` is prefix attention in which
-every target makes keys and values of the latents anew, so it shows what sharing them saves; its
-latents do not read each other. All cases read one graph. The floor is one large matrix product,
-measured in the same run.
+this package leaves out the rows that nothing reads. All cases read one graph. The floor is
+one large matrix product, measured in the same run.
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ from torch import Tensor
 from graphfm.config.parts import config_class
 from graphfm.model.nn.attention import attention
 
-PAPER, PER_NODE = "joint, whole last layer", "keys per node"
+PAPER = "joint, whole last layer"
 KINDS = ("joint", "prefix", "self_query")
-SLOW = (PAPER, "joint", PER_NODE)
+SLOW = (PAPER, "joint")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             measured, rows = compare(modules, num_nodes, backward, args)
             seconds |= measured
             figures += rows
-    header = ["case", "N", "pass", "nodes/s", "x joint", "x paper", "MFLOP/node", "floor %", "MB"]
-    keys = ["case", "nodes", "pass", "rate", "over_joint", "over_paper", "mflop", "floor", "mb"]
+    header = ["case", "N", "pass", "nodes/s", "x joint", "x paper", "MFLOP/node", "floor %"]
+    keys = ["case", "nodes", "pass", "rate", "over_joint", "over_paper", "mflop", "floor"]
     print(timing.table(header, [[row[k] for k in keys] for row in figures]))
     checks = differences(modules, args)
     print("prefix - joint under its mask:", f"{checks['prefix_equals_masked_joint']:.1e}")
@@ -80,7 +78,7 @@ def compare(
     """Measure all cases in turns. Slow cases run ``--few`` targets: each costs the same."""
     cases: dict[str, Callable[[], Any]] = {}
     sizes = {}
-    for name in (PAPER, "joint", PER_NODE, "prefix", "self_query"):
+    for name in (PAPER, *KINDS):
         sizes[name] = min(num_nodes, args.few) if name in SLOW else num_nodes
         read = forward_of(name, modules)
         target, neighbors, there, latents = inputs(sizes[name], args)
@@ -104,7 +102,6 @@ def compare(
                 "over_paper": per_node[PAPER] / per_node[name],
                 "mflop": flops / 1e6,
                 "floor": 100 * flops / per_node[name] / floor,
-                "mb": peak_bytes(cases[name], args.device) / 2**20,
                 "measured_nodes": sizes[name],
             }
         )
@@ -122,8 +119,6 @@ def forward_of(name: str, modules: dict[str, Any]) -> Callable[..., Tensor]:
     """Return the function (target, neighbors, there, latents, ptr) -> (Q, D) of a case."""
     if name == PAPER:
         return lambda *inputs: joint_whole(modules["joint"], *inputs)
-    if name == PER_NODE:
-        return lambda *inputs: keys_per_node(modules["prefix"], *inputs)
     return modules[name]  # type: ignore[no-any-return]
 
 
@@ -146,25 +141,6 @@ def joint_whole(
     return module.norm(torch.cat(outs))
 
 
-def keys_per_node(
-    module: Any, target: Tensor, neighbors: Tensor, there: Tensor, latents: Tensor, ptr: Any
-) -> Tensor:
-    """Decode as ``prefix`` with every target as a graph of its own; latents do not read."""
-    local = [(target + module.roles[0])[:, None], neighbors + module.roles[1]]
-    x = torch.cat(local, dim=1)
-    mine = latents.expand(len(x), -1, -1).contiguous()  # (Q, K, D)
-    first = torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
-    rest = torch.ones(len(x), latents.shape[1], dtype=torch.bool, device=x.device)
-    mask = torch.cat([first, there, rest], dim=1)[:, None, None]
-    *full, last = module.layers
-    for layer in full:
-        k, v = layer.keys_values(torch.cat([x, mine], dim=1))
-        x = layer.update(x, attention(layer.queries(x), k, v, mask))
-    k, v = last.keys_values(torch.cat([x, mine], dim=1))
-    out = last.update(x[:, :1], attention(last.queries(x[:, :1]), k, v, mask))
-    return module.norm(out[:, 0])
-
-
 def flops_of(name: str, modules: dict[str, Any], num_nodes: int, args: Any) -> float:
     """Return the FLOPs of a forward pass over all targets of one graph."""
     if name in modules:
@@ -175,36 +151,6 @@ def flops_of(name: str, modules: dict[str, Any], num_nodes: int, args: Any) -> f
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         forward_of(name, modules)(*inputs(1, args), (0, 1))
     return float(num_nodes * counter.get_total_flops())
-
-
-def peak_bytes(case: Callable[[], Any], device: str) -> float:
-    """Return the most memory that a case allocates beyond that of before."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        case()
-        return float(torch.cuda.max_memory_allocated() - before)
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        case()
-    now = peak = 0
-    for size in _allocations(profiled):
-        now += size
-        peak = max(peak, now)
-    return float(peak)
-
-
-def _allocations(profiled: Any) -> list[int]:
-    """Return the bytes allocated (or freed, negative), in the order of time."""
-    found: list[tuple[int, int]] = []
-    waiting = list(profiled.profiler.kineto_results.experimental_event_tree())
-    while waiting:
-        event = waiting.pop()
-        if event.name == "[memory]":
-            found.append((event.start_time_ns, event.extra_fields.alloc_size))
-        waiting += event.children
-    return [size for _, size in sorted(found, key=lambda pair: pair[0])]
 
 
 def differences(modules: dict[str, Any], args: Any) -> dict[str, float]:

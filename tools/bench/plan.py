@@ -3,8 +3,8 @@
     python tools/bench/plan.py --out plan.json
 
 Sizes are drawn log-normal (sigma 1.8, 152 graphs, at most 1.2M targets, 7.4M in all), an assumption
-about the paper's corpus; an epoch visits every target once, 256 at a time. With --recipe, the real
-sizes, weights and costs of its corpus too. Costs are in targets, by the model's own count of FLOPs.
+about the paper's corpus; an epoch visits every target once, 256 at a time. Costs
+are in targets, by the model's own count of FLOPs.
 
 Peers: ``snake`` and ``uniform`` are strategies of the plan; ``lpt whole`` gives whole graphs, the
 most expensive first, to the cheapest rank. Other ways to fill the bins of a step were measured once
@@ -164,36 +164,6 @@ def paddings(plans: Sequence[Plan]) -> dict[str, float]:
     return {kind: padding(counts, buckets) for kind, buckets in kinds.items()}
 
 
-def recipe_figures(name: str, ranks: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Return the balance of ranks and bins for a recipe's corpus, by strategy and bins a step.
-
-    Each bin has the recipe's budget, so a plan for more ranks has larger steps.
-    """
-    import torch
-
-    from graphfm.config.load import load_recipe
-    from graphfm.training.corpus import make_plan
-    from graphfm.training.pretrain import load_corpus
-
-    recipe = load_recipe(name)
-    corpus = load_corpus(recipe, torch.device("cpu"))
-    found = {}
-    for bins in (1, *ranks):
-        for strategy in STRATEGIES:
-            budget = bins * recipe.sampling.targets_per_step
-            changed = {"bins_per_step": bins, "strategy": strategy, "targets_per_step": budget}
-            sampling = recipe.sampling.model_copy(update=changed)
-            plan = make_plan(corpus.sizes, recipe.model_copy(update={"sampling": sampling}))
-            costs = bin_costs(plan)
-            found[f"{strategy} {bins}"] = {
-                "steps": plan.steps_per_epoch,
-                "epoch": over_ranks(costs, plan.bins_per_step),
-                "step": float(within_steps(costs).mean()),
-                "fill": float(costs.mean() / costs.max()),
-            }
-    return found
-
-
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print and write."""
     import timing
@@ -204,7 +174,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--total", type=float, default=7.4e6, help="targets of all graphs")
     parser.add_argument("--per-rank", type=int, nargs="+", default=[2048, 8192], help="budget")
     parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS))
-    parser.add_argument("--recipe", help="a recipe whose corpus is here, such as local-small")
     args = parser.parse_args(argv)
     facts = timing.machine(args.device, threads=args.threads)
     draws = [drawn(seed, args.graphs, args.total) for seed in range(args.draws)]
@@ -217,11 +186,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             "padding": paddings(plans[:3]),
         }
         print(as_text(per_rank, at, args.ranks, world))
-    if args.recipe:
-        figures["recipe"] = recipe_figures(args.recipe, args.ranks[:2])
-        print(f"\n{args.recipe}: max/mean over the ranks, of bins in a step; fill of the bins")
-        header = ["strategy, bins", "steps", "epoch", "step", "fill"]
-        print(timing.table(header, [[k, *v.values()] for k, v in figures["recipe"].items()]))
 
     def fresh() -> Plan:
         return plan_of(draws[0], "balanced", world, args.per_rank[0])

@@ -1,10 +1,9 @@
 """Neighbor sampling beside its peers: edges per second, ratios, share of the memory floor.
 
-A power-law graph of 1M nodes and 20M edges (Chung-Lu, both directions, degrees ~ d^-2.5), seeds
-drawn at random: [10, 10] and [15] from 1,024 seeds with nodes renumbered and edges listed
-(``hops``), and the neighbors alone of 16,384 rows (``raw``). A second graph of mean degree 500
-shows what O(degree) per row costs. All in one run, in turns; every round has seeds of its own, so
-that no case finds its neighbors in a cache.
+A power-law graph of 1M nodes and 20M edges (Chung-Lu, both directions, degrees ~ d^-2.5): [10, 10]
+and [15] from 1,024 random seeds with nodes renumbered and edges listed (``hops``), and the neighbors
+of 16,384 rows (``raw``). A graph of mean degree 500 shows the cost of O(degree) per row. Every round
+has seeds of its own, so that no case finds its neighbors in a cache.
 
     python tools/bench/sampler.py --out sampler.json
     python tools/bench/sampler.py --device cuda --raw-rows 1000000 --out sampler-cuda.json
@@ -12,24 +11,16 @@ that no case finds its neighbors in a cache.
 Peers in the table, where they can be run:
 
     argsort     a random key for each in-edge, sorted within its row, the first k taken
-    reservoir   stand-in for the GPU samplers of DGL, gSampler and torch-quiver: one random number
-                for each in-edge, the reservoir's slot it falls into, the last to come stays; in
-                torch over all in-edges at once, and in numba as the plain loop
+    reservoir   stand-in for the GPU samplers of DGL, gSampler and torch-quiver, which read every
+                in-edge; in torch over all of them at once, and in numba as the plain loop
     pyg         PyG's op ``torch_sparse.neighbor_sample`` and its ``NeighborLoader``
 
-torch-sparse is source only and is no dependency. For the bench, in an environment of its own that
-sees the project's packages (``python -m venv SPARSE``, then a file SPARSE/lib/python3.11/
-site-packages/env.pth that names their folder):
+torch-sparse is source only and not a dependency. Build it in an environment of its own that sees
+the project's packages: FORCE_ONLY_CPU=1 pip install --no-build-isolation --no-deps torch-sparse
 
-    SPARSE/bin/pip install wheel; SPARSE/bin/pip uninstall -y setuptools
-    FORCE_ONLY_CPU=1 SPARSE/bin/pip install --no-build-isolation --no-deps torch-scatter
-    FORCE_ONLY_CPU=1 SPARSE/bin/pip install --no-build-isolation --no-deps torch-sparse
-    SPARSE/bin/python tools/bench/sampler.py --out sampler.json
-
-The floor of a sampled edge is what must move: a sector of 32 bytes for its column, 4 bytes out, and
-a k-th of what a row needs (two sectors of rowptr, its number and key: 80 bytes). The rate of the
-machine is measured in the same run: 4-byte values gathered from random places of the same columns,
-which moves such a sector, an index and a result for each.
+The floor of a sampled edge is the memory that must move: 32 bytes (a sector) for its column, 4
+bytes out, and a k-th of 80 bytes for its row. The machine's rate is that of gathering 4-byte values
+from random places of the same columns, measured in the same run.
 """
 
 from __future__ import annotations
@@ -40,13 +31,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import timing
 import torch
-from sampler_peers import argsort, numba_reservoir, pyg_loader, pyg_op, reservoir
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.sampler_peers import (  # noqa: E402
+    argsort,
+    numba_reservoir,
+    pyg_loader,
+    pyg_op,
+    reservoir,
+)
 
 Case = Callable[[], Any]
 GATHERED_BYTES = 32 + 8 + 4  # a sector, its index, the result
@@ -62,20 +62,20 @@ class Graph:
     seeds: list[Tensor]
     rows: list[Tensor]
 
-    @property
-    def num_nodes(self) -> int:
-        """Number of nodes."""
-        return len(self.rowptr) - 1
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write."""
-    args = parse(argv)
+    parser = timing.parser(__doc__)
+    parser.add_argument("--num-nodes", type=int, default=1_000_000)
+    parser.add_argument("--num-edges", type=int, default=20_000_000)
+    parser.add_argument("--batch-size", type=int, default=1024, help="seeds of hops")
+    parser.add_argument("--raw-rows", type=int, default=16384, help="rows sampled for in raw")
+    args = parser.parse_args(argv)
     facts = timing.machine(args.device, threads=args.threads)
     power_law = power_law_graph(args)
     dense = dense_graph(args)
-    print(f"power law: {power_law.num_nodes:,} nodes, {len(power_law.col):,} edges, largest degree")
-    print(f"{int(power_law.rowptr.diff().max()):,}; dense: {dense.num_nodes:,} nodes of 500")
+    print(f"power law: {args.num_nodes:,} nodes, {len(power_law.col):,} edges, largest degree")
+    print(f"{int(power_law.rowptr.diff().max()):,}; dense: {len(dense.rowptr) - 1:,} nodes of 500")
     seconds, edges = {}, {}
     for title, graph, fanouts, make in (
         ("hops [10, 10]", power_law, [10, 10], hop_cases),
@@ -92,19 +92,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(timing.table(header, [[row.get(name, "") for name in header] for row in rows]))
     timing.write(args, facts, seconds, {"edges": edges, "rows": rows})
     return 0
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the arguments."""
-    parser = timing.parser(__doc__)
-    parser.add_argument("--num-nodes", type=int, default=1_000_000)
-    parser.add_argument("--num-edges", type=int, default=20_000_000)
-    parser.add_argument("--batch-size", type=int, default=1024, help="seeds of hops")
-    parser.add_argument("--raw-rows", type=int, default=16384, help="rows sampled for in raw")
-    args = parser.parse_args(argv)
-    if args.num_nodes < 2:
-        parser.error("--num-nodes must be at least 2")
-    return args
 
 
 def power_law_graph(args: argparse.Namespace) -> Graph:
@@ -175,7 +162,7 @@ def hop_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dic
     """Return the cases that give renumbered nodes and a list of edges."""
     from graphfm.sampling.neighbors import node_numbers, sample_hops
 
-    numbers = node_numbers(graph.num_nodes, args.device)
+    numbers = node_numbers(len(graph.rowptr) - 1, args.device)
 
     def ours(seeds: Tensor) -> Tensor:
         key = seeds.new_zeros(len(seeds))

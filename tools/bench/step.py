@@ -4,16 +4,14 @@ For each recipe, over the same steps again and again:
 
 - the share of the plan, the sampling, the gather (batches, without sampling), the forward pass, the
   backward pass and the optimizer; goal: sampling + gather at most 5%;
-- the time of the step over its floor: the model's own count of FLOPs divided by the rate of matrix
-  products of the recipe's own sizes, measured in between;
-- targets per second.
+- targets per second, and the time of the step over its floor: the FLOPs that the model counts
+  divided by the rate of matrix products of the recipe's own sizes, measured in between.
 
     python tools/bench/step.py --out step.json                  # a recipe of 0.4M and one of 18M
     python tools/bench/step.py --recipes large --device cuda    # 75M
 
-With GRAPHFM_DATA the graphs are those of the recipe (local-152), else the mixture ``demo``. On a
-CPU, recipes for a GPU are cut to 64 targets a visit and a step: a step of ``base`` takes 20 s or
-more uncut.
+Without GRAPHFM_DATA the graphs are those of the mixture ``demo``. On a CPU, recipes for a GPU are
+cut to 64 targets a visit and a step: a step of ``base`` takes 20 s or more uncut.
 """
 
 from __future__ import annotations
@@ -202,10 +200,8 @@ def matmuls(steps: Steps) -> tuple[Callable[[], None], float]:
     rows = min(batch.num_targets, 1024) * (1 + batch.neighbors.shape[1])
     dtype = torch.bfloat16 if steps.device.type == "cuda" else torch.float32
     sizes = [(rows, dim, dim), (rows, dim, 2 * wide), (rows, wide, dim)]
-    pairs = [
-        [torch.randn(*shape, device=steps.device, dtype=dtype) for shape in ((m, k), (k, n))]
-        for m, k, n in sizes
-    ]
+    shapes = [((m, k), (k, n)) for m, k, n in sizes]
+    pairs = [[torch.randn(*s, device=steps.device, dtype=dtype) for s in pair] for pair in shapes]
     flops = sum(2.0 * m * k * n for m, k, n in sizes)
     turns = max(1, round(2e10 / flops))  # about a quarter of a second on a core
 

@@ -10,10 +10,10 @@ import argparse
 import gc
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 
 from graphfm import storage
 
+__all__ = ["median"]  # the benches use it as timing.median
 Seconds = dict[str, list[float]]
 
 
@@ -37,11 +38,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def machine(device: torch.device | str = "cpu", *, threads: int | None = None) -> dict[str, Any]:
-    """Return facts of the machine; set torch's number of threads if it is given.
-
-    Returns:
-        ``cpu cores threads device load python torch cuda``; load is the mean of the last minute.
-    """
+    """Return facts of the machine; set torch's number of threads if it is given."""
     if threads is not None:
         torch.set_num_threads(threads)
     device = torch.device(device)
@@ -75,9 +72,6 @@ def interleaved(
         repeats: Number of measured rounds.
         device: ``cuda`` measures between two events, everything else the process's CPU time.
         warmup: Rounds before these that are not measured (caches, compilers, the allocator).
-
-    Returns:
-        Seconds by name, ``repeats`` values each in the order of the rounds.
     """
     measure = _seconds_cuda if torch.device(device).type == "cuda" else _seconds_cpu
     names = list(cases)
@@ -121,11 +115,6 @@ def passes(
     return run
 
 
-def median(values: Sequence[float]) -> float:
-    """Return the median of at least one value."""
-    return statistics.median(values)
-
-
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Return ``median q1 q3 repeats``."""
     q1, middle, q3 = np.percentile(values, [25, 50, 75]).tolist()
@@ -152,16 +141,13 @@ def write(
     seconds: Mapping[str, Sequence[float]],
     figures: Any = None,
 ) -> dict[str, Any]:
-    """Write all results of a bench to ``args.out`` as JSON; nothing if that is None.
+    """Write all results of a bench to ``args.out``, if it is given, as JSON; return them.
 
     Args:
         args: Arguments of the bench.
         machine: Result of :func:`machine`.
         seconds: Result of :func:`interleaved` for all cases.
         figures: Derived results: ratios, rates, bytes, checks.
-
-    Returns:
-        ``machine settings seconds figures`` as written; ``seconds`` holds :func:`summary` by case.
     """
     results = {
         "machine": dict(machine),

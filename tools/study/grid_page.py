@@ -3,9 +3,7 @@
     python tools/study/grid_page.py runs/grid    # collect the receipts of a grid first
     python tools/study/grid_page.py              # from docs/results/local-grid*.csv
 
-``local-grid.csv`` has a row for each run, ``local-grid-losses.csv`` its loss on every graph. The
-text above the mark of the page stays. A law that the runs cannot determine is reported with the
-reason.
+The text above the mark stays. If the runs do not determine a law, the page has the reason.
 """
 
 from __future__ import annotations
@@ -107,14 +105,7 @@ def longest(rows: Iterable[Row]) -> list[Row]:
 
 
 def runs_of(rows: Sequence[Row], loss: str, data: str = "targets") -> Runs:
-    """Return a table for a law.
-
-    Args:
-        rows: Runs.
-        loss: Column of the loss.
-        data: Column that the law takes for targets: ``targets``, ``unique`` (at most the targets
-            that were seen), ``datasets`` or ``flops``.
-    """
+    """Return a table for a law; ``data`` is the column that the law takes for targets."""
     names = ("params", "targets", "unique", "datasets", "flops", loss)
     column = {name: np.array([row[name] for row in rows]) for name in names}
     column["unique"] = np.minimum(column["unique"], column["targets"])
@@ -158,13 +149,11 @@ def attempt(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def page(rows: Sequence[Row], losses: Losses, resamples: int, pictures: Path) -> Iterator[str]:
     """Yield the lines below the mark; draw the law."""
     sizes = {row["size"]: row["params"] for row in sorted(rows, key=lambda row: row["params"])}
-    hours: dict[str, float] = defaultdict(float)
-    for row in longest(rows):  # seconds of a longer run include those of the shorter ones
-        hours[row["size"]] += row["seconds"] / 3600
     yield f"{len(longest(rows))} cells, {len(rows)} runs, {resamples} resamples."
-    for size, params in sizes.items():
-        yield f"{size}: {params:,.0f} trunk parameters, {hours[size]:.2f} hours beside other work."
-    yield f"Commits: {', '.join(sorted({row['commit'] for row in rows}))}."
+    for size, params in sizes.items():  # seconds of a longer run include those of the shorter ones
+        hours = sum(row["seconds"] for row in having(longest(rows), size=size)) / 3600
+        yield f"- {size}: {params:,.0f} trunk parameters, {hours:.2f} hours beside other work"
+    yield f"\nCommits: {', '.join(sorted({row['commit'] for row in rows}))}."
     yield from effects_table(rows)
     yield "\n![what grows, and the loss](../pictures/scaling-axes.png)"
     yield from laws_table(rows, losses, resamples)
@@ -204,11 +193,10 @@ def effects_table(rows: Sequence[Row]) -> Iterator[str]:
     for axis, on, part, by, loss, same in asked:
         pairs, times = ratios(part, by, loss, same)
         if not len(pairs):
-            yield f"| {axis} | | {on} | 0 | | no pair yet | |"
             continue
         middle, half = mean_interval(pairs)
-        ends = np.array([0, -1, 1]) * (np.nan if half is None else half) + middle
-        ends[0] = middle
+        wide = np.nan if half is None else half
+        ends = np.array([middle, middle - wide, middle + wide])
         change = cell(Interval(*np.expm1(ends).tolist()), "{:+.1%}")
         slope = cell(Interval(*(-ends[[0, 2, 1]] / np.log(times)).tolist()))
         lower = int((pairs < 0).sum())
@@ -242,8 +230,10 @@ def laws_table(rows: Sequence[Row], losses: Losses, resamples: int) -> Iterator[
         ("corpus", "different nodes", "one",
          attempt(fit, nodes, "chinchilla", resamples=resamples)),
     ]  # fmt: skip
-    parts = [("corpus", "targets seen", full, "targets")]
-    parts += [("corpus", "different nodes", best, "unique")]
+    parts = [
+        ("corpus", "targets seen", full, "targets"),
+        ("corpus", "different nodes", best, "unique"),
+    ]
     parts += [(on, "different nodes", last, "unique") for on in UNSEEN]
     parts += [(on, "graphs", longest(every), "datasets") for on in UNSEEN]
     for on, x, part, data in parts:

@@ -14,13 +14,9 @@ each unseen graph on the states of each run:
 
 ``corpus`` needs no fit: validation nodes of the graphs that a run learned from.
 
-The result has loss / log C and accuracy of each variant, and its gain over the first variant: the
-mean difference over groups of graphs (graphs of one group share nodes or features) with its 95%
-bootstrap interval, and a sign test. Two variants that differ by the seed alone show how large a
-difference between equal recipes is.
-
-A second call trains and fits only what is missing under --out, and continues runs that were cut
-off. ``results.json`` there holds the result.
+The result has loss / log C and accuracy of each variant, and its gain over the first one: the mean
+difference over groups of graphs with its 95% bootstrap interval, and a sign test. A variant that
+changes the seed alone shows the noise. A second call only makes what is missing under --out.
 """
 
 from __future__ import annotations
@@ -103,9 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_folder(study: Study, out: Path, name: str, seed: int) -> Path:
-    """Return the folder of the weights of a variant."""
+    """Return the folder of a variant's weights; random ones have the shape of the first run."""
     weights = study.variants[name].get("weights")
-    if weights == "random":  # has the shape of the first run
+    if weights == "random":
         first = next(each for each, keys in study.variants.items() if "weights" not in keys)
         return run_folder(study, out, first, seed)
     slug = "".join(c if c.isalnum() else "-" for c in name)
@@ -152,7 +148,8 @@ def train(study: Study, out: Path, name: str, seed: int) -> bool:
         return True
     folder = run_folder(study, out, name, seed)
     recipe, changes = changes_of(study, name, seed)
-    if receipt_of(folder).get("finished"):
+    receipt = folder / "run.json"
+    if receipt.is_file() and json.loads(receipt.read_text(encoding="utf-8"))["finished"]:
         asked = load_recipe(recipe, changes)
         differ = differences(read_yaml(folder / "config.resolved.yaml"), asked)
         if differ:
@@ -164,12 +161,6 @@ def train(study: Study, out: Path, name: str, seed: int) -> bool:
     end = done.stderr.strip()[-500:] if done.returncode else "done"
     print(f"{name}, seed {seed}: {end}", file=sys.stderr, flush=True)
     return not done.returncode
-
-
-def receipt_of(folder: Path) -> dict[str, Any]:
-    """Return ``run.json`` of a run; empty without one."""
-    path = folder / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 Scores = dict[str, dict[str, dict[str, float]]]  # measures by head and graph
@@ -206,7 +197,6 @@ def compare(study: Study, out: Path, names: Sequence[str]) -> dict[str, Any]:
         "models": list(names),
         "graphs": {id: entries[id].group for rows in table.values() for id in rows},
         "seeds": len(study.seeds) * study.split_seeds,
-        "runs": {name: costs(study, out, name) for name in names},
         "splits": {split: {"table": table, "against": against}},
     }
 
@@ -239,19 +229,6 @@ def last_evaluation(folder: Path) -> dict[str, dict[str, float]]:
         record["graphs"] for record in map(json.loads, lines) if record["kind"] == "eval"
     ][-1]
     return graphs
-
-
-def costs(study: Study, out: Path, name: str) -> dict[str, float]:
-    """Return trunk parameters, FLOPs a step and seconds of a variant's first run."""
-    receipt = receipt_of(run_folder(study, out, name, study.seeds[0]))
-    if "weights" in study.variants[name] or not receipt:
-        return {}
-    flops = receipt["flops"] / receipt["steps"]
-    return {
-        "params": receipt["params"]["trunk"],
-        "flops_per_step": flops,
-        "seconds": receipt["seconds"],
-    }
 
 
 def fits_of(
@@ -353,12 +330,6 @@ def markdown(result: Mapping[str, Any]) -> str:
                     cells += gain_cells(pairs.get(what), times, digits)
                 lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    for name, cost in result.get("runs", {}).items():
-        if cost:
-            lines.append(
-                f"- {name}: {cost['params']:,} trunk parameters, {cost['flops_per_step']:.3g} "
-                f"FLOPs a step, {cost['seconds']:.0f} s"
-            )
     return "\n".join(lines)
 
 
