@@ -1,9 +1,9 @@
 """Neighbor sampling beside its peers: edges per second, ratios, share of the memory floor.
 
 A power-law graph of 1M nodes and 20M edges (Chung-Lu, both directions, degrees ~ d^-2.5): [10, 10]
-and [15] from 1,024 random seeds with nodes renumbered and edges listed (``hops``), and the neighbors
-of 16,384 rows (``raw``). A graph of mean degree 500 shows the cost of O(degree) per row. Every round
-has seeds of its own, so that no case finds its neighbors in a cache.
+and [15] from 1,024 random seeds with nodes renumbered and edges listed (``hops``), and neighbors of
+16,384 rows (``raw``). A graph of mean degree 500 shows the cost of O(degree) per row. A round has
+seeds of its own, so that no case finds its neighbors in a cache.
 
     python tools/bench/sampler.py --out sampler.json
     python tools/bench/sampler.py --device cuda --raw-rows 1000000 --out sampler-cuda.json
@@ -40,13 +40,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.sampler_peers import (  # noqa: E402
-    argsort,
-    numba_reservoir,
-    pyg_loader,
-    pyg_op,
-    reservoir,
-)
+from tests import sampler_peers as peers  # noqa: E402
 
 Case = Callable[[], Any]
 GATHERED_BYTES = 32 + 8 + 4  # a sector, its index, the result
@@ -176,7 +170,7 @@ def hop_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dic
         cases["ours, numba"] = in_turn(graph.seeds, with_fast("1", ours))
     cases["argsort"] = in_turn(graph.seeds, with_argsort(ours))
     if args.device == "cpu":
-        for name, make in (("pyg op", pyg_op), ("pyg NeighborLoader", pyg_loader)):
+        for name, make in (("pyg op", peers.pyg_op), ("pyg NeighborLoader", peers.pyg_loader)):
             sample = make(graph.rowptr, graph.col, fanouts, graph.seeds)
             if sample is not None:
                 cases[name] = in_turn(graph.seeds, sample)
@@ -188,7 +182,7 @@ def with_argsort(ours: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
     from graphfm.sampling import neighbors
 
     def other(rowptr: Tensor, col: Tensor, nodes: Tensor, _: Tensor, k: int) -> Any:
-        return argsort(rowptr, col, nodes, k)
+        return peers.argsort(rowptr, col, nodes, k)
 
     def switched(seeds: Tensor) -> Any:
         with mock.patch.object(neighbors, "sample_neighbors", other):
@@ -213,10 +207,10 @@ def raw_cases(graph: Graph, fanouts: list[int], args: argparse.Namespace) -> dic
     cases = {"ours": in_turn(graph.rows, with_fast("0", ours))}
     if with_numba(args):
         cases["ours, numba"] = in_turn(graph.rows, with_fast("1", ours))
-    cases["argsort"] = peer(argsort)
-    cases["reservoir stand-in, torch"] = peer(reservoir)
+    cases["argsort"] = peer(peers.argsort)
+    cases["reservoir stand-in, torch"] = peer(peers.reservoir)
     if with_numba(args):
-        cases["reservoir stand-in, numba"] = peer(numba_reservoir())
+        cases["reservoir stand-in, numba"] = peer(peers.numba_reservoir())
     cases["floor"] = gather_case(graph)
     return cases
 
