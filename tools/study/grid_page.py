@@ -36,6 +36,8 @@ LAWS = {  # predictor of held-out runs: its law, and the column that it takes fo
     "chinchilla over different nodes": ("chinchilla", "unique"),
     "power law in compute": ("power", "flops"),
 }
+AXES = {"targets": "targets seen", "params": "trunk parameters", "unique": "different nodes"}
+AXES["datasets"] = "graphs"
 Row = dict[str, Any]
 Losses = dict[tuple[str, float], Row]  # by run and steps, then by graph
 
@@ -342,27 +344,30 @@ def draw_axes(rows: Sequence[Row], out: Path) -> None:
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(17, 8), layout="constrained")
     FigureCanvasAgg(figure)
     sizes = list(dict.fromkeys(r["size"] for r in sorted(rows, key=lambda r: r["params"])))
     shades = dict(zip(sizes, colormaps["viridis"](np.linspace(0, 0.85, len(sizes))), strict=True))
-    grows = ("params", "unique", "datasets")
-    mosaic = [["corpus targets", *(f"{on} {x}" for x in grows)] for on in UNSEEN]
+    mosaic = [["corpus targets", *(f"{on} {x}" for x in AXES if x != "targets")] for on in UNSEEN]
     for name, panel in figure.subplot_mosaic(mosaic).items():
         on, x = name.split()
         loss, part = ("loss", rows) if on == "corpus" else (f"loss_{on}", longest(rows))
-        share = "node_share" if x == "datasets" else "graph_share"
-        part = [row for row in having(part, **{share: 1}) if loss in row]
+        part = [row for row in part if loss in row]
+        # A seed splits the unseen graphs anew: losses are compared within a seed.
+        seeds = {row["seed"] for row in part}
+        middle = {seed: np.mean([r[loss] for r in having(part, seed=seed)]) for seed in seeds}
+        part = having(part, **{"node_share" if x == "datasets" else "graph_share": 1})
         for run in dict.fromkeys(row["run"] for row in part):  # a line: the lengths of a cell
             line = sorted(having(part, run=run), key=lambda row: row[x])
-            color = shades[line[0]["size"]]
-            panel.plot(
-                [r[x] for r in line], [r[loss] for r in line], "o-", color=color, ms=3, lw=0.7
-            )
+            y = [100 * (r[loss] / middle[r["seed"]] - 1) for r in line]
+            panel.plot([r[x] for r in line], y, "o-", color=shades[line[0]["size"]], ms=3, lw=0.7)
         for size, color in shades.items():
             panel.plot([], [], "o", color=color, ms=3, label=size)
-        panel.set(xscale="log", xlabel=x, ylabel="loss / log C", title=UNSEEN.get(on, on))
+        panel.set(xscale="log", xlabel=AXES[x], ylabel="loss against its seed's mean, %")
+        panel.set_title(UNSEEN.get(on, on))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.legend(frameon=False, fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=100, format=out.suffix[1:])
