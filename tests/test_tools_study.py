@@ -17,7 +17,7 @@ from graphfm.cli.main import app
 from graphfm.config.load import load_recipe, read_yaml
 from graphfm.config.parts import validated
 from graphfm.graphs.catalog.catalog import Catalog
-from graphfm.training.run_folder import differences
+from graphfm.training.run_folder import recipe_differences
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted((ROOT / "docs" / "notebook" / "studies").glob("*.yaml"))
@@ -117,7 +117,9 @@ def test_each_study_of_the_notebook_is_valid_and_its_unseen_graphs_are_unseen(va
         taught = set(catalog.mixture(recipe.data.mixture)) - set(recipe.data.exclude)
         assert taught and not groups & {catalog.entries[id].group for id in taught}
     first, *others = recipes.values()
-    assert all(differences(first.model_dump(mode="json"), other) or other.seed for other in others)
+    assert all(
+        recipe_differences(first.model_dump(mode="json"), other) or other.seed for other in others
+    )
 
 
 @pytest.mark.parametrize("name", ["recipe", "recipe-1", "recipe-2", "objectives"])

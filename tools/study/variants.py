@@ -142,7 +142,7 @@ def train(study: Study, out: Path, name: str, seed: int) -> bool:
     Raises:
         SystemExit: If the folder holds a run of another recipe.
     """
-    from graphfm.training.run_folder import differences
+    from graphfm.training.run_folder import recipe_differences
 
     if "weights" in study.variants[name]:
         return True
@@ -151,7 +151,7 @@ def train(study: Study, out: Path, name: str, seed: int) -> bool:
     receipt = folder / "run.json"
     if receipt.is_file() and json.loads(receipt.read_text(encoding="utf-8"))["finished"]:
         asked = load_recipe(recipe, changes)
-        differ = differences(read_yaml(folder / "config.resolved.yaml"), asked)
+        differ = recipe_differences(read_yaml(folder / "config.resolved.yaml"), asked)
         if differ:
             raise SystemExit(f"{folder} holds another recipe ({', '.join(differ)}): change --out")
         return True
