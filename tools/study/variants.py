@@ -168,7 +168,7 @@ Scores = dict[str, dict[str, dict[str, float]]]  # measures by head and graph
 
 def compare(study: Study, out: Path, names: Sequence[str]) -> dict[str, Any]:
     """Return the means of each variant by head and graph, and its gains over the first one."""
-    from graphfm.benchmark.statistics import pair
+    from graphfm.benchmark.statistics import compare_pair
     from graphfm.graphs.catalog.catalog import Catalog
 
     found = {name: means(study, out, name) for name in names}
@@ -187,7 +187,9 @@ def compare(study: Study, out: Path, names: Sequence[str]) -> dict[str, Any]:
 
         against[head] = {
             name: {
-                what: asdict(pair(sign * by_group(name, what), sign * by_group(names[0], what)))
+                what: asdict(
+                    compare_pair(sign * by_group(name, what), sign * by_group(names[0], what))
+                )
                 for what, sign in MEASURES.items()
             }
             for name in names[1:]
