@@ -1,11 +1,9 @@
 """The bank of a mixture: its bytes, the seconds to build it from the cache, its peak memory.
 
 Each repeat is a process of its own that reads the prepared graphs from the cache, which is filled
-before, and builds the bank. Memory counts from before the bank to its peak while it is built:
-
-- ``own``: pages of the process alone, which is what a bank costs (Linux, /proc/self/statm, read
-  every millisecond);
-- ``mapped``: pages of the cache that were read; processes share them, and they can be dropped.
+before, and builds the bank. Memory counts from before the bank to its peak while it is built.
+``own``: pages of the process alone, the cost of a bank (Linux, /proc/self/statm every millisecond);
+``mapped``: pages of the cache that were read, which processes share and which can be dropped.
 
     python tools/bench/bank.py --out bank.json
     python tools/bench/bank.py --mixture demo --device cuda

@@ -7,8 +7,7 @@ about the paper's corpus; an epoch visits every target once, 256 at a time. Cost
 are in targets, by the model's own count of FLOPs.
 
 Peers: ``snake`` and ``uniform`` are strategies of the plan; ``lpt whole`` gives whole graphs, the
-most expensive first, to the cheapest rank. Other ways to fill the bins of a step were measured once
-(git show dcd848b:tools/bench_plan.py).
+most expensive first, to the cheapest rank.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ seeds of its own, so that no case finds its neighbors in a cache.
     python tools/bench/sampler.py --out sampler.json
     python tools/bench/sampler.py --device cuda --raw-rows 1000000 --out sampler-cuda.json
 
-Peers in the table, where they can be run:
-
+Peers, where they can be run:
     argsort     a random key for each in-edge, sorted within its row, the first k taken
     reservoir   stand-in for the GPU samplers of DGL, gSampler and torch-quiver, which read every
                 in-edge; in torch over all of them at once, and in numba as the plain loop

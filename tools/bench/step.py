@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = timing.parser(__doc__)
     parser.set_defaults(repeats=5)
     parser.add_argument("--recipes", nargs="+", default=["local-small", "base"])
-    parser.add_argument("--mixture", help="default: the recipe's with GRAPHFM_DATA, else demo")
     parser.add_argument("--override", nargs="+", default=[], help="key=value of the recipes")
     parser.add_argument("--steps", type=int, help="steps of one repeat")
     args = parser.parse_args(argv)
@@ -84,9 +83,8 @@ def measure(args: argparse.Namespace, recipe: str) -> tuple[timing.Seconds, dict
     from graphfm.model.cost import forward_flops
 
     overrides = [*args.override]
-    mixture = args.mixture or (None if os.environ.get("GRAPHFM_DATA") else "demo")
-    if mixture:
-        overrides.append(f"data.mixture={mixture}")
+    if not os.environ.get("GRAPHFM_DATA"):
+        overrides.append("data.mixture=demo")
     small = recipe in NUM_STEPS
     if args.device == "cpu" and not small:
         overrides = [*CUT, *overrides]
