@@ -47,7 +47,7 @@ def audit(
             "--declared/--no-declared", help="Compare ids, aliases and groups, or the data alone."
         ),
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find pretraining graphs that overlap with evaluation graphs.
 

@@ -86,7 +86,7 @@ def benchmark(
         bool,
         typer.Option("--report-only", help="Write tables from existing receipts, fit nothing."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compare models with tuned peer methods: scores, ranks, Elo, paired tests and cost.
 

@@ -37,7 +37,7 @@ def list_datasets(
     role: Annotated[str | None, typer.Option(help="pretraining or evaluation.")] = None,
     domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
     mixture: Annotated[str | None, typer.Option(help="Only the graphs of this mixture.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the graphs of the catalog. No graph is read or fetched."""
     from graphfm.cli.description import counts
@@ -67,7 +67,7 @@ def list_datasets(
 @app.command("show")
 def show_entry(
     name: Annotated[str, typer.Argument(help="Id of a graph, or name of a mixture.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show the catalog's entry of a graph, or a mixture. No graph is read or fetched."""
     from graphfm.graphs.catalog.catalog import Catalog
@@ -104,7 +104,7 @@ def verify(
     names: Annotated[
         list[str] | None, typer.Argument(help="Ids. Default: all graphs whose files are here.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compare raw files with their known hashes, and check the cached graphs.
 
@@ -138,7 +138,7 @@ def stats(
     unknown_nodes: UnknownOption = Unknown.ERROR,
     strip_ids: StripOption = False,
     obsp: ObspOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Describe a graph: size, degrees, labels, homophily."""
     from graphfm.cli.description import graph_lines
@@ -175,7 +175,7 @@ def prepare(
         bool, typer.Option("--all", help="All graphs whose raw files are here.")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read graphs, encode positions, transform features, and cache the results."""
     from graphfm.graphs.catalog.catalog import Catalog, data_folder

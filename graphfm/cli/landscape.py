@@ -20,7 +20,7 @@ def landscape(
     ),
     mixture: Annotated[str | None, typer.Option(help="Only the graphs of this mixture.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the picture.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Draw the graphs whose files are here, by homophily and size. Nothing is fetched."""
     from graphfm.graphs.catalog.catalog import Catalog

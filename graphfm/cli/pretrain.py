@@ -61,7 +61,7 @@ def pretrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the cost, write nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Pretrain one model on a mixture of graphs.
 

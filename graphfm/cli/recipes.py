@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Show and check recipes of pretrain
 
 @app.command("list")
 def list_recipes(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the recipes that come with graphfm."""
     from graphfm.config.load import read_yaml, recipe_names, shipped
@@ -38,7 +38,7 @@ def show_recipe(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Change keys of the recipe: train.steps=500"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show a recipe with all inherited and default values, as YAML."""
     from graphfm.config.load import load_recipe
@@ -56,7 +56,7 @@ def validate(
     files: Annotated[
         list[str] | None, typer.Argument(help="Names or .yaml files. Default: all shipped recipes.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check recipes: keys, ranges of values, and whether the mixture exists."""
     from graphfm.config.load import load_recipe, recipe_names

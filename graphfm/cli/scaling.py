@@ -24,7 +24,7 @@ FAR = 10.0  # times the largest fitted compute above which a prediction gets a n
 app = typer.Typer(
     no_args_is_help=True, help="Fit scaling laws to runs, predict other runs, choose the next runs."
 )
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OverwriteOption = Annotated[bool, typer.Option(help="Replace what --out and --plot name.")]
 FitOption = Annotated[Path, typer.Option("--fit", help="fit.json of `graphfm scaling fit --out`.")]
 

@@ -46,7 +46,7 @@ def design(
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
     out: Annotated[Path | None, typer.Option(help="CSV of the runs to make.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what --out names.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Choose the runs that determine the exponents best within a budget."""
     from graphfm.scaling.design import design_runs, naive_grid, simulate, variance

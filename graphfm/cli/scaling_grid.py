@@ -21,7 +21,7 @@ def grid(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what is missing, run nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Pretrain a grid of sizes, shares of the data and seeds; write receipts and one table.
 
