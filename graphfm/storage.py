@@ -109,7 +109,7 @@ def _temporary(path: Path) -> Path:
 
 def _flush(path: Path) -> None:
     """Force a file or folder onto the disk: a rename is safe only after that."""
-    if os.name == "nt":
+    if os.name == "nt" or path.is_symlink():
         return  # Windows opens no folder, and flushes no file that is open for reading
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from graphfm.checkpoint import folder as folders
+from graphfm.checkpoint import manifest
+from graphfm.checkpoint.folder import find_checkpoint
 from graphfm.cli.main import app
 from graphfm.estimator import GraphFMClassifier, load_fitted
 from graphfm.graphs.inputs import as_graph
@@ -38,13 +39,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
     """Calls of file_sha256 by path, from now on."""
     counts: Counter[Path] = Counter()
-    file_sha256 = folders.file_sha256
+    file_sha256 = manifest.file_sha256
 
     def count(path: Path) -> str:
         counts[path] += 1
         return file_sha256(path)
 
-    monkeypatch.setattr(folders, "file_sha256", count)
+    monkeypatch.setattr(manifest, "file_sha256", count)
     return counts
 
 
@@ -74,6 +75,6 @@ def test_each_file_is_hashed_once(
     """Seen to fail for ``report``, which opened the folder for its record and for the model."""
     WAYS[way](fitted, run, tmp_path)
     opened = run if way in ("from_pretrained", "resume") else fitted
-    folder = folders.find_checkpoint(opened)
+    folder = find_checkpoint(opened)
     names = json.loads((folder / "manifest.json").read_text())
     assert hashes == Counter({folder / name: 1 for name in names})

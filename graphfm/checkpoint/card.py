@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 CARD = "README.md"
+FRONT = "---\nlibrary_name: graphfm\n"
 LIMITS = (
     "The model predicts for nodes of one graph. It predicts no edges, no whole graphs, no time and "
     "no text.",
@@ -35,7 +37,7 @@ def model_card(
     """
     name = str(about.get("name", "a GraphFM model"))
     parts = [
-        "---\nlibrary_name: graphfm\nlicense: apache-2.0\npipeline_tag: graph-ml\n"
+        f"{FRONT}license: apache-2.0\npipeline_tag: graph-ml\n"
         "tags: [graphs, node-classification, perceiver]\n---",
         f"# {name}",
         f"A Perceiver for graphs (Lachi et al., arXiv 2407.11907). The trunk, which all graphs "
@@ -53,6 +55,14 @@ def model_card(
         "\n".join(f"- {line}" for line in LIMITS),
     ]
     return "\n\n".join(_wrapped(part) for part in parts) + "\n"
+
+
+def is_card(path: Path) -> bool:
+    """Return true if a file is a model card, or if it does not exist."""
+    if not path.exists():
+        return True
+    head = path.read_bytes()[:200].decode("utf-8", "replace")
+    return head.startswith(FRONT)
 
 
 def _corpus(about: Mapping[str, Any]) -> list[str]:

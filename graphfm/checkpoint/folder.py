@@ -5,12 +5,14 @@ specs.json          the datasets that the model has adapters and heads for
 model.safetensors   weights
 trainer.pt          optimizer and step (pretraining only; read with weights_only=True)
 sharded/            weights and optimizer in shards (pretraining of very large trunks only)
+split.json          split and scores of a fit by command (not in a folder saved in Python)
 manifest.json       sha256 and size of every other file, written last
+
+No other file of the folder is read.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from graphfm.checkpoint.manifest import MANIFEST, is_inside, read_json, replaced_model, verify_files
 from graphfm.errors import CheckpointError, DivergedError, OutputError
 from graphfm.graphs.spec import GraphSpec
-from graphfm.storage import file_sha256, replace_text, whole_folder, write_json
+from graphfm.storage import replace_text, write_json
 
 FORMAT = 1
 LATEST = "LATEST"
@@ -51,10 +54,12 @@ class Checkpoint:
     Args:
         path: Folder of the checkpoint itself.
         config: Content of ``config.json``.
+        files: Names of the verified files.
     """
 
     path: Path
     config: dict[str, Any]
+    files: frozenset[str]
 
     @classmethod
     def open(cls, folder: Path | str) -> Checkpoint:
@@ -65,7 +70,8 @@ class Checkpoint:
                 newer format.
         """
         path = find_checkpoint(Path(folder))
-        return cls(path, _verified_config(path))
+        files = verify_files(path)
+        return cls(path, _read_config(path), files)
 
     @property
     def model_config(self) -> dict[str, Any]:
@@ -85,7 +91,7 @@ class Checkpoint:
 
     def specs(self) -> list[GraphSpec]:
         """Return the datasets that the model has adapters and heads for."""
-        return [GraphSpec(**spec) for spec in _read_json(self.path / "specs.json")]
+        return [GraphSpec(**spec) for spec in read_json(self.path / "specs.json")]
 
     def weights(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights.
@@ -132,20 +138,25 @@ def save_checkpoint(
     extra: dict[str, dict[str, Tensor]] | None = None,
     weights: dict[str, Tensor] | None = None,
     shards: Path | None = None,
+    files: Mapping[str, str] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a checkpoint folder, whole or not at all.
 
     Args:
-        folder: Path of the checkpoint; an existing one is replaced.
+        folder: Path of the checkpoint. A model that it holds is replaced; other files stay.
         model: Model to save.
         meta: Plain data for ``config.json``: name, step, corpus, ...
         trainer: State to resume from. Default: none.
         extra: Further tensors by file stem, such as a feature transform. Default: none.
         weights: Weights to save, if the model holds only a shard of them. Default: the model's.
         shards: Folder to move into the checkpoint as ``sharded``. Default: none.
+        files: Further text files by name, such as ``split.json``. Default: none.
+        overwrite: If true, the folder is replaced as a whole, whatever it holds. Default: false.
 
     Raises:
-        OutputError: GFM801 if it cannot be written; an existing folder stays as it was.
+        OutputError: GFM801 if it cannot be written, GFM402 if the folder holds files that are not
+            a model; an existing folder stays as it was.
         DivergedError: GFM602 if weights are not finite; nothing is written.
     """
     given = model.state_dict() if weights is None else weights
@@ -159,7 +170,7 @@ def save_checkpoint(
             fix="lower the learning rate; earlier checkpoints are intact",
         )
     try:
-        with whole_folder(folder) as temporary:
+        with replaced_model(folder, keep_others=not overwrite) as temporary:
             save_file(weights, temporary / "model.safetensors")
             for stem, tensors in (extra or {}).items():
                 contiguous = {k: v.contiguous() for k, v in tensors.items()}
@@ -167,19 +178,13 @@ def save_checkpoint(
             config = {"format": FORMAT, "model": model.config(), **meta}
             write_json(temporary / "config.json", config)
             write_json(temporary / "specs.json", [s.model_dump() for s in model.specs.values()])
+            for name, text in (files or {}).items():
+                assert is_inside(name), name
+                replace_text(temporary / name, text)
             if trainer is not None:
                 torch.save(trainer, temporary / "trainer.pt")
             if shards is not None:
                 shards.rename(temporary / SHARDED)
-            manifest = {
-                p.relative_to(temporary).as_posix(): {
-                    "sha256": file_sha256(p),
-                    "bytes": p.stat().st_size,
-                }
-                for p in sorted(temporary.rglob("*"))
-                if p.is_file()
-            }
-            write_json(temporary / "manifest.json", manifest)
     except (OSError, SafetensorError, RuntimeError) as error:
         # A full disk is an OSError of Python, a SafetensorError, or a RuntimeError of torch.save.
         raise OutputError(
@@ -201,12 +206,12 @@ def find_checkpoint(folder: Path) -> Path:
     Raises:
         CheckpointError: GFM301 if there is none.
     """
-    if (folder / "manifest.json").is_file():
+    if (folder / MANIFEST).is_file():
         return folder
     if (folder / LATEST).is_file():
         name = (folder / LATEST).read_bytes().decode("utf-8", "replace").strip()
         named = folder / name
-        if _LATEST_NAME.fullmatch(name) and (named / "manifest.json").is_file():
+        if _LATEST_NAME.fullmatch(name) and (named / MANIFEST).is_file():
             return named
         raise CheckpointError(
             "GFM301",
@@ -221,31 +226,13 @@ def find_checkpoint(folder: Path) -> Path:
     )
 
 
-def _verified_config(folder: Path) -> dict[str, Any]:
-    """Check every file against the manifest and return ``config.json``.
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Return ``config.json``; its file is verified already.
 
     Raises:
-        CheckpointError: GFM302 for a file that is missing, truncated or changed; GFM303 for a
-            newer format.
+        CheckpointError: GFM302 for a file with other content, GFM303 for a newer format.
     """
-    manifest = _read_json(folder / "manifest.json")
-    if not isinstance(manifest, dict) or not manifest.keys() >= {"config.json", "specs.json"}:
-        raise CheckpointError(
-            "GFM302", "the file is not a manifest", where=str(folder / "manifest.json")
-        )
-    for name, entry in manifest.items():
-        path = folder / name
-        inside = ".." not in path.parts and not Path(name).is_absolute()
-        found = file_sha256(path) if inside and path.is_file() else "no file"
-        expected = str(entry.get("sha256")) if isinstance(entry, dict) else "none"
-        if found != expected:
-            raise CheckpointError(
-                "GFM302",
-                f"{name} is damaged: expected sha256 {expected[:16]}…, got {found[:16]}…",
-                where=str(path),
-                fix="delete this checkpoint and use an earlier one",
-            )
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("format", 0) > FORMAT:
         raise CheckpointError(
             "GFM303",
@@ -290,15 +277,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            "GFM302", f"the file cannot be read: {error}", where=str(path)
-        ) from None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "GFM302", f"the file cannot be read: {error}", where=str(path)
         ) from None

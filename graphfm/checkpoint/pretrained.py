@@ -16,7 +16,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from graphfm.checkpoint import hub
-from graphfm.checkpoint.card import CARD, model_card
+from graphfm.checkpoint.card import CARD, is_card, model_card
 from graphfm.checkpoint.folder import Checkpoint, find_checkpoint, save_checkpoint
 from graphfm.errors import CheckpointError
 from graphfm.graphs.spec import GraphSpec
@@ -101,21 +101,27 @@ class Pretrained:
     def save_pretrained(
         self, folder: str | Path, *, weights: dict[str, Tensor] | None = None
     ) -> None:
-        """Write a checkpoint folder with its model card, replacing an existing one.
+        """Write a checkpoint folder with its model card, replacing a model that is there.
+
+        Other files in the folder stay, also a README.md that is not a model card.
 
         Args:
             folder: Path of the checkpoint folder.
             weights: Weights to save, such as a copy in half precision. Default: the model's.
 
         Raises:
-            OutputError: GFM801 if it cannot be written.
+            OutputError: GFM801 if it cannot be written, GFM402 if the folder holds files that are
+                not a model.
         """
         model: Any = self
         path = Path(folder)
         save_checkpoint(path, model, meta=self.about, extra=self.extra, weights=weights)
         # The card is not in the manifest: people edit it, also on the hub, and no code reads it.
         card = model_card(self.about, model.config(), model.num_params())
-        replace_text(path / CARD, card)
+        if not is_card(path / CARD):
+            log.warning("%s stays as it is: it is not a model card", path / CARD)
+        else:
+            replace_text(path / CARD, card)
 
     def push_to_hub(
         self,

@@ -268,10 +268,11 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         """Write the fitted model to a folder that :meth:`load` reads; the graph is not saved.
 
         Args:
-            folder: Folder to write; replaced if it exists.
+            folder: Folder to write. A model that it holds is replaced; other files stay.
 
         Raises:
-            OutputError: GFM801 if the folder cannot be written.
+            OutputError: GFM801 if the folder cannot be written, GFM402 if it holds files that are
+                not a model.
         """
         self._check_fitted()
         save_fitted(self, Path(folder))

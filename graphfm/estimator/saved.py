@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,15 +48,19 @@ def config_of(estimator: GraphEstimator) -> dict[str, Any]:
     }
 
 
-def save_fitted(estimator: GraphEstimator, folder: Path) -> None:
+def save_fitted(
+    estimator: GraphEstimator, folder: Path, *, files: Mapping[str, str] | None = None
+) -> None:
     """Write a fitted estimator to a checkpoint folder.
 
     Args:
         estimator: Fitted estimator.
-        folder: Folder to write; replaced if it exists.
+        folder: Folder to write. A model that it holds is replaced; other files stay.
+        files: Further text files by name, such as ``split.json``. Default: none.
 
     Raises:
-        OutputError: GFM801 if it cannot be written.
+        OutputError: GFM801 if it cannot be written, GFM402 if the folder holds files that are not
+            a model.
     """
     first, members = split_members(estimator.model_)
     extra = {
@@ -70,7 +74,7 @@ def save_fitted(estimator: GraphEstimator, folder: Path) -> None:
         extra["experts"] = estimator.experts_.tensors()
     if estimator.rows_ is not None:
         extra["rows"] = {"x": estimator.rows_}
-    save_checkpoint(folder, first, meta=config_of(estimator), extra=extra)
+    save_checkpoint(folder, first, meta=config_of(estimator), extra=extra, files=files)
 
 
 def open_folder(folder: str | Path | Checkpoint, kind: Sequence[str] = ()) -> Checkpoint:

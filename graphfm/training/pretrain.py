@@ -202,5 +202,10 @@ def load_corpus(
 def _agree_on_start(out: Path, resume: str, world: World) -> Checkpoint | None:
     """Let the first process choose and verify the checkpoint; return it on all processes."""
     found = choose_start(out, resume) if world.is_main else None
-    shared = world.broadcast(None if found is None else [str(found.path), found.config])
-    return None if shared is None else Checkpoint(Path(shared[0]), shared[1])
+    shared = world.broadcast(
+        None if found is None else [str(found.path), found.config, sorted(found.files)]
+    )
+    if shared is None:
+        return None
+    path, config, files = shared
+    return Checkpoint(Path(path), config, frozenset(files))

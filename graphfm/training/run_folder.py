@@ -98,7 +98,7 @@ def newest_good(out: Path) -> Checkpoint | None:
             "GFM309",
             f"none of the {len(found)} checkpoints is intact",
             where=str(out / "checkpoints"),
-            fix="restore a copy of one, or start again: --overwrite",
+            fix="restore a copy of one, or start a new run in another --out",
         )
     return None
 

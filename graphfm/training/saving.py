@@ -86,6 +86,7 @@ class RunCheckpoints:
                     extra=extra,
                     weights=weights,
                     shards=shards,
+                    overwrite=True,  # a damaged checkpoint of the same step is in the way
                 )
                 point_latest(self.out, folder)
                 self.prune(state)
