@@ -107,9 +107,45 @@ class Checkpoint:
         return weights
 
     def tensors(self, stem: str) -> dict[str, Tensor] | None:
-        """Return the further tensors saved as ``stem``; None if there are none."""
-        path = self.path / f"{stem}.safetensors"
-        return read_tensors(path) if path.is_file() else None
+        """Return the further tensors saved as ``stem``; None if there are none.
+
+        Raises:
+            CheckpointError: GFM302 for a file that cannot be read, or is not in the manifest.
+        """
+        name = f"{stem}.safetensors"
+        return read_tensors(self.path / name) if self.has(name) else None
+
+    def has(self, name: str) -> bool:
+        """Return true if a file of this name was verified.
+
+        Raises:
+            CheckpointError: GFM302 if the folder holds the file, but its manifest does not list it.
+        """
+        if name in self.files:
+            return True
+        path = self.path / name
+        if path.exists():
+            raise CheckpointError(
+                "GFM302",
+                f"{name} is in the folder, but not in its manifest.json",
+                where=str(path),
+                fix="copy the folder again; or move the file away if it does not belong there",
+            )
+        return False
+
+    def shards(self) -> Path | None:
+        """Return the folder of the shards; None if there is none.
+
+        Raises:
+            CheckpointError: GFM302 if it holds a file that is not in the manifest.
+        """
+        folder = self.path / SHARDED
+        names = [path.relative_to(self.path).as_posix() for path in folder.rglob("*")]
+        if not names and not folder.exists():
+            return None
+        for name in names:
+            self.has(name)
+        return folder
 
     def trainer(self) -> dict[str, Any]:
         """Return the state to resume from.
@@ -118,7 +154,7 @@ class Checkpoint:
             CheckpointError: GFM310 if there is none, as in a folder of ``graphfm finetune``.
         """
         path = self.path / "trainer.pt"
-        if not path.is_file():
+        if not self.has("trainer.pt"):
             raise CheckpointError(
                 "GFM310",
                 "the checkpoint holds weights, but not the state of a run to resume",

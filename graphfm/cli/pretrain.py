@@ -39,6 +39,14 @@ def pretrain(
             rich_help_panel="Data",
         ),
     ] = False,
+    trust_shards: Annotated[
+        bool,
+        typer.Option(
+            "--trust-shards",
+            help="Resume from a folder with shards outside --out. Only for runs of your own.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     max_time: Annotated[
         str | None,
         typer.Option(
@@ -87,6 +95,7 @@ def pretrain(
     words: list[object] = [recipe, *changes, "--out", out, "--device", device]
     words += ["--max-time", max_time] if max_time is not None else []
     words += ["--skip-broken"] if skip_broken else []
+    words += ["--trust-shards"] if trust_shards else []
     words += ["--json"] if as_json else []
     # A folder that holds something else than a run is refused, also with --resume auto.
     is_run = any((out / name).exists() for name in ("config.resolved.yaml", LOCK))
@@ -112,6 +121,7 @@ def pretrain(
             dry_run=dry_run,
             max_time=limit,
             skip_broken=skip_broken,
+            trust_shards=trust_shards,
         )
     except Interrupted as signal:
         note(f"stopped by {signal.reason} before the first step; nothing was saved")

@@ -127,7 +127,7 @@ def fill(estimator: GraphEstimator, checkpoint: Checkpoint) -> None:
     saved = checkpoint.config["estimator"]
     tensors = _needed(checkpoint, "transform")
     estimator.transform_ = FeatureTransform.from_parts(saved["transform"], tensors)
-    model = load_members(GraphFM.from_checkpoint(checkpoint), checkpoint.path)
+    model = load_members(GraphFM.from_checkpoint(checkpoint), checkpoint)
     estimator.model_ = model.to(pick_device(estimator.device)).eval()
     estimator.graph_, estimator.graph_name_ = None, saved["graph"]
     estimator.summary_ = FitSummary.from_json(saved)

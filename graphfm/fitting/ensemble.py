@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from graphfm.checkpoint.folder import read_tensors
+from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import CheckpointError
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model.graphfm import GraphFM
@@ -97,26 +96,26 @@ def split_members(model: GraphFM | Ensemble) -> tuple[GraphFM, dict[str, dict[st
     return first, more
 
 
-def load_members(first: GraphFM, folder: Path) -> GraphFM | Ensemble:
-    """Load the other members from a verified checkpoint folder and join them with the first.
+def load_members(first: GraphFM, checkpoint: Checkpoint) -> GraphFM | Ensemble:
+    """Load the other members from a verified checkpoint and join them with the first.
 
     Raises:
         CheckpointError: GFM302 for a member that cannot be read, GFM304 for weights that the model
             does not have.
     """
     members = [first]
-    files = list(folder.glob(f"{STEM}*.safetensors"))
-    for path in sorted(files, key=lambda p: int(p.stem.removeprefix(STEM))):
-        weights = read_tensors(path)
+    place = 1
+    while (weights := checkpoint.tensors(f"{STEM}{place}")) is not None:
         member = copy.deepcopy(first)
         unknown = sorted(set(weights) - set(member.state_dict()))
         if unknown:
             raise CheckpointError(
                 "GFM304",
                 f"{len(unknown)} weights of a member do not match the shape in config.json",
-                where=str(path),
+                where=str(checkpoint.path / f"{STEM}{place}.safetensors"),
                 why=", ".join(unknown[:5]),
             )
         member.load_state_dict(weights, strict=False)  # the other weights are those of the first
         members.append(member)
+        place += 1
     return join_members(members)

@@ -37,6 +37,7 @@ def pretrain(
     dry_run: bool = False,
     max_time: float | None = None,
     skip_broken: bool = False,
+    trust_shards: bool = False,
 ) -> dict[str, Any]:
     """Pretrain a model by a recipe, alone or as one of the processes that ``torchrun`` started.
 
@@ -64,6 +65,8 @@ def pretrain(
             it. The recipe's ``train.max_time`` limits the run as a whole. Default: none.
         skip_broken: If true, leave out graphs that cannot be read; the receipt names them. Default:
             false, such a graph is an error.
+        trust_shards: If true, ``resume`` may name a checkpoint with shards (of a very large trunk).
+            Their index is checked, but it is no plain data. Default: false.
 
     Returns:
         The receipt of the run, which is also written to ``run.json``: parameters, targets seen,
@@ -96,7 +99,7 @@ def pretrain(
         if out is not None and not dry_run:
             if world.is_main:
                 stack.enter_context(lock_folder(Path(out)))
-            start = _agree_on_start(Path(out), resume, world)
+            start = _agree_on_start(Path(out), resume, world, trust_shards)
         elif out is not None and skip_broken:
             start = newest_good(Path(out))
         # A run that began without some graphs stays without them.
@@ -199,9 +202,9 @@ def load_corpus(
     return Corpus(graphs, [weights[g.name] for g in graphs], recipe, device=device)
 
 
-def _agree_on_start(out: Path, resume: str, world: World) -> Checkpoint | None:
+def _agree_on_start(out: Path, resume: str, world: World, trust_shards: bool) -> Checkpoint | None:
     """Let the first process choose and verify the checkpoint; return it on all processes."""
-    found = choose_start(out, resume) if world.is_main else None
+    found = choose_start(out, resume, trust_shards=trust_shards) if world.is_main else None
     shared = world.broadcast(
         None if found is None else [str(found.path), found.config, sorted(found.files)]
     )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from graphfm.checkpoint.folder import Checkpoint, find_checkpoint
+from graphfm.checkpoint.folder import SHARDED, Checkpoint, find_checkpoint
 from graphfm.config.parts import validated
 from graphfm.config.recipe import Recipe
 from graphfm.errors import CheckpointError, OutputError, RecipeError
@@ -103,7 +103,7 @@ def newest_good(out: Path) -> Checkpoint | None:
     return None
 
 
-def choose_start(out: Path, resume: str) -> Checkpoint | None:
+def choose_start(out: Path, resume: str, *, trust_shards: bool = False) -> Checkpoint | None:
     """Return the checkpoint that a run starts from, verified; None for a new run.
 
     Temporary files of a killed run are removed first.
@@ -111,10 +111,11 @@ def choose_start(out: Path, resume: str) -> Checkpoint | None:
     Args:
         out: Run folder, locked by this process.
         resume: See :func:`graphfm.training.pretrain.pretrain`.
+        trust_shards: If true, ``resume`` may name a checkpoint with shards. Default: false.
 
     Raises:
-        CheckpointError: GFM308 if ``resume`` is ``never`` and the folder holds checkpoints; see
-            also :func:`newest_good`.
+        CheckpointError: GFM308 if ``resume`` is ``never`` and the folder holds checkpoints, GFM305
+            for a checkpoint with shards from elsewhere; see also :func:`newest_good`.
     """
     with write_errors(out):
         remove_temporary(out)
@@ -130,7 +131,16 @@ def choose_start(out: Path, resume: str) -> Checkpoint | None:
     if resume == "auto":
         return found
     if found is None:
-        return Checkpoint.open(resume)
+        given = Checkpoint.open(resume)
+        if given.shards() is not None and not trust_shards:
+            raise CheckpointError(
+                "GFM305",
+                "the checkpoint holds shards in torch's own format, whose index names classes",
+                where=str(given.path / SHARDED),
+                why="it is not in --out, so another person may have made it",
+                fix="if you wrote this run yourself: --trust-shards",
+            )
+        return given
     log.warning(
         "resuming from %s, which is in --out already, not from %s",
         found.path,

@@ -113,8 +113,8 @@ class RunCheckpoints:
         Raises:
             CheckpointError: GFM310 if this run shards its optimizer and the checkpoint does not.
         """
-        if (checkpoint.path / SHARDED).is_dir():
-            load_sharded(checkpoint.path / SHARDED, self.distributed.model, self.optimizer)
+        if (shards := checkpoint.shards()) is not None:
+            load_sharded(shards, self.distributed.model, self.optimizer)
         elif self.distributed.is_sharded:
             raise CheckpointError(
                 "GFM310",

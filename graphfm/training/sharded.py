@@ -12,14 +12,42 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from graphfm.errors import CheckpointError
+from graphfm.graphs.catalog.rawfiles import foreign_names
 from graphfm.model.graphfm import GraphFM, Trunk
 from graphfm.model.nn.block import Block
 
+INDEX = ".metadata"
+_PLACES = "torch.distributed.checkpoint."
+INDEX_NAMES = frozenset(
+    {
+        *(f"torch {dtype}" for dtype in ("float16", "bfloat16", "float32", "float64")),
+        *(f"torch {dtype}" for dtype in ("bool", "uint8", "int8", "int16", "int32", "int64")),
+        "torch Size",
+        "torch.serialization _get_layout",
+        "pathlib PosixPath",
+        "pathlib WindowsPath",
+        "pathlib._local PosixPath",
+        "pathlib._local WindowsPath",
+        f"{_PLACES}filesystem _StorageInfo",
+        f"{_PLACES}metadata ChunkStorageMetadata",
+        f"{_PLACES}metadata Metadata",
+        f"{_PLACES}metadata MetadataIndex",
+        f"{_PLACES}metadata StorageMeta",
+        f"{_PLACES}metadata TensorProperties",
+        f"{_PLACES}metadata TensorStorageMetadata",
+        f"{_PLACES}metadata _MEM_FORMAT_ENCODING",
+    }
+)
+"""Names that the index of torch's format may hold: they build plain records of sizes and places.
+
+BytesStorageMetadata is missing on purpose: torch opens such an entry without any check.
+"""
 SEPARATOR = "/"  # between the name of a weight, which has dots, and a field of its state
 
 
@@ -83,8 +111,8 @@ def clip_sharded(params: Iterable[Tensor], max_norm: float) -> tuple[Tensor, Ten
 def save_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer) -> None:
     """Write weights and optimizer state in torch's distributed checkpoint format.
 
-    Each rank writes its part. Any number of ranks can read the folder. Its index is not plain data:
-    read only a folder that a run of your own has written.
+    Each rank writes its part. Any number of ranks can read the folder. Its index names classes; see
+    :data:`INDEX_NAMES`.
     """
     from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -99,13 +127,25 @@ def save_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer)
 
 
 def load_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer) -> None:
-    """Load a folder of :func:`save_sharded` into a model and its optimizer, on any rank count."""
+    """Load a folder of :func:`save_sharded` into a model and its optimizer, on any rank count.
+
+    Raises:
+        CheckpointError: GFM305 for an index that could run code.
+    """
     from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import Metadata
     from torch.distributed.checkpoint.state_dict_loader import load
+
+    class Reader(FileSystemReader):
+        """Reader that checks the index before it opens it."""
+
+        def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+            check_index(folder / INDEX)
+            return super().read_metadata()
 
     params = dict(model.named_parameters())
     state: dict[str, Tensor] = {}
-    for key in FileSystemReader(folder).read_metadata().state_dict_metadata:
+    for key in Reader(folder).read_metadata().state_dict_metadata:
         kind, _, rest = key.partition(".")
         if kind == "optimizer":  # a weight that never had a gradient has no state
             name, _, field = rest.partition(SEPARATOR)
@@ -114,7 +154,7 @@ def load_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer)
     with warnings.catch_warnings():
         # A single process may read the parts of many: the warning about it helps nobody.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        load({"weights": weights, "optimizer": state}, checkpoint_id=folder)
+        load({"weights": weights, "optimizer": state}, storage_reader=Reader(folder))
     model.load_state_dict(weights)
     by_name: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
@@ -123,6 +163,29 @@ def load_sharded(folder: Path, model: GraphFM, optimizer: torch.optim.Optimizer)
     for part, names in _with_names(model, optimizer):
         own = {i: by_name[name] for i, name in enumerate(names) if name in by_name}
         part.load_state_dict({"state": own, "param_groups": part.state_dict()["param_groups"]})
+
+
+def check_index(path: Path) -> None:
+    """Refuse an index of torch's format that could run code when it is opened.
+
+    Raises:
+        CheckpointError: GFM305 for names that are not in :data:`INDEX_NAMES`, GFM302 for a file
+            that cannot be read.
+    """
+    try:
+        bad = foreign_names(path, INDEX_NAMES)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            "GFM302", f"the file cannot be read: {error}", where=str(path)
+        ) from None
+    if bad:
+        raise CheckpointError(
+            "GFM305",
+            f"the index of the shards may describe tensors only, got {', '.join(bad[:3])}",
+            where=str(path),
+            why="opening it could run code",
+            fix="resume a run that you wrote yourself",
+        )
 
 
 def _with_names(

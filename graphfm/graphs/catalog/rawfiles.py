@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,9 @@ ALLOWED = frozenset(
 )
 """Names that a pickled raw file may hold: they build arrays and containers, nothing else."""
 
-# These opcodes take their name from the stack or from a registry, so it cannot be checked.
-HIDDEN = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
+# These opcodes take their name from a registry, so it cannot be checked.
+HIDDEN = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
+TEXTS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
 
 
 def here(paths: Sequence[Path], *, what: str = "") -> list[Path]:
@@ -83,7 +84,7 @@ def check_raw(path: Path) -> None:
         elif path.suffix in {".npz", ".npy"} or _is_npy(path):
             bad = _object_arrays(path)
         else:
-            bad = _foreign_names(path)
+            bad = foreign_names(path)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         bad = [str(error)]
     if bad:
@@ -102,14 +103,37 @@ def _is_npy(path: Path) -> bool:
         return file.read(6) == b"\x93NUMPY"
 
 
-def _foreign_names(path: Path) -> list[str]:
-    """Return the names in a pickle that are not allowed."""
-    bad = set()
+def foreign_names(path: Path, allowed: Set[str] = ALLOWED) -> list[str]:
+    """Return the names in a pickle that are not allowed; nothing of it runs.
+
+    Newer pickles push module and name as texts before they look them up. Such a lookup is resolved
+    only if both texts were pushed directly before it; else it counts as not allowed.
+
+    Args:
+        path: The file.
+        allowed: Allowed names, each as ``module name``.
+    """
+    bad: set[str] = set()
+    memo: dict[int, str | None] = {}
+    last: tuple[str | None, str | None] = None, None  # the two newest texts on the stack
     for code, argument, _ in pickletools.genops(path.read_bytes()):
-        if code.name in {"GLOBAL", "INST"} and argument not in ALLOWED:
-            bad.add(str(argument))
-        elif code.name in HIDDEN:
-            bad.add(code.name)
+        if code.name == "MEMOIZE":
+            memo[len(memo)] = last[1]
+        elif code.name in {"PUT", "BINPUT", "LONG_BINPUT"}:
+            memo[int(str(argument))] = last[1]
+        elif code.name in TEXTS:
+            last = last[1], str(argument)
+        elif code.name in {"GET", "BINGET", "LONG_BINGET"}:
+            last = last[1], memo.get(int(str(argument)))
+        elif code.name != "FRAME":
+            name = str(argument)
+            if code.name == "STACK_GLOBAL":
+                name = code.name if None in last else f"{last[0]} {last[1]}"
+            if code.name in {"GLOBAL", "INST", "STACK_GLOBAL"} and name not in allowed:
+                bad.add(name)
+            elif code.name in HIDDEN:
+                bad.add(code.name)
+            last = None, None
     return sorted(bad)
 
 
