@@ -11,8 +11,10 @@ from graphfm.cli.audit import audit
 from graphfm.cli.inputs import (
     DestinationOption,
     DirectedOption,
+    DropOption,
     FeaturesOption,
     GraphArgument,
+    HeaderOption,
     IdOption,
     NodesOption,
     ObspOption,
@@ -21,6 +23,7 @@ from graphfm.cli.inputs import (
     TargetOption,
     Unknown,
     UnknownOption,
+    collected_warnings,
     read_input,
 )
 from graphfm.cli.landscape import landscape
@@ -131,6 +134,8 @@ def stats(
     nodes: NodesOption = None,
     target: TargetOption = None,
     features: FeaturesOption = None,
+    drop: DropOption = None,
+    header: HeaderOption = None,
     source: SourceOption = None,
     destination: DestinationOption = None,
     id: IdOption = None,
@@ -144,22 +149,25 @@ def stats(
     from graphfm.cli.description import graph_lines
     from graphfm.graphs.statistics import describe
 
-    given = read_input(
-        graph,
-        nodes=nodes,
-        target=target,
-        features=features,
-        source=source,
-        destination=destination,
-        id=id,
-        directed=directed,
-        unknown_nodes=unknown_nodes,
-        strip_ids=strip_ids,
-        obsp=obsp,
-    )
+    with collected_warnings() as warnings:
+        given = read_input(
+            graph,
+            nodes=nodes,
+            target=target,
+            features=features,
+            drop=drop,
+            header=header,
+            source=source,
+            destination=destination,
+            id=id,
+            directed=directed,
+            unknown_nodes=unknown_nodes,
+            strip_ids=strip_ids,
+            obsp=obsp,
+        )
     facts = describe(given.graph)
     if as_json:
-        show_json(facts)
+        show_json({**facts, "warnings": warnings})
         return
     show(graph_lines(facts))
     flag = [] if target is None else ["--target", target]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -63,7 +66,23 @@ FeaturesOption = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="Columns to use as features; also 'x_*', or none. Default: all.",
+        help="Columns to use as features; also 'x_*', '!a' for all but a, or none. Default: all.",
+        rich_help_panel=PANEL,
+    ),
+]
+DropOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="Columns that do not become features; also 'x_*'. The same as --features '!a,!b'.",
+        rich_help_panel=PANEL,
+    ),
+]
+HeaderOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header",
+        help="Whether the first line of the edge list names its columns. Default: detected.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -146,14 +165,32 @@ ObspOption = Annotated[
 ]
 
 
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the warnings that are logged meanwhile, in order."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    collector = Collector(level=logging.WARNING)
+    logger = logging.getLogger("graphfm")
+    logger.addHandler(collector)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(collector)
+
+
 def read_input(text: str, *, like: Reading | None = None, **flags: Any) -> ReadGraph:
     """Read the graph that ``--graph`` names, with the options beside it.
 
     Args:
         text: A file, a folder, or a catalog id.
         like: How the graph of a fit was read; its options count where no flag is given.
-        **flags: Fields of :class:`graphfm.graphs.readers.options.ReadOptions`; None, and False for
-            ``strip_ids``, means that the flag is not given.
+        **flags: Fields of :class:`graphfm.graphs.readers.options.ReadOptions`, and ``drop``; None,
+            and False for ``strip_ids``, means that the flag is not given.
 
     Raises:
         DataError: See :func:`graphfm.graphs.inputs.read_graph`.
@@ -164,6 +201,11 @@ def read_input(text: str, *, like: Reading | None = None, **flags: Any) -> ReadG
 
     default = ReadOptions()
     flags["strip_ids"] = flags.get("strip_ids") or None
+    drop = flags.pop("drop", None)
+    if drop is not None:
+        kept = [flags["features"]] if flags.get("features") else []
+        gone = ["!" + name.strip() for name in drop.split(",")]
+        flags["features"] = ",".join([*kept, *gone])
     given: dict[str, Any] = {
         name: value.value if isinstance(value, StrEnum) else value
         for name, value in flags.items()

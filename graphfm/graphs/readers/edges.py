@@ -14,8 +14,9 @@ import numpy as np
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import FEW
+from graphfm.graphs.readers.ends import choose_ends, first_line_is_edge, paired_names
 from graphfm.graphs.readers.frames import read_frame
-from graphfm.graphs.readers.headers import WEIGHTS, edge_ends, read_header
+from graphfm.graphs.readers.headers import WEIGHTS, read_header
 from graphfm.graphs.readers.tables import MistypedError, TableFile
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,21 @@ class EdgeList:
         table: The table, for messages.
         ends: Ids of both ends of each line, two ``pyarrow.ChunkedArray`` of (E,).
         weight: Edge weights, (E,) float32. Default: none.
+        all_ids: Ids of all nodes, (N,) text, where the file names them. Default: those of the ends.
     """
 
     table: TableFile
     ends: tuple[Any, Any]
     weight: np.ndarray | None = None
+    all_ids: Any | None = None
 
     def own_ids(self) -> Any:
         """Return the ids in the list, (N,), sorted as numbers if all are numbers, else as text."""
         import pyarrow as pa
         from pyarrow import compute as pc
 
+        if self.all_ids is not None:
+            return self.all_ids
         both = pa.chunked_array([*self.ends[0].chunks, *self.ends[1].chunks], type=pa.string())
         ids = pc.unique(both)
         keys = pa.table({"length": pc.binary_length(ids), "id": ids})
@@ -69,6 +74,7 @@ class EdgeList:
         import pyarrow as pa
         from pyarrow import compute as pc
 
+        self._respell_floats(ids)
         codes = [pc.index_in(end, value_set=ids) for end in self.ends]
         if any(code.null_count for code in codes):
             if unknown == "error":
@@ -96,6 +102,24 @@ class EdgeList:
         for row, code in zip(pairs, codes, strict=True):
             row[:] = code.to_numpy()
         return pairs, ids
+
+    def _respell_floats(self, ids: Any) -> None:
+        """Write ends such as ``0.0`` as ``0`` (or the reverse) if no end is an id otherwise."""
+        from pyarrow import compute as pc
+
+        if not len(ids) or any(pc.any(pc.is_in(end, value_set=ids)).as_py() for end in self.ends):
+            return
+        floats = "^-?[0-9]+[.]0$"
+        if all(pc.all(pc.match_substring_regex(end, floats)).as_py() for end in self.ends):
+            ends = [pc.replace_substring_regex(end, "[.]0$", "") for end in self.ends]
+        elif pc.all(pc.match_substring_regex(ids, floats)).as_py():
+            ends = [pc.binary_join_element_wise(end, ".0", "") for end in self.ends]
+        else:
+            return
+        if any(pc.any(pc.is_in(end, value_set=ids)).as_py() for end in ends):
+            self.ends = (ends[0], ends[1])
+            log.warning("%s: all its ids differ from those of the node table by '.0' only; they "
+                        "are read as the same nodes", self.table.path.name)  # fmt: skip
 
     def merge_weights(self, pairs: np.ndarray, ids: Any, rule: DuplicateWeights) -> None:
         """Merge the weights of edges that are listed more than once, and log what was found.
@@ -181,7 +205,13 @@ class EdgeList:
 
 
 def read_edges(
-    table: TableFile, source: str | None, destination: str | None, *, strip: bool = False
+    table: TableFile,
+    source: str | None,
+    destination: str | None,
+    *,
+    strip: bool = False,
+    header: bool | None = None,
+    ids: Any | None = None,
 ) -> EdgeList:
     """Read an edge list.
 
@@ -190,20 +220,25 @@ def read_edges(
         source: Column of one end. Default: found by its name, else the first.
         destination: Column of the other end. Default: found by its name, else the second.
         strip: If True, space around ids is removed.
+        header: If True, the first line names the columns; if False, it is an edge. Default: found
+            by its content.
+        ids: Ids of the nodes, (N,) text. Default: not known.
 
     Raises:
         DataError: GFM109 for a weight that is not a finite number, GFM111 for an empty id, and the
-            errors of :func:`edge_ends`.
+            errors of :func:`choose_ends`.
     """
     fields = read_header(table.names)
-    first, second, is_named = edge_ends(fields, source, destination, str(table.path))
+    first, second, is_named = choose_ends(table, fields, source, destination, ids)
     both = table.text(list(dict.fromkeys((first, second))))
     ends = (both[first], both[second])
-    if not is_named and table.has_header and _names_are_values((first, second), ends):
-        table = table.headless()
-        return read_edges(table, None, None, strip=strip)
+    may_be_edge = table.has_header and bool(table.delimiter) and table.skip > 0
+    if may_be_edge and header is None and (not is_named or paired_names((first, second))):
+        if source is None and destination is None:
+            if first_line_is_edge(table, (first, second), ends, ids):
+                return read_edges(table.headless(), None, None, strip=strip, ids=ids)
     if not is_named:
-        log.info("%s: columns %s and %s are read as the two ends of an edge%s", table.path.name,
+        log.warning("%s: columns %s and %s are read as the two ends of an edge%s", table.path.name,
                  repr(first), repr(second),
                  "" if table.has_header else " (the file has no header)")  # fmt: skip
     ends = (clean_ids(table, ends[0], strip), clean_ids(table, ends[1], strip))
@@ -212,8 +247,8 @@ def read_edges(
         weight = None
     others = [f.raw for f in fields if f.raw not in (first, second, weight)]
     if others:
-        log.info("%s: %d columns of the edge list are not read: %s", table.path.name, len(others),
-                 ", ".join(others[:FEW]))  # fmt: skip
+        log.warning("%s: %d columns of the edge list are not read: %s", table.path.name,
+                    len(others), ", ".join(map(repr, others[:FEW])))  # fmt: skip
     values = None if weight is None else _weights(table, weight)
     return EdgeList(table=table, ends=ends, weight=values)
 
@@ -264,13 +299,6 @@ def warn_similar_ids(ids: Any, where: str) -> None:
             log.warning("%s: %s ids differ from others only by %s: %s; they are different nodes",
                         where, f"{len(alike):,}", what,
                         ", ".join(map(repr, shown)))  # fmt: skip
-
-
-def _names_are_values(names: tuple[str, str], ends: tuple[Any, Any]) -> bool:
-    """Return True if a first line is an edge, not a header: its cells are ids in other lines."""
-    from pyarrow import compute as pc
-
-    return all(any(bool(pc.any(pc.equal(end, name)).as_py()) for end in ends) for name in names)
 
 
 def _weights(table: TableFile, column: str) -> np.ndarray:

@@ -23,10 +23,9 @@ from graphfm.graphs.graph import FEW, Graph
 from graphfm.graphs.leaks import find_leaking_columns, warn_duplicate_rows
 from graphfm.graphs.readers import containers, tables
 from graphfm.graphs.readers.columns import Column, plan_columns
-from graphfm.graphs.readers.edges import (
-    read_edges,
-    warn_similar_ids,
-)
+from graphfm.graphs.readers.edges import EdgeList, read_edges, warn_similar_ids
+from graphfm.graphs.readers.ends import is_matrix
+from graphfm.graphs.readers.matrices import read_matrix_market, read_matrix_table
 from graphfm.graphs.readers.node_table import node_fields, read_node_table, without_repeats
 from graphfm.graphs.readers.open_table import open_table
 from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions
@@ -111,11 +110,12 @@ def _read_tables(
     path: Path, name: str, options: ReadOptions, plan: Sequence[Column] | None
 ) -> tuple[Graph, tuple[Column, ...] | None]:
     """Read an edge list and, if there is one, its node table."""
-    listed = read_edges(
-        open_table(path), options.source, options.destination, strip=options.strip_ids
-    )
+    nodes = None
+    if options.nodes is not None:
+        nodes = without_repeats(read_node_table(options.nodes, options, plan))
+    listed = _read_edge_list(path, options, None if nodes is None else nodes.ids)
     fields: dict[str, Any] = {}
-    if options.nodes is None:
+    if nodes is None or options.nodes is None:
         if plan:
             raise DataError(
                 "GFM130",
@@ -135,7 +135,6 @@ def _read_tables(
         warn_similar_ids(ids, path.name)
         pairs, ids = listed.match(ids, None, "error")
     else:
-        nodes = without_repeats(read_node_table(options.nodes, options, plan))
         warn_similar_ids(nodes.ids, options.nodes.name)
         known = len(nodes.ids)
         pairs, ids = listed.match(nodes.ids, nodes.table, options.unknown_nodes)
@@ -157,6 +156,29 @@ def _read_tables(
         **fields,
     )
     return graph, None if plan is None else tuple(plan)
+
+
+def _read_edge_list(path: Path, options: ReadOptions, ids: Any | None) -> EdgeList:
+    """Read an edge list, or a matrix that stands in its place.
+
+    Args:
+        path: Path of the file.
+        options: Options.
+        ids: Ids of the nodes, (N,) text. Default: not known.
+    """
+    if path.name.removesuffix(".gz").endswith(".mtx"):
+        return read_matrix_market(path)
+    table = open_table(path, header=options.header)
+    if options.source is None and options.destination is None and is_matrix(table):
+        return read_matrix_table(table)
+    return read_edges(
+        table,
+        options.source,
+        options.destination,
+        strip=options.strip_ids,
+        header=options.header,
+        ids=ids,
+    )
 
 
 def _names(ids: Any) -> tuple[str, ...] | None:

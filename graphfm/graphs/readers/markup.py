@@ -12,7 +12,13 @@ from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.attributes import attribute_frame, attribute_text
 from graphfm.graphs.readers.columns import Column, encode, plan_columns
 from graphfm.graphs.readers.tables import TableFile
-from graphfm.graphs.readers.targets import SPLIT, read_labels, read_splits, target_columns
+from graphfm.graphs.readers.targets import (
+    SPLIT,
+    feature_columns,
+    read_labels,
+    read_splits,
+    target_columns,
+)
 
 if TYPE_CHECKING:
     from graphfm.graphs.readers.options import ReadOptions
@@ -78,10 +84,8 @@ def read_markup(
         free.remove(SPLIT)
     if plan is not None:
         free = [column.name for column in plan if column.name in free]
-    elif options.features is not None:
-        asked = options.features
-        wished = [] if asked == "none" else target_columns(asked, keys, str(path))
-        free = [key for key in wished if key in free]
+    else:
+        free = [k for k in feature_columns(options.features, keys, str(path)) if k in free]
     frame = attribute_frame(path, records, free)
     chosen = plan_columns(frame) if plan is None else tuple(plan)
     graph = from_networkx(found, name=name)

@@ -22,6 +22,7 @@ from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.targets import (
     MASK_COLUMNS,
     SPLIT,
+    feature_columns,
     read_labels,
     read_splits,
     target_columns,
@@ -116,10 +117,7 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
         free = [name for name in free if name in wanted]
         words = {column.name for column in plan if column.kind == "category"}
     else:
-        if options.features == "none":
-            free = []
-        elif options.features is not None:
-            free = [n for n in target_columns(options.features, names, where) if n in free]
+        free = [n for n in feature_columns(options.features, names, where) if n in free]
         words = {field.raw for field in header if field.is_text or field.role in ("LABEL", "TYPE")}
     text = table.text(list(dict.fromkeys([id_name, *target, *splits])))
     ids = clean_ids(table, text[id_name].combine_chunks(), options.strip_ids)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
+import logging
+import re
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -10,19 +14,32 @@ from pathlib import Path
 from graphfm.errors import DataError
 from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.tables import TableFile
-from graphfm.graphs.readers.textfiles import SAMPLE_BYTES, decoded, head, is_number, sniff
+from graphfm.graphs.readers.textfiles import (
+    SAMPLE_BYTES,
+    decoded,
+    has_runs,
+    head,
+    is_number,
+    num_comments,
+    sniff,
+)
+
+log = logging.getLogger(__name__)
 
 MAX_COLUMNS = 110_000  # pyarrow takes about 10 kB per column
+JSON_LINES = (".jsonl", ".ndjson")
 
 
-def open_table(path: Path) -> TableFile:
+def open_table(path: Path, *, header: bool | None = None) -> TableFile:
     """Detect the format, delimiter and header of a table.
 
     Lines at the top that begin with ``#`` or ``%`` are comments. A first line of numbers only is
     not a header: then the columns are ``column 1``, ``column 2``, ...
 
     Args:
-        path: Path of a CSV or Parquet file.
+        path: Path of a CSV, Parquet or JSON lines file.
+        header: If True, the first line names the columns; if False, it is a row. Default: found by
+            its content.
 
     Raises:
         DataError: GFM101 for an empty file, GFM103 for a missing one, GFM106 for a header that
@@ -34,6 +51,8 @@ def open_table(path: Path) -> TableFile:
     if path.name.endswith(".parquet"):
         return _open_parquet(path)
     gzipped = path.name.endswith(".gz")
+    if path.name.removesuffix(".gz").endswith(JSON_LINES):
+        return _open_json_lines(path, gzipped)
     try:
         sample = head(path, gzipped)
     except (OSError, EOFError, zlib.error) as error:
@@ -47,14 +66,17 @@ def open_table(path: Path) -> TableFile:
     lines = text.splitlines(keepends=True)
     if len(sample) == SAMPLE_BYTES and len(lines) > 1:
         lines.pop()  # the sample may end within it
-    comments = 0
-    while comments < len(lines) and lines[comments][:1] in ("#", "%"):
-        comments += 1
+    _refuse_other_formats(text, path)
+    comments = num_comments(lines)
     body = [line for line in lines[comments:] if line.strip("\r\n")]
     blank = next((i for i, line in enumerate(lines[comments:]) if line.strip("\r\n")), 0)
     if not body:
         raise DataError("GFM101", "the table is empty", where=str(path))
     delimiter = sniff(body)
+    content: bytes | None = None
+    if delimiter == " " and has_runs(body):
+        content = _single_spaces(path, gzipped)
+        body = [" ".join(line.split()) + "\n" for line in body]
     reader = csv.reader(body, delimiter=delimiter)
     try:
         names = tuple(name.strip() for name in next(reader))
@@ -66,11 +88,71 @@ def open_table(path: Path) -> TableFile:
         delimiter=delimiter,
         skip=comments + blank + reader.line_num,
         gzipped=gzipped,
+        content=content,
     )
-    if all(is_number(name) for name in names):
+    if header is False or (header is None and all(is_number(name) for name in names)):
         return table.headless()
     _check_names(table)
     return table
+
+
+def _refuse_other_formats(text: str, path: Path) -> None:
+    """Raise an error for text that is JSON, XML or Matrix Market, with the suffix that reads it."""
+    start = text.lstrip()
+    fixes = {
+        "%%MatrixMarket": ("Matrix Market", "give it the suffix .mtx"),
+        "{": ("JSON", "give it the suffix .jsonl (one object per line) or .json (node-link)"),
+        "[{": ("JSON", "write one object per line, with the suffix .jsonl"),
+        "<": ("XML", "give it the suffix .graphml or .gexf"),
+    }
+    for mark, (what, fix) in fixes.items():
+        if start.startswith(mark):
+            raise DataError("GFM108", f"expected a table, but it is {what}", where=str(path),
+                            fix=fix)  # fmt: skip
+    if re.match(r"(Creator\s.*\n\s*)?graph\s*\[", start):
+        raise DataError("GFM108", "expected a table, but it is GML", where=str(path),
+                        fix="give it the suffix .gml")  # fmt: skip
+    if re.match(r"\*vertices\b", start, re.IGNORECASE):
+        raise DataError(
+            "GFM108", "expected a table, but it is Pajek", where=str(path),
+            fix="networkx.read_pajek and networkx.write_graphml convert it",
+        )  # fmt: skip
+
+
+def _single_spaces(path: Path, gzipped: bool) -> bytes:
+    """Return a file with one space in place of each run of spaces."""
+    with gzip.open(path) if gzipped else path.open("rb") as file:
+        raw = file.read()
+    raw = re.sub(rb"[ \t]+", b" ", raw)
+    return re.sub(rb"(?m)^ | (?=\r?$)", b"", raw)
+
+
+def _open_json_lines(path: Path, gzipped: bool) -> TableFile:
+    """Return the table of a file with one JSON object per line."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+    from pyarrow import json as arrow_json
+
+    try:
+        with pa.input_stream(str(path), compression="gzip" if gzipped else None) as stream:
+            table = arrow_json.read_json(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("GFM103", f"not readable as JSON lines: {str(error)[:200]}",
+                        where=str(path)) from None  # fmt: skip
+    nested = [f.name for f in table.schema if pa.types.is_nested(f.type)]
+    if nested:
+        log.warning("%s: %d keys hold lists or objects and are not read: %s", path.name,
+                    len(nested), ", ".join(nested[:FEW]))  # fmt: skip
+        table = table.drop_columns(nested)
+    if not table.num_rows or not table.num_columns:
+        raise DataError("GFM101", "the table is empty", where=str(path))
+    written = io.BytesIO()
+    arrow_csv.write_csv(table, written, arrow_csv.WriteOptions(include_header=False))
+    made = TableFile(
+        path=path, names=tuple(table.schema.names), delimiter=",", content=written.getvalue()
+    )
+    _check_names(made)
+    return made
 
 
 def _open_parquet(path: Path) -> TableFile:

@@ -55,7 +55,10 @@ class ReadOptions:
         duplicate_weights: Rule for an edge that is listed with several weights: ``sum``, ``mean``,
             ``first`` or ``error``.
         strip_ids: If True, space around ids is removed.
-        features: Columns to use, in the form of ``target``, or ``none``. Default: all.
+        header: If True, the first line of the edge list names its columns; if False, it is an edge.
+            Default: found by its content.
+        features: Columns to use, in the form of ``target``, or ``none``; a name after ``!`` is left
+            out. Default: all.
         obsp: Key of the graph to read from an .h5ad file. Default: the only one.
         task: Kind of the target: ``classify``, ``regress``, or ``auto`` = a number if it has
             fractions.
@@ -71,6 +74,7 @@ class ReadOptions:
     unknown_nodes: UnknownNodes = "error"
     duplicate_weights: DuplicateWeights = "sum"
     strip_ids: bool = False
+    header: bool | None = None
     features: str | None = None
     obsp: str | None = None
     task: Task = "auto"

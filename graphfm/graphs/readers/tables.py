@@ -13,7 +13,7 @@ import mmap
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.arrow import as_text, plain, storage
 from graphfm.graphs.readers.textfiles import SAMPLE_BYTES, head, not_utf8
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".edgelist", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".txt", ".edgelist", ".parquet", ".jsonl", ".ndjson", ".mtx")
 BLOCK_BYTES = 2**24  # size of a batch (10,000 rows of 1,433 columns) and of the longest line
 
 # Text that means "no value" in a column that does not hold ids: the list of pandas.
@@ -47,6 +47,7 @@ class TableFile:
         skip: Number of lines before the first row: comments and the header.
         has_header: True if the first row names the columns.
         gzipped: True if the file is packed by gzip.
+        content: The file as CSV, where it was converted. Default: the file itself is read.
     """
 
     path: Path
@@ -55,18 +56,12 @@ class TableFile:
     skip: int = 0
     has_header: bool = True
     gzipped: bool = False
+    content: bytes | None = None
 
     def headless(self) -> TableFile:
         """Return the same file, with its first row read as values."""
         names = tuple(f"column {i + 1}" for i in range(len(self.names)))
-        return TableFile(
-            path=self.path,
-            names=names,
-            delimiter=self.delimiter,
-            skip=self.skip - 1,
-            has_header=False,
-            gzipped=self.gzipped,
-        )
+        return replace(self, names=names, skip=self.skip - 1, has_header=False)
 
     def text(self, columns: Sequence[str]) -> Any:
         """Read columns as text: a ``pyarrow.Table``; in CSV, a missing value is empty text.
@@ -139,7 +134,7 @@ class TableFile:
                 with self._stream() as stream:
                     schema = arrow_csv.read_csv(stream, **self._options(fixed, columns)).schema
             else:
-                sample = head(self.path, self.gzipped)
+                sample = self._head()
                 if len(sample) == SAMPLE_BYTES:
                     sample = sample[: sample.rfind(b"\n") + 1]
                 stream = io.BytesIO(sample)
@@ -228,6 +223,8 @@ class TableFile:
 
     def _quoted(self) -> bool:
         """Return True if a cell may hold a line break: lines cannot be parsed in parallel."""
+        if self.content is not None:
+            return b'"' in self.content
         if self.gzipped:
             return True
         with self.path.open("rb") as file:
@@ -237,12 +234,21 @@ class TableFile:
             except ValueError:  # an empty file
                 return False
 
+    def _head(self) -> bytes:
+        if self.content is not None:
+            return self.content[:SAMPLE_BYTES]
+        return head(self.path, self.gzipped)
+
     def _stream(self) -> Any:
         import pyarrow as pa
 
+        if self.content is not None:
+            return pa.BufferReader(self.content)
         return pa.input_stream(str(self.path), compression="gzip" if self.gzipped else None)
 
     def _text_stream(self) -> IO[str]:
+        if self.content is not None:
+            return io.StringIO(self.content.decode(errors="replace"), newline="")
         opened = gzip.open if self.gzipped else open
         return opened(self.path, "rt", encoding="utf-8-sig", errors="replace", newline="")
 

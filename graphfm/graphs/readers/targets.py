@@ -55,6 +55,33 @@ def target_columns(target: str, names: Sequence[str], where: str) -> list[str]:
     return found
 
 
+def feature_columns(asked: str | None, names: Sequence[str], where: str) -> list[str]:
+    """Return the columns that ``--features`` names; a name or pattern after ``!`` is left out.
+
+    Args:
+        asked: Names and patterns separated by commas, or ``none``. Default: all.
+        names: Names of the columns that may become features.
+        where: Path of the file, for messages.
+
+    Raises:
+        DataError: GFM104 for a name that is not a column.
+    """
+    if asked is None:
+        return list(names)
+    if asked == "none":
+        return []
+    if asked in names:
+        return [asked]
+    parts = [part.strip() for part in asked.split(",")]
+    wanted = [part for part in parts if not part.startswith("!")]
+    gone = [part[1:] for part in parts if part.startswith("!")]
+    found = list(names)
+    if wanted:
+        found = [] if wanted == ["none"] else target_columns(",".join(wanted), names, where)
+    dropped = target_columns(",".join(gone), names, where) if gone else []
+    return [name for name in found if name not in dropped]
+
+
 def no_column(code: str, name: str, names: Sequence[str], where: str) -> DataError:
     """Return the error for a missing column, with the name that was probably meant."""
     near = difflib.get_close_matches(name, names, n=1) or [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -83,9 +84,14 @@ def not_utf8(path: Path, line: int, byte: int) -> DataError:
 
 
 def sniff(lines: list[str]) -> str:
-    """Return the delimiter that gives most lines as many cells as the first; then, most cells."""
+    """Return the delimiter that gives most lines as many cells as the first; then, most cells.
+
+    A space is the delimiter only where no other one fits half of the lines: names hold spaces.
+    """
     best, delimiter = (0.0, 0), DELIMITERS[0]
     for candidate in DELIMITERS:
+        if candidate == " " and best[0] >= 0.5:
+            break
         try:
             rows = islice(csv.reader(lines[: 2 * SAMPLE_ROWS], delimiter=candidate), SAMPLE_ROWS)
             counts = [len(row) for row in rows]
@@ -95,6 +101,34 @@ def sniff(lines: list[str]) -> str:
         if counts[0] > 1 and (share, counts[0]) > best:
             best, delimiter = (share, counts[0]), candidate
     return delimiter
+
+
+def has_runs(lines: list[str]) -> bool:
+    """Return True if cells are separated by runs of spaces, or lines are indented by them."""
+    return any("  " in line.strip() or line[:1] == " " for line in lines[:SAMPLE_ROWS])
+
+
+def num_comments(lines: list[str]) -> int:
+    """Return the number of comment lines at the head of a file; they begin with ``#`` or ``%``.
+
+    A line such as ``#cats,#dogs`` is no comment where other ids begin with ``#`` too: it has as
+    many cells as the lines below, and no space after the mark.
+    """
+    count = 0
+    while count < len(lines) and lines[count][:1] in ("#", "%"):
+        count += 1
+    body = [line for line in lines[count:] if line.strip()] or lines[:count]
+    if not any(re.search(r"(^|[,\t;| ])[#%]\w", line) for line in body[:SAMPLE_ROWS]):
+        return count
+    delimiter = sniff(body)
+    wide = len(body[0].split(delimiter))
+    data = 0
+    while data < count:
+        line = lines[count - 1 - data]
+        if line[1:2].isspace() or len(line.split(delimiter)) != wide or wide < 2:
+            break
+        data += 1
+    return count - data
 
 
 def is_number(text: str) -> bool:
