@@ -24,6 +24,7 @@ from graphfm.config.recipe import ModelConfig
 from graphfm.errors import DataError
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model.nn.position import SignInvariantEncoding
+from graphfm.model.nn.rows import take_rows
 from graphfm.sampling.batch import GraphBatch
 
 PREFIX = "graph_"  # nn.ModuleDict refuses names such as "train" or "type"
@@ -145,13 +146,13 @@ class GraphFM(Pretrained, nn.Module):
 
     def encode(self, batch: GraphBatch, tokens: Tensor) -> Tensor:
         """Tokens (N, D) -> latents (B, K, D)."""
-        return self.encoder(tokens[batch.context], batch.context_ptr)
+        return self.encoder(take_rows(tokens, batch.context), batch.context_ptr)
 
     def decode(self, batch: GraphBatch, tokens: Tensor, latents: Tensor) -> Tensor:
         """Tokens (N, D) and latents (B, K, D) -> node states of the targets (Q, D)."""
         return self.decoder(
-            tokens[batch.query],
-            tokens[batch.neighbors],
+            take_rows(tokens, batch.query),
+            take_rows(tokens, batch.neighbors),
             batch.neighbor_mask,
             latents,
             batch.query_ptr,
