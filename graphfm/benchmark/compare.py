@@ -16,6 +16,7 @@ from graphfm.benchmark.scores import Scores, scores
 from graphfm.errors import DataError
 from graphfm.fitting.answers import Answers
 from graphfm.graphs.graph import Graph
+from graphfm.machine import one_thread_if_small
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ BASELINES = {
 }
 
 
+@one_thread_if_small(1)
 def compare(
     predictions: Answers, graph: Graph, *, seed: int = 0, max_gcn_seconds: float | None = None
 ) -> dict[str, Scores]:
@@ -78,6 +80,7 @@ def compare(
     return result
 
 
+@one_thread_if_small(1)
 def compare_numbers(values: np.ndarray, graph: Graph) -> dict[str, NumberScores]:
     """Score predicted numbers and simple baselines on the test nodes of a graph.
 

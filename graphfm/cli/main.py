@@ -141,6 +141,8 @@ def graphfm(
 
 def main() -> None:
     """Run the command line; entry point of the console script."""
+    # Threads that wait for each other sleep instead of spinning; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="graphfm")
 
 

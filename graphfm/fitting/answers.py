@@ -25,6 +25,7 @@ from graphfm.fitting.conformal import (
 )
 from graphfm.fitting.ensemble import Ensemble
 from graphfm.fitting.inference import Neighborhood, run_nodes
+from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 
@@ -51,6 +52,7 @@ class Answers:
     filled: np.ndarray | None = None
 
 
+@one_thread_if_small(1)
 def answer(
     model: GraphFM | Ensemble,
     bank: GraphBank,

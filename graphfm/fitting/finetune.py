@@ -34,6 +34,7 @@ from graphfm.fitting.probe import SAMPLING, add_experts, bank_of
 from graphfm.fitting.sizes import sizes_of
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.graph import labelled_nodes
+from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.batch import subsample
 from graphfm.training.state_cloud import StateCloud
@@ -44,6 +45,7 @@ MAX_STEPS = 20
 MAX_VAL_NODES = 2048  # for early stopping: a standard error of about 1 point
 
 
+@one_thread_if_small(0)
 def finetune(
     prepared: PreparedGraph,
     model: GraphFM,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from graphfm.fitting.ensemble import Ensemble, member_seed, members_of
+from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
@@ -102,6 +103,7 @@ def predicted_tiles(
             yield pooled, torch.stack([states for _, states in together]).mean(dim=0)
 
 
+@one_thread_if_small(1)
 def node_states(
     model: GraphFM | Ensemble, bank: GraphBank, graph: int, nodes: Tensor, *, seed: int, **sampling
 ) -> Tensor:

@@ -26,6 +26,7 @@ from graphfm.fitting.conformal import check_coverage, nodes_needed, threshold
 from graphfm.fitting.ensemble import Ensemble
 from graphfm.fitting.inference import run_nodes
 from graphfm.graphs.graph import labelled_nodes
+from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import subsample
@@ -99,6 +100,7 @@ def calibrate_values(
     )
 
 
+@one_thread_if_small(1)
 def answer_values(
     model: GraphFM | Ensemble,
     bank: GraphBank,

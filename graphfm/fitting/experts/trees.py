@@ -95,7 +95,7 @@ def _scores(trees: Trees, x: np.ndarray) -> np.ndarray:
 def _grow(x: Tensor, y: Tensor) -> Trees:
     """Grow trees on all rows and convert them to tensors."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # sklearn brings it
+    from threadpoolctl import threadpool_limits  # sklearn brings it
 
     if len(y.unique()) == 1:  # a fold may lack the rare classes
         return _stump(y[:1])

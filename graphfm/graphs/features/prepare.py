@@ -26,6 +26,7 @@ from graphfm.graphs.features import position
 from graphfm.graphs.features.transform import VERSION, FeatureTransform
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.spec import GraphSpec, TaskSpec
+from graphfm.machine import one_thread_if_small
 from graphfm.storage import cache_folder, from_cache, read_folder, write_folder
 
 Parts = tuple[dict[str, Tensor], dict[str, Any]]
@@ -85,6 +86,7 @@ class PreparedGraph:
         return GraphSpec(name=self.name, num_features=self.num_features, task=self.task)
 
 
+@one_thread_if_small(0)
 def prepare(
     graph: Graph, *, transform: FeatureTransform | None = None, cache: bool = True
 ) -> PreparedGraph:
@@ -155,7 +157,7 @@ def _one_thread(make: Callable[[], Parts]) -> Parts:
 
     On two busy cores local-152 takes 27 CPU seconds instead of 200: waiting threads spin.
     """
-    import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
+    import threadpoolctl  # comes with scikit-learn
 
     with threadpoolctl.threadpool_limits(1):
         return make()
