@@ -27,7 +27,8 @@ OPTIONS = {
     "": "debug help install-completion offline show-completion version",
     "demo": "help json out overwrite seed",
     "doctor": "help json",
-    "pretrain": "device dry-run help json max-time nproc out overwrite resume seed skip-broken",
+    "pretrain": "device dry-run help json max-time nproc out overwrite resume seed skip-broken "
+    "trust-shards",
     "finetune": "destination device directed dry-run duplicate-weights ensemble features "
     "from graph help id json max-steps max-time nodes obsp out overwrite seed "
     "source split strip-ids target task tune unknown-nodes",

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from graphfm.checkpoint.manifest import list_file
 from graphfm.cli.report import report
 from graphfm.errors import CheckpointError, DataError, OutputError
 from graphfm.estimator import GraphFMClassifier
@@ -70,6 +71,7 @@ def test_the_command_without_its_graph(fitted: Path, tmp_path: Path) -> None:
     shutil.copytree(fitted, moved)
     split = json.loads((moved / "split.json").read_text())
     (moved / "split.json").write_text(json.dumps({**split, "graph": "gone.graphml"}))
+    list_file(moved, "split.json")
     out = tmp_path / "report.html"
     done = invoke(moved, "--out", out)
     assert done.exit_code == 0, done.output

@@ -14,7 +14,7 @@ No other file of the folder is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,12 +24,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from graphfm.checkpoint.checks import (
+    FIX,
+    check_config,
+    check_finite,
+    check_size,
+    malformed,
+    read_header,
+)
 from graphfm.checkpoint.manifest import MANIFEST, is_inside, read_json, replaced_model, verify_files
 from graphfm.errors import CheckpointError, DivergedError, OutputError
 from graphfm.graphs.spec import GraphSpec
 from graphfm.storage import replace_text, write_json
 
-FORMAT = 1
+FORMAT = 2  # 2: split.json is in the manifest
 LATEST = "LATEST"
 SHARDED = "sharded"
 _LATEST_NAME = re.compile(r"checkpoints/step_\d+")  # LATEST may name nothing outside the run
@@ -90,21 +98,48 @@ class Checkpoint:
         return "estimator" in self.config
 
     def specs(self) -> list[GraphSpec]:
-        """Return the datasets that the model has adapters and heads for."""
-        return [GraphSpec(**spec) for spec in read_json(self.path / "specs.json")]
-
-    def weights(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights.
-
-        Args:
-            expected: Weights of a model of this shape, to compare names and shapes with.
+        """Return the datasets that the model has adapters and heads for.
 
         Raises:
-            CheckpointError: GFM304 if a name or a shape differs.
+            CheckpointError: GFM302 if they cannot be read.
         """
-        weights = read_tensors(self.path / "model.safetensors")
-        _check_shapes(expected, weights, self.path)
-        return weights
+        path = self.path / "specs.json"
+        with malformed(path, "the datasets"):
+            return [GraphSpec(**spec) for spec in read_json(path)]
+
+    def outline(self, build: Callable[..., Any]) -> Any:
+        """Return the model without values, after its shape was compared with the weights.
+
+        Args:
+            build: Constructor that takes ``model_config`` and ``specs``. It runs on torch's device
+                ``meta``, where weights take no memory.
+
+        Raises:
+            CheckpointError: GFM302 for a shape that cannot be, GFM304 for one that the weights do
+                not have.
+        """
+        path, specs = self.path / "config.json", self.specs()
+        header = read_header(self.path / self._needed("model.safetensors"))
+        check_size(self.model_config, header, path)
+        check_size([spec.model_dump() for spec in specs], header, self.path / "specs.json")
+        with malformed(path, "model"), torch.device("meta"):
+            model = build(self.model_config, specs=specs)
+        _check_shapes(model.state_dict(), header, self.path)
+        return model
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights.
+
+        Raises:
+            CheckpointError: GFM302 for values that are not finite.
+        """
+        return read_tensors(self.path / self._needed("model.safetensors"))
+
+    def _needed(self, name: str) -> str:
+        """Return the name of a file that every checkpoint has, after a check that it is listed."""
+        if self.has(name):
+            return name
+        raise CheckpointError("GFM302", f"{name} is missing", where=str(self.path), fix=FIX)
 
     def tensors(self, stem: str) -> dict[str, Tensor] | None:
         """Return the further tensors saved as ``stem``; None if there are none.
@@ -161,8 +196,12 @@ class Checkpoint:
                 where=str(self.path),
                 fix="give a folder that `graphfm pretrain` wrote",
             )
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        return state
+        with malformed(path, "the file"):
+            try:
+                state: Any = torch.load(path, weights_only=True, map_location="cpu")
+            except Exception as error:  # of torch and of its readers, which differ by version
+                raise ValueError(error) from None
+            return dict(state)
 
 
 def save_checkpoint(
@@ -268,7 +307,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: GFM302 for a file with other content, GFM303 for a newer format.
     """
-    config = read_json(folder / "config.json")
+    config = check_config(read_json(folder / "config.json"), folder / "config.json")
     if config.get("format", 0) > FORMAT:
         raise CheckpointError(
             "GFM303",
@@ -281,18 +320,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], folder: Path) -> None:
-    """Compare the weights in the file with the shape in config.json.
+    """Compare the shapes and types of the weights in the file with those in config.json.
 
     Raises:
         CheckpointError: GFM304 with the first differences, in at most five lines.
     """
     lines = []
     for name in sorted(expected.keys() | found.keys()):
-        one, other = (tuple(w[name].shape) if name in w else None for w in (expected, found))
+        one, other = (_shape(w.get(name)) for w in (expected, found))
         if one != other:
-            lines.append(
-                f"{name}: config.json expects {one or 'none'}, the file holds {other or 'none'}"
-            )
+            lines.append(f"{name}: config.json expects {one}, the file holds {other}")
     if lines:
         shown = lines if len(lines) <= 5 else [*lines[:4], f"and {len(lines) - 4} more"]
         raise CheckpointError(
@@ -304,18 +341,27 @@ def _check_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], folder:
         )
 
 
+def _shape(weight: Tensor | None) -> str:
+    """Return the shape of a weight as text; whole numbers are marked, precision is not."""
+    if weight is None:
+        return "none"
+    return f"{tuple(weight.shape)}{'' if weight.is_floating_point() else ' whole numbers'}"
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file.
 
     Raises:
-        CheckpointError: GFM302 if it cannot be read.
+        CheckpointError: GFM302 if it cannot be read, or holds values that are not finite.
     """
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             "GFM302", f"the file cannot be read: {error}", where=str(path)
         ) from None
+    check_finite(tensors, path)
+    return tensors
 
 
 def not_judged_on(about: Mapping[str, Any]) -> list[str]:

@@ -46,6 +46,14 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, entries)
 
 
+def list_file(folder: Path, name: str) -> None:
+    """Add a file that was written later to the manifest, if the folder has one."""
+    path = folder / MANIFEST
+    if path.is_file():
+        entry = {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        write_json(path, {**read_json(path), name: entry})
+
+
 def read_manifest(folder: Path) -> dict[str, str]:
     """Return the sha256 of each listed file by name, without a look at the files.
 

@@ -83,8 +83,9 @@ class Pretrained:
         """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint.open(checkpoint)
+        checkpoint.outline(cls.from_config)  # without memory: the shape may be anything
         model: Any = cls.from_config(checkpoint.model_config, specs=checkpoint.specs())
-        model.load_state_dict(checkpoint.weights(model.state_dict()))
+        model.load_state_dict(checkpoint.weights())
         model.about = checkpoint.about
         novelty = checkpoint.tensors(NOVELTY)
         model.extra = {} if novelty is None else {NOVELTY: novelty}

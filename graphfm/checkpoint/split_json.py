@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphfm.checkpoint.checks import FIX
+from graphfm.checkpoint.folder import Checkpoint
+from graphfm.checkpoint.manifest import list_file, read_json
 from graphfm.errors import CheckpointError
 from graphfm.storage import whole_file
 
 if TYPE_CHECKING:
     from graphfm.graphs.graph import Graph
 
+log = logging.getLogger(__name__)
+
 SPLIT_JSON = "split.json"
 PARTS = ("train", "val", "test")
 
 
-def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
-    """Write the node ids of each part of the split, and facts about the fit.
+def split_text(graph: Graph, facts: Mapping[str, Any]) -> str:
+    """Return the content of ``split.json``: node ids of each part, and facts about the fit.
 
     Args:
-        folder: Folder of the fitted model.
         graph: The graph with its split.
         facts: Arguments of the fit and its results, as plain data.
     """
@@ -31,21 +36,47 @@ def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
         for part in PARTS
         if (mask := getattr(graph, f"{part}_mask")) is not None
     }
+    return json.dumps({**facts, "nodes": nodes}, indent=1)
+
+
+def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
+    """Write ``split.json`` into the folder of a fitted model, and list it in the manifest.
+
+    Args:
+        folder: Folder of the fitted model.
+        graph: The graph with its split.
+        facts: Arguments of the fit and its results, as plain data.
+    """
     with whole_file(folder / SPLIT_JSON) as path:
-        path.write_text(json.dumps({**facts, "nodes": nodes}, indent=1), encoding="utf-8")
+        path.write_text(split_text(graph, facts), encoding="utf-8")
+    list_file(folder, SPLIT_JSON)
 
 
-def read_split(folder: Path) -> dict[str, Any]:
+def read_split(checkpoint: Checkpoint) -> dict[str, Any]:
     """Read what :func:`save_split` wrote; empty for a model that was fitted in Python.
 
+    In a folder of format 1 the manifest does not list the file. It is read with a warning.
+
     Raises:
-        CheckpointError: GFM302 for a damaged file.
+        CheckpointError: GFM302 for a damaged file, or one that the manifest should list.
     """
-    path = folder / SPLIT_JSON
-    if not path.is_file():
+    path = checkpoint.path / SPLIT_JSON
+    is_old = checkpoint.config.get("format", 0) < 2 and SPLIT_JSON not in checkpoint.files
+    if not (path.is_file() if is_old else checkpoint.has(SPLIT_JSON)):
         return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError("GFM302", f"not readable as JSON: {error}", where=str(path)) from None
-    return content
+    if is_old:
+        log.warning("%s is not verified: an older version wrote it without a hash", path)
+    content = read_json(path)
+    nodes = content.get("nodes", {}) if isinstance(content, dict) else None
+    if not isinstance(nodes, dict) or not all(_is_ids(nodes.get(part, [])) for part in PARTS):
+        raise CheckpointError(
+            "GFM302",
+            "nodes: expected an object with lists of node ids",
+            where=str(path),
+            fix=FIX,
+        )
+    return dict(content)
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(id, str) for id in value)

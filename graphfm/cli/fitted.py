@@ -38,12 +38,14 @@ def open_fitted(
             where=str(model),
             fix="graphfm finetune ... --out writes one",
         )
+    from graphfm.checkpoint.folder import Checkpoint
     from graphfm.checkpoint.split_json import read_split
     from graphfm.cli.inputs import read_input
     from graphfm.estimator import load_fitted
     from graphfm.graphs.readers.options import Reading, ReadOptions
 
-    fitted = load_fitted(model)
+    checkpoint = Checkpoint.open(model) if isinstance(model, Path) else model
+    fitted = load_fitted(checkpoint)
     like = fitted.reading_ or Reading(options=ReadOptions(task=fitted.TASK))
     read = read_input(graph, like=like, target=target, **flags)
-    return fitted, read.graph, read_split(model if isinstance(model, Path) else model.path)
+    return fitted, read.graph, read_split(checkpoint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,20 +47,21 @@ def inspect(
 def _folder(folder: Path) -> dict[str, Any]:
     """Return the facts about a run, checkpoint or fitted model in a folder."""
     from graphfm.checkpoint.folder import Checkpoint
+    from graphfm.checkpoint.manifest import read_json
+    from graphfm.checkpoint.split_json import read_split
     from graphfm.model.graphfm import GraphFM
 
-    kept: dict[str, Any] = {}
-    for name in ("run.json", "split.json"):
-        if (folder / name).is_file():
-            try:
-                kept |= json.loads((folder / name).read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise CheckpointError(
-                    "GFM302", f"the file is not valid JSON: {error}", where=str(folder / name)
-                ) from None
-    kept.pop("nodes", None)  # one id per node: too long for the screen
     checkpoint = Checkpoint.open(folder)
-    model = GraphFM.from_config(checkpoint.model_config, specs=checkpoint.specs())
+    kept: dict[str, Any] = {}
+    if (folder / "run.json").is_file():
+        kept = read_json(folder / "run.json")
+        if not isinstance(kept, dict):
+            raise CheckpointError(
+                "GFM302", "the file must hold an object", where=str(folder / "run.json")
+            )
+    kept |= read_split(checkpoint)
+    kept.pop("nodes", None)  # one id per node: too long for the screen
+    model = checkpoint.outline(GraphFM.from_config)
     return {
         **kept,
         "folder": str(checkpoint.path),

@@ -24,7 +24,7 @@ from graphfm.estimator.rows import join_rows
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.cost import check_memory
 from graphfm.fitting.finetune import MAX_STEPS, finetune
-from graphfm.fitting.inference import node_states
+from graphfm.fitting.inference import check_answers, node_states
 from graphfm.fitting.novelty import graph_novelty
 from graphfm.fitting.probe import MAX_CONTEXT, SAMPLING, bank_of
 from graphfm.fitting.sizes import sizes_of
@@ -142,7 +142,9 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
     def embed(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:
         """Return the state of each node, (Q, D); arguments as in :meth:`predict`."""
         bank, places, sampling = self._ready(graph, mask, nodes)
-        return node_states(self.model_, bank, 0, places, **sampling).cpu().numpy()
+        states = node_states(self.model_, bank, 0, places, **sampling).cpu()
+        check_answers(states)
+        return states.numpy()
 
     def answer(
         self,

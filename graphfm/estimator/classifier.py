@@ -15,6 +15,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+from graphfm.checkpoint.checks import malformed
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
@@ -292,9 +293,18 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             ),
         )
         saved = checkpoint.config["estimator"]
-        estimator = cls(**saved["params"])
+        with malformed(checkpoint.path / "config.json", "estimator"):
+            estimator = cls(**saved["params"])
+            if not isinstance(saved["classes"], list):
+                raise ValueError("classes: expected a list of names")
+            estimator.classes_ = restore_classes(saved["classes"], saved.get("classes_dtype"))
         fill(estimator, checkpoint)
-        estimator.classes_ = restore_classes(saved["classes"], saved.get("classes_dtype"))
+        expected = estimator.model_.specs[TARGET].task.num_classes
+        with malformed(checkpoint.path / "config.json", "estimator"):
+            if len(estimator.classes_) != expected:
+                raise ValueError(
+                    f"classes: expected {expected} names, got {len(estimator.classes_)}"
+                )
         return estimator
 
     def own_config(self) -> dict[str, Any]:

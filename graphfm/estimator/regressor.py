@@ -14,6 +14,7 @@ import torch
 from sklearn.base import RegressorMixin
 from torch import Tensor
 
+from graphfm.checkpoint.checks import malformed
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
@@ -186,7 +187,8 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
             CheckpointError: GFM301 to GFM307 if the folder holds no such model.
         """
         checkpoint = open_folder(folder, kind=("regress",))
-        estimator = cls(**checkpoint.config["estimator"]["params"])
+        with malformed(checkpoint.path / "config.json", "estimator"):
+            estimator = cls(**checkpoint.config["estimator"]["params"])
         fill(estimator, checkpoint)
         return estimator
 

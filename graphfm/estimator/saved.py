@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphfm.checkpoint.checks import in_range, malformed
 from graphfm.checkpoint.folder import Checkpoint, save_checkpoint
 from graphfm.checkpoint.split_json import read_split
 from graphfm.errors import CheckpointError
@@ -116,15 +117,25 @@ def saved_reading(checkpoint: Checkpoint) -> Reading | None:
     if saved is not None:
         return Reading.from_json(saved)
     # In version 0.1.0 the command line gave the estimator a graph, and kept its reading here.
-    split = read_split(checkpoint.path)
+    split = read_split(checkpoint)
     if split.get("input") is None:
         return None
     return Reading.from_json({"target": split.get("target"), **split["input"]})
 
 
 def fill(estimator: GraphEstimator, checkpoint: Checkpoint) -> None:
-    """Set the fitted attributes of an estimator from its checkpoint."""
-    saved = checkpoint.config["estimator"]
+    """Set the fitted attributes of an estimator from its checkpoint.
+
+    Raises:
+        CheckpointError: GFM302 for a value that cannot be, with its file and field.
+    """
+    with malformed(checkpoint.path / "config.json", "estimator"):
+        _fill(estimator, checkpoint, checkpoint.config["estimator"])
+
+
+def _fill(estimator: GraphEstimator, checkpoint: Checkpoint, saved: dict[str, Any]) -> None:
+    for name in ("num_in", "num_out"):
+        in_range(f"estimator.transform.{name}", saved["transform"][name], 0, whole=True)
     tensors = _needed(checkpoint, "transform")
     estimator.transform_ = FeatureTransform.from_parts(saved["transform"], tensors)
     model = load_members(GraphFM.from_checkpoint(checkpoint), checkpoint)

@@ -24,7 +24,7 @@ from graphfm.fitting.conformal import (
     threshold,
 )
 from graphfm.fitting.ensemble import Ensemble
-from graphfm.fitting.inference import Neighborhood, run_nodes
+from graphfm.fitting.inference import Neighborhood, check_answers, run_nodes
 from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
@@ -95,6 +95,7 @@ def answer(
     head = model.head(name)
     several = model.specs[name].task.kind == "multilabel"
     proba = head.probabilities(logits / calibration.temperature)
+    check_answers(proba)
     sets, filled = None, None
     if coverage is not None:
         bound = threshold(calibration.scores, check_coverage(coverage))

@@ -20,6 +20,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from graphfm.checkpoint.checks import in_range
 from graphfm.fitting.conformal import (
     choose_smoothing,
     class_scores,
@@ -85,7 +86,14 @@ class Calibration:
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Calibration:
-        """Build a calibration from the results of :meth:`config` and :meth:`tensors`."""
+        """Build a calibration from the results of :meth:`config` and :meth:`tensors`.
+
+        Raises:
+            CheckpointError: GFM302 for a number out of its range.
+        """
+        in_range("calibration.temperature", config.get("temperature", 1.0), 1e-6)
+        in_range("calibration.num_nodes", config.get("num_nodes", 0), 0)
+        in_range("calibration.smoothing", config.get("smoothing", 0.0), 0, 1)
         cloud = {k.removeprefix("cloud."): v for k, v in tensors.items() if k != "scores"}
         return cls(**config, scores=tensors["scores"], cloud=StateCloud(**cloud) if cloud else None)
 

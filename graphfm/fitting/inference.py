@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphfm.errors import CheckpointError
 from graphfm.fitting.ensemble import Ensemble, member_seed, members_of
 from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
@@ -160,6 +161,22 @@ class Neighborhood:
     def places(self) -> tuple[Tensor, Tensor, Tensor]:
         """Arguments of :func:`~graphfm.fitting.conformal.smooth` after the scores of ``nodes``."""
         return self.rows, self.neighbors, self.mask
+
+
+def check_answers(values: Tensor) -> None:
+    """Refuse predictions that are NaN or infinite.
+
+    Raises:
+        CheckpointError: GFM312 with the number of nodes.
+    """
+    finite = values.isfinite().reshape(len(values), -1).all(dim=1)
+    if not finite.all():
+        raise CheckpointError(
+            "GFM312",
+            f"the predictions of {int((~finite).sum()):,} of {len(values):,} nodes are not finite",
+            why="a weight of the model or a feature of the graph is too large",
+            fix="fit the model again; look for very large numbers in the table: graphfm inspect",
+        )
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from torch import Tensor
 from graphfm.fitting.calibration import MAX_NODES, MIN_VALIDATION, Calibration
 from graphfm.fitting.conformal import check_coverage, nodes_needed, threshold
 from graphfm.fitting.ensemble import Ensemble
-from graphfm.fitting.inference import run_nodes
+from graphfm.fitting.inference import check_answers, run_nodes
 from graphfm.graphs.graph import labelled_nodes
 from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
@@ -130,7 +130,9 @@ def answer_values(
 
     logits, novelty = run_nodes(model, bank, nodes, novelty_of, **sampling)
     head = model.head(bank.names[0])
-    values = head.values(logits.to(bank.device)).cpu().numpy()
+    predicted = head.values(logits.to(bank.device)).cpu()
+    check_answers(predicted)
+    values = predicted.numpy()
     if coverage is None:
         return Values(values=values, novelty=novelty.numpy())
     bound = threshold(calibration.scores, check_coverage(coverage))

@@ -66,7 +66,7 @@ def read_fit_record(checkpoint: Checkpoint) -> FitRecord:
             where=str(folder),
             fix="graphfm evaluate prints its scores, graphfm predict its intervals",
         )
-    fit = read_split(folder)
+    fit = read_split(checkpoint)
     return FitRecord(
         config=config,
         fit=fit,

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphfm.checkpoint.checks import FIX, in_range
+from graphfm.errors import CheckpointError
 from graphfm.fitting.experts import trees
 from graphfm.fitting.experts.columns import KERNEL, NARROW, READ_LABELS, TREES, View
 from graphfm.fitting.experts.same_graph import describe_nodes, edge_hash, match_labels
@@ -86,19 +88,38 @@ class Experts:
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: Mapping[str, Tensor]) -> Experts:
-        """Build experts from the results of :meth:`config` and :meth:`tensors`."""
+        """Build experts from the results of :meth:`config` and :meth:`tensors`.
+
+        Raises:
+            CheckpointError: GFM302 for parts that do not belong together.
+        """
         groups: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             group, _, key = name.rpartition(".")
             groups.setdefault(group, {})[key] = tensor
         fits = {k.removeprefix("fits."): v for k, v in groups.items() if k.startswith("fits.")}
+        names, temperature = list(config["names"]), groups[""]["temperature"]
+        for key in ("num_classes", "seed"):
+            in_range(f"estimator.experts.{key}", config[key], 0, 2**63, whole=True)
+        if len(names) != len(temperature) or not {config["best"], *fits} <= {*names}:
+            raise CheckpointError(
+                "GFM302",
+                f"estimator.experts.names: expected {len(temperature)} names, among them "
+                f"{', '.join(sorted(fits))}; got {str(names)[:200]}",
+                where="config.json",
+                fix=FIX,
+            )
+        if not (temperature > 0).all():
+            raise CheckpointError(
+                "GFM302", "temperature: expected positive numbers", where="experts.safetensors"
+            )
         return cls(
-            names=tuple(config["names"]),
+            names=tuple(names),
             best=config["best"],
             num_classes=config["num_classes"],
             seed=config["seed"],
             held_out=groups[""]["held_out"],
-            temperature=groups[""]["temperature"],
+            temperature=temperature,
             fits=fits,
             scale=groups["scale"],
             known=groups["known"],
