@@ -204,9 +204,12 @@ def row_26_columns_of_every_kind(case: Case) -> None:
             for i in range(8)]  # fmt: skip
     nodes = "\n".join(["id,side,born,member,remark", *rows])
     edges = "source,target\nn0,n1\n"
-    error = case.refused("GFM110", "'remark' (8 values)", edges=edges, nodes=nodes)
-    assert "--features side,born,member" in error.fix
-    graph = case.read(edges, nodes, features="side,born,member")
+    error = case.refused(
+        "GFM110", "'remark' (8 values)", edges=edges, nodes=nodes, features="side,born,remark"
+    )
+    assert "--features side,born" in error.fix
+    graph = case.read(edges, nodes)
+    case.said("1 columns hold free text and do not become features: 'remark' (8 values)")
     assert graph.x[:2].tolist() == [[0, 1, 19723, 1], [1, 0, 19724, 0]]
     case.said("3 columns (1 truth values, 1 dates, 1 categories) become 4 features")
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PANEL = "Input"
 GRAPH_HELP = (
-    "A catalog id; an edge list (.csv, .tsv, .parquet, also .gz); a folder with edges.csv and "
-    "nodes.csv; or a .graphml, .gml, .gexf, .npz, .pt or .h5ad file."
+    "A catalog id; an edge list (.csv, .tsv, .parquet, .jsonl, .mtx, also .gz); a folder with "
+    "edges.csv and nodes.csv; or a .graphml, .gml, .gexf, .json, .npz, .pt or .h5ad file."
 )
 
 

@@ -23,7 +23,7 @@ from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.convert import features, from_adjacency, from_networkx, from_pyg, is_networkx
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.files import is_graph_file, read_file
-from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions
+from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions, refuse_unused
 from graphfm.graphs.spec import Task
 
 ROWS = "rows"  # name of the graph that rows without edges become
@@ -66,6 +66,7 @@ def read_graph(
             need_target=given.need_target and (like is None or target is not None),
             task=task or given.task,
         )
+        refuse_unused(Path(thing), asked, like.options if like else ReadOptions())
         return read_file(Path(thing), asked, plan=like.plan if like else None)
     if nodes is not None or options is not None:
         raise DataError(

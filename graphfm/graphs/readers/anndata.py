@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from graphfm.errors import DataError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
-from graphfm.graphs.graph import Graph
+from graphfm.graphs.graph import FEW, Graph
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.targets import no_column, read_labels
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from graphfm.graphs.readers.options import ReadOptions
@@ -49,7 +52,10 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
         raise DataError(
             "GFM103", f"not readable as .h5ad: {str(error)[:200]}", where=str(path)
         ) from None
-    key = options.obsp or (keys[0] if len(keys) == 1 else None)
+    key = options.obsp or (keys[0] if len(keys) == 1 else _neighbors(cells, keys))
+    if options.obsp is None and len(keys) > 1 and key is not None:
+        log.warning("%s: obsp[%r] is read as the graph, as uns['neighbors'] says; another one: "
+                    "--obsp", path.name, key)  # fmt: skip
     if key not in keys:
         raise DataError(
             "GFM137",
@@ -60,6 +66,10 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
         )
     y: torch.Tensor | None = None
     class_names: tuple[str, ...] = ()
+    unread = [str(c) for c in cells.obs.columns if str(c) != options.target]
+    if unread:
+        log.warning("%s: %d columns of obs are not read: %s", path.name, len(unread),
+                    ", ".join(unread[:FEW]))  # fmt: skip
     if options.target is not None:
         columns = [str(column) for column in cells.obs.columns]
         if options.target in columns:
@@ -79,3 +89,10 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
         class_names=class_names,
         node_ids=tuple(str(i) for i in cells.obs_names),
     )
+
+
+def _neighbors(cells: Any, keys: list[str]) -> str | None:
+    """Return the key of the graph that scanpy's neighbors wrote; None if it is not clear."""
+    facts = dict(getattr(cells, "uns", {}).get("neighbors", {}))
+    key = str(facts.get("connectivities_key", "connectivities"))
+    return key if facts and key in keys else None

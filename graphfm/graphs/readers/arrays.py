@@ -6,6 +6,7 @@ Shapes:
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,15 @@ from scipy import sparse
 
 from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
-from graphfm.graphs.graph import MASKS, Graph
+from graphfm.graphs.graph import FEW, MASKS, Graph
 from graphfm.graphs.labels import labels
 from graphfm.graphs.readers.options import unsafe_file
 from graphfm.graphs.spec import Task
 
+log = logging.getLogger(__name__)
+
+CSR_PARTS = ("data", "indices", "indptr", "shape")
+READ = ("edge_index", "x", *(f"x_{part}" for part in CSR_PARTS), "y", "node_ids", "num_nodes")
 MAX_UNPACKED = 2**34  # bytes of a .npz when unpacked: 16 GiB
 
 
@@ -42,9 +47,29 @@ def read_arrays(path: Path, name: str, task: Task) -> Graph:
         loaded = load_arrays(path)
         if isinstance(loaded, np.ndarray):
             return from_adjacency(loaded, name=name)
+        if "edge_index" not in loaded and "adj_data" in loaded:
+            loaded = _gnnbench(loaded)
         if "edge_index" in loaded:
+            unread = [key for key in loaded if key not in READ and key not in MASKS]
+            if unread:
+                log.warning("%s: %d arrays are not read: %s", path.name, len(unread),
+                            ", ".join(unread[:FEW]))  # fmt: skip
             return bundle_graph(loaded, name, task)
         return from_adjacency(_matrix(loaded, path), name=name)
+
+
+def _gnnbench(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return arrays ``adj_*``, ``attr_*``, ``labels`` under the names of this package."""
+    matrix = sparse.coo_array(_csr(arrays, "adj_"))
+    matrix.eliminate_zeros()
+    made: dict[str, Any] = {
+        "edge_index": np.stack(matrix.coords).astype(np.int64),
+        "num_nodes": np.array(matrix.shape[0]),
+    }
+    renamed = {f"attr_{part}": f"x_{part}" for part in CSR_PARTS}
+    renamed |= {"attr_matrix": "x", "labels": "y", "node_names": "node_ids"}
+    rest = {k: v for k, v in arrays.items() if not k.startswith("adj_")}
+    return made | {renamed.get(key, key): value for key, value in rest.items()}
 
 
 def load_arrays(path: Path) -> np.ndarray | dict[str, Any]:
@@ -119,8 +144,6 @@ def readable_arrays(path: Path) -> Iterator[None]:
 
 def _matrix(arrays: dict[str, Any], path: Path) -> Any:
     """Return the adjacency matrix among the arrays of a ``.npz`` file."""
-    if "adj_data" in arrays:
-        return _csr(arrays, "adj_")
     if "format" in arrays and "shape" in arrays:  # scipy.sparse.save_npz
         kind = arrays["format"].item()
         kind = kind.decode() if isinstance(kind, bytes) else str(kind)
@@ -149,7 +172,7 @@ def _matrix(arrays: dict[str, Any], path: Path) -> Any:
 
 def _csr(arrays: dict[str, Any], prefix: str) -> Any:
     """Return the CSR matrix whose parts have this prefix."""
-    parts = tuple(arrays[prefix + part] for part in ("data", "indices", "indptr"))
+    parts = tuple(arrays[prefix + part] for part in CSR_PARTS[:3])
     matrix = sparse.csr_array(parts, shape=tuple(int(n) for n in arrays[prefix + "shape"]))
     matrix.check_format(full_check=True)  # scipy's C code trusts the indices
     return matrix

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from graphfm.graphs.graph import FEW
-from graphfm.graphs.readers.frames import Frame, Kind, check_finite
+from graphfm.graphs.readers.frames import Frame, Kind, check_finite, with_numbers
 from graphfm.graphs.readers.tables import MISSING, TableFile
+from graphfm.graphs.readers.textfiles import is_number
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +56,21 @@ def attribute_frame(path: Path, records: Sequence[Mapping[str, Any]], keys: Sequ
             continue
         words = attribute_text(records, key)
         found = set(words)
-        if len(found) == len(words) > 1 and None not in found:
+        numeric = sum(w is not None and is_number(w.replace(",", ".")) for w in found)
+        if len(found) == len(words) > 1 and None not in found and 2 * numeric < len(found):
             unique.append(key)
             continue
         kinds[key] = "category"
         text[key] = pa.array(words, pa.string())
     for what, left_out in (("differ for every node", unique), ("hold several values", nested)):
         if left_out:
-            log.info("%s: %d attributes %s and do not become features: %s", path.name,
-                     len(left_out), what, ", ".join(left_out[:FEW]))  # fmt: skip
+            log.warning("%s: %d attributes %s and do not become features: %s", path.name,
+                        len(left_out), what, ", ".join(left_out[:FEW]))  # fmt: skip
     matrix = np.stack(numbers, axis=1) if numbers else np.empty((len(records), 0), np.float32)
     table = TableFile(path=path, names=tuple(keys))
-    frame = Frame(table=table, num_rows=len(records), kinds=kinds, numbers=matrix, text=text)
+    frame = with_numbers(
+        Frame(table=table, num_rows=len(records), kinds=kinds, numbers=matrix, text=text)
+    )
     check_finite(frame)
     return frame
 

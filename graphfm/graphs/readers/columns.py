@@ -4,7 +4,7 @@
     category                    one column per level, 1 where the node has that level
     missing value               the mean of the known values (a category: no level), and one more
                                 column that marks it, if a value was missing when the plan was made
-    free text                   an error that names the column
+    free text                   left out, with a log line; an error if it was asked for
 
 Shapes:
     N  rows   F  feature columns that come out   K  columns of numbers in the file
@@ -56,14 +56,19 @@ class Column:
         return (len(self.levels) if self.kind == "category" else 1) + self.indicator
 
 
-def plan_columns(frame: Frame) -> tuple[Column, ...]:
+def plan_columns(frame: Frame, asked: str | None = None) -> tuple[Column, ...]:
     """Choose the rule for each column, and log a summary.
 
     A column without any value is left out. A constant column stays: the feature transform drops it
-    later, and a table that was written from a graph is read back as the same graph.
+    later, and a table that was written from a graph is read back as the same graph. Free text is
+    left out.
+
+    Args:
+        frame: The columns.
+        asked: Columns that the user named. Default: all were read.
 
     Raises:
-        DataError: GFM110 for free text, with the names of the columns.
+        DataError: GFM110 for free text among the columns that the user named.
     """
     plan: list[Column] = []
     empty, constant, prose, gaps = [], [], {}, []
@@ -96,8 +101,14 @@ def plan_columns(frame: Frame) -> tuple[Column, ...]:
         if not differs:
             constant.append(name)
         plan.append(column)
+    named = {part.strip() for part in (asked or "").split(",")}
+    refused = {name: count for name, count in prose.items() if name in named}
+    if refused:
+        _refuse_text(frame, refused, [column.name for column in plan])
     if prose:
-        _refuse_text(frame, prose, [column.name for column in plan])
+        listed = [f"{name!r} ({count:,} values)" for name, count in prose.items()]
+        log.warning("%s: %d columns hold free text and do not become features: %s",
+                    frame.table.path.name, len(prose), _first_few(listed))  # fmt: skip
     _report(frame, plan, empty, constant, gaps)
     return tuple(plan)
 

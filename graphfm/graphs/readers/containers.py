@@ -21,7 +21,7 @@ from graphfm.graphs.readers.torch_data import read_torch
 if TYPE_CHECKING:
     from graphfm.graphs.readers.options import ReadOptions
 
-MARKUP = (".graphml", ".gml", ".gexf")
+MARKUP = (".graphml", ".gml", ".gexf", ".json")
 OBJECTS = (".pkl",)
 SUFFIXES = (*MARKUP, ".npz", ".npy", ".pt", ".pth", ".h5ad", *OBJECTS)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from graphfm.errors import DataError
 from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.headers import WEIGHTS, Field, edge_ends
+from graphfm.graphs.readers.open_table import open_table
 from graphfm.graphs.readers.tables import TableFile
 
 log = logging.getLogger(__name__)
@@ -104,6 +106,39 @@ def choose_ends(
         why="neither their names nor their values tell",
         fix=f"--source {names[0]!r} --destination {names[1]!r}, with the names of the two columns",
     )  # fmt: skip
+
+
+def confirmed_id(
+    table: TableFile, names: Sequence[str], index: Sequence[str], edges: Path | None
+) -> str:
+    """Return the column of node ids in a table that names none: the one that the edges refer to.
+
+    Args:
+        table: The node table.
+        names: Its columns.
+        index: Columns that only count the rows; they are ids only if the edges refer to them.
+        edges: Path of the edge list. Default: the first column is chosen.
+    """
+    from pyarrow import compute as pc
+
+    plain = [name for name in names if name not in index] or list(names)
+    if edges is None or edges.name.removesuffix(".gz").endswith(".mtx"):
+        return plain[0]
+    listed = open_table(edges)
+    ends = listed.text(list(listed.names))
+    columns = table.text(list(names))
+    ids = {name: pc.unique(columns[name]) for name in names}
+    best, chosen = 0.0, plain[0]
+    for name in (*plain, *index):
+        if len(ids[name]) < len(columns[name]):
+            continue  # ids are unique
+        share = max(_mean(pc.is_in(ends[end], value_set=ids[name])) for end in listed.names)
+        if share > best:
+            best, chosen = share, name
+    if chosen != names[0]:
+        log.warning("%s: column %r is read as the node ids, because the edges refer to it; if it "
+                    "is another one: --id", table.path.name, chosen)  # fmt: skip
+    return chosen
 
 
 def paired_names(names: Sequence[str]) -> tuple[str, str] | None:

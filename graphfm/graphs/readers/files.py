@@ -112,7 +112,7 @@ def _read_tables(
     """Read an edge list and, if there is one, its node table."""
     nodes = None
     if options.nodes is not None:
-        nodes = without_repeats(read_node_table(options.nodes, options, plan))
+        nodes = without_repeats(read_node_table(options.nodes, options, plan, edges=path))
     listed = _read_edge_list(path, options, None if nodes is None else nodes.ids)
     fields: dict[str, Any] = {}
     if nodes is None or options.nodes is None:
@@ -141,7 +141,7 @@ def _read_tables(
         if len(ids) > known:
             index = np.concatenate([np.arange(known), np.full(len(ids) - known, -1)])
             nodes = nodes.rows(index, ids)
-        plan = plan_columns(nodes.frame) if plan is None else tuple(plan)
+        plan = plan_columns(nodes.frame, options.features) if plan is None else tuple(plan)
         fields = node_fields(nodes, plan)
     if not len(ids):
         raise DataError("GFM101", "a graph needs at least one node, got none", where=str(path))
@@ -226,8 +226,8 @@ def _log_structure(graph: Graph, directed: bool | None) -> None:
             log.warning("%s: node %r has %s neighbors; the model reads a fixed sample of them",
                         name, hub, f"{most:,}")  # fmt: skip
     if graph.num_duplicates:
-        log.info("%s: %s edges were listed more than once and are merged", name,
-                 f"{graph.num_duplicates:,}")  # fmt: skip
+        log.warning("%s: %s edges were listed more than once and are merged", name,
+                    f"{graph.num_duplicates:,}")  # fmt: skip
     if graph.num_self_loops:
         log.info("%s: %s edges go from a node to itself and are kept", name,
                  f"{graph.num_self_loops:,}")  # fmt: skip

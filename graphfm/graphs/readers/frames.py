@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from graphfm.errors import DataError
+from graphfm.graphs.readers.cells import numbers_in_text
 from graphfm.graphs.readers.tables import MISSING, MistypedError, TableFile
 
 SPARSE = 0.1  # a batch with a smaller share of nonzero values is stored as CSR
@@ -90,9 +91,42 @@ def read_frame(
             frame = _collect(table, names, table.types(names, text=text, whole=True))
         except MistypedError as error:
             raise DataError("GFM103", f"not readable: {error}", where=str(table.path)) from None
+    frame = with_numbers(frame, text)
     if finite:
         check_finite(frame)
     return frame
+
+
+def with_numbers(frame: Frame, text: Sequence[str] = ()) -> Frame:
+    """Return the frame with the text columns that hold numbers as numbers.
+
+    Args:
+        frame: The frame.
+        text: Columns that stay text.
+    """
+    import pyarrow as pa
+
+    found: dict[str, np.ndarray] = {}
+    for name, values in frame.text.items():
+        plain = None if name in text else numbers_in_text(frame.table, name, values)
+        if plain is not None:
+            cast = plain.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            found[name] = cast.astype(np.float32)
+    if not found:
+        return frame
+    known = [name for name, kind in frame.kinds.items() if kind != "category"]
+    kinds: dict[str, Kind] = {
+        name: "number" if name in found else kind for name, kind in frame.kinds.items()
+    }
+    place = {name: i for i, name in enumerate([*known, *found])}
+    order = [place[name] for name, kind in kinds.items() if kind != "category"]
+    new = np.stack(list(found.values()), axis=1)
+    if isinstance(frame.numbers, np.ndarray):
+        numbers: Numbers = np.hstack([frame.numbers, new])[:, order]
+    else:
+        numbers = sparse.csr_array(sparse.hstack([frame.numbers, new], format="csc")[:, order])
+    rest = {name: values for name, values in frame.text.items() if name not in found}
+    return replace(frame, kinds=kinds, numbers=numbers, text=rest)
 
 
 def _collect(table: TableFile, names: list[str], types: dict[str, Any]) -> Frame:
@@ -132,7 +166,8 @@ def _as_float(array: Any) -> np.ndarray:
     import pyarrow as pa
 
     if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
-        days = array.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        array = array.cast(pa.timestamp("us"), safe=False)  # nanoseconds are cut
+        days = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
         return np.asarray(days, dtype=np.float64) / 86_400e6  # us a day; null has become NaN
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8()).cast(pa.float32())

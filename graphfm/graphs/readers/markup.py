@@ -1,24 +1,30 @@
-"""Reader of GraphML, GML and GEXF, by NetworkX."""
+"""Reader of GraphML, GML, GEXF and JSON, by NetworkX."""
 
 from __future__ import annotations
 
+import gzip
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphfm.errors import DataError
+from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.convert import from_networkx
-from graphfm.graphs.graph import Graph
+from graphfm.graphs.graph import FEW, Graph
 from graphfm.graphs.readers.attributes import attribute_frame, attribute_text
 from graphfm.graphs.readers.columns import Column, encode, plan_columns
+from graphfm.graphs.readers.json_graphs import read_json
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.targets import (
     SPLIT,
     feature_columns,
+    no_column,
     read_labels,
     read_splits,
     target_columns,
 )
+from graphfm.graphs.readers.xml_graphs import read_xml
 
 if TYPE_CHECKING:
     from graphfm.graphs.readers.options import ReadOptions
@@ -31,28 +37,20 @@ def read_markup(
 
     Args:
         path: Path of the file.
-        suffix: ``.graphml``, ``.gml`` or ``.gexf``.
+        suffix: ``.graphml``, ``.gml``, ``.gexf`` or ``.json``.
         name: Id of the graph.
-        options: Options; ``target``, ``need_target``, ``features`` and ``task`` are read.
+        options: Options; ``target``, ``need_target``, ``features``, ``id``, ``directed`` and
+            ``task`` are read.
         plan: Rules of an earlier fit. Default: made from this file.
 
     Raises:
         DataError: GFM103 for a file that cannot be read, GFM104 for a target that no node has.
     """
-    import networkx as nx
     import pyarrow as pa
 
     try:
-        if suffix == ".graphml":
-            found = nx.read_graphml(path)
-        elif suffix == ".gexf":
-            found = nx.read_gexf(path)
-        else:
-            try:
-                found = nx.read_gml(path)
-            except nx.NetworkXError:  # nodes without labels are named by their numbers
-                found = nx.read_gml(path, label="id")
-    except (PermissionError, MemoryError):
+        found = _parsed(path, suffix, options.directed)
+    except (PermissionError, MemoryError, GraphFMError):
         raise
     except Exception as error:  # NetworkX raises AttributeError, RecursionError and others
         raise DataError(
@@ -78,7 +76,8 @@ def read_markup(
     if target:
         wanted = {key: columns[key] for key in target}
         fields["y"], fields["class_names"] = read_labels(table, wanted, task=options.task)
-    free = [key for key in keys if key not in target]
+    ids = None if options.id is None else _ids(records, options.id, keys, path)
+    free = [key for key in keys if key not in (*target, options.id)]
     if SPLIT in free:
         fields |= read_splits(table, {SPLIT: columns[SPLIT]})
         free.remove(SPLIT)
@@ -87,6 +86,52 @@ def read_markup(
     else:
         free = [k for k in feature_columns(options.features, keys, str(path)) if k in free]
     frame = attribute_frame(path, records, free)
-    chosen = plan_columns(frame) if plan is None else tuple(plan)
+    chosen = plan_columns(frame, options.features) if plan is None else tuple(plan)
     graph = from_networkx(found, name=name)
+    if ids is not None:
+        fields["node_ids"] = ids
     return graph.replace(x=encode(frame, chosen), **fields), chosen
+
+
+def _parsed(path: Path, suffix: str, directed: bool | None) -> Any:
+    """Return the file as a NetworkX graph."""
+    import networkx as nx
+
+    if suffix == ".json":
+        return read_json(path)
+    if suffix != ".gml":
+        return read_xml(path, suffix, directed)
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        lines = file.read().decode("utf-8-sig").splitlines()
+    try:
+        return nx.parse_gml(lines)
+    except nx.NetworkXError as error:
+        if "multigraph" in str(error) or "duplicated" in str(error):
+            text = re.sub(r"(?m)^(\s*graph\s*)\[", r"\1[ multigraph 1 ", "\n".join(lines), count=1)
+            lines = text.splitlines()
+            try:
+                return nx.parse_gml(lines)
+            except nx.NetworkXError:
+                pass
+        return nx.parse_gml(lines, label="id")  # nodes without labels are named by their numbers
+
+
+def _ids(
+    records: Sequence[dict[str, Any]], key: str, keys: Sequence[str], path: Path
+) -> tuple[str, ...]:
+    """Return the attribute that ``--id`` names, one id per node."""
+    if key not in keys:
+        raise no_column("GFM127", key, keys, str(path))
+    words = [str(record.get(key, "")).strip() for record in records]
+    empty = words.count("")
+    if empty:
+        raise DataError("GFM111", f"{empty:,} ids are empty", where=f"{path}, attribute {key!r}")
+    if len(set(words)) < len(words):
+        twice = [word for word, count in Counter(words).items() if count > 1]
+        raise DataError(
+            "GFM126",
+            f"{len(twice):,} ids belong to several nodes",
+            where=f"{path}, attribute {key!r}: {', '.join(map(repr, twice[:FEW]))}",
+            fix="name an attribute that differs for every node",
+        )
+    return tuple(words)

@@ -14,6 +14,7 @@ from graphfm.errors import DataError
 from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.columns import Column, encode
 from graphfm.graphs.readers.edges import clean_ids
+from graphfm.graphs.readers.ends import confirmed_id, index_columns
 from graphfm.graphs.readers.frames import Frame, read_frame
 from graphfm.graphs.readers.headers import id_column, read_header
 from graphfm.graphs.readers.open_table import open_table
@@ -68,7 +69,9 @@ class NodeTable:
         return replace(self, ids=ids, text=text, frame=self.frame.rows(index))
 
 
-def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | None) -> NodeTable:
+def read_node_table(
+    path: Path, options: ReadOptions, plan: Sequence[Column] | None, *, edges: Path | None = None
+) -> NodeTable:
     """Read a node table.
 
     Args:
@@ -76,6 +79,7 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
         options: Options; ``id``, ``target``, ``need_target``, ``features``, ``strip_ids`` and
             ``task`` are read.
         plan: Columns of an earlier fit. Default: all columns that can be features.
+        edges: Path of the edge list; its ids confirm which column holds the ids. Default: none.
 
     Raises:
         DataError: GFM106 without a header, GFM104 for a target that is not a column.
@@ -91,7 +95,9 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
     header = read_header(table.names)
     names = [field.raw for field in header if field.role != "IGNORE"]
     id_name, is_named = id_column(header, options.id, where)
+    index = [] if plan is not None else index_columns(table, names)
     if not is_named:
+        id_name = confirmed_id(table, names, index, edges)
         log.info("%s: column %r is read as the node ids", path.name, id_name)
     target: list[str] = []
     if options.target is not None:
@@ -103,6 +109,10 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
                 raise
     splits = [name for name in (SPLIT, *MASK_COLUMNS) if name in names and name not in target]
     free = [name for name in names if name not in (id_name, *target, *splits)]
+    index = [name for name in index if name in free]
+    if index:
+        log.warning("%s: column %r only counts the rows and is left out", path.name, index[0])
+        free = [name for name in free if name not in index]
     lists = [field.raw for field in header if field.is_list and field.raw in free]
     if lists:
         log.warning("%s: %d columns hold lists and are not read: %s", path.name, len(lists),
@@ -112,8 +122,8 @@ def read_node_table(path: Path, options: ReadOptions, plan: Sequence[Column] | N
         wanted = {column.name for column in plan}
         extra = [name for name in free if name not in wanted]
         if extra:
-            log.info("%s: %d columns that the model was not fitted to are not read: %s", path.name,
-                     len(extra), ", ".join(extra[:FEW]))  # fmt: skip
+            log.warning("%s: %d columns that the model was not fitted to are not read: %s",
+                        path.name, len(extra), ", ".join(extra[:FEW]))  # fmt: skip
         free = [name for name in free if name in wanted]
         words = {column.name for column in plan if column.kind == "category"}
     else:

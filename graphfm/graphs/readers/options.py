@@ -80,6 +80,48 @@ class ReadOptions:
     task: Task = "auto"
 
 
+WHOLE = ("target", "need_target", "task", "directed", "nodes")  # options of every format
+APPLY = {
+    **dict.fromkeys((".graphml", ".gexf", ".gml", ".json"), (*WHOLE, "features", "id")),
+    **dict.fromkeys((".npz", ".npy", ".pt", ".pth", ".pkl"), WHOLE),
+    ".h5ad": (*WHOLE, "obsp"),
+    ".mtx": tuple(
+        f.name
+        for f in fields(ReadOptions)
+        if f.name not in ("source", "destination", "header", "obsp")
+    ),
+}  # a table takes all options but obsp
+
+
+def refuse_unused(path: Path, options: ReadOptions, like: ReadOptions) -> None:
+    """Raise an error for an option that does not apply to a file of this format.
+
+    Args:
+        path: Path of the file.
+        options: Options that were given.
+        like: Options that were not given for this file: the defaults, or those of a fit.
+
+    Raises:
+        DataError: GFM105 with the names of the options.
+    """
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    names = [f.name for f in fields(ReadOptions) if f.name != "obsp"]
+    unused = [
+        f.name
+        for f in fields(ReadOptions)
+        if f.name not in APPLY.get(suffix, names)
+        and getattr(options, f.name) != getattr(like, f.name)
+    ]
+    if unused:
+        flags = ", ".join("--" + name.replace("_", "-") for name in unused)
+        raise DataError(
+            "GFM105",
+            f"{flags} does not apply to a {suffix} file",
+            where=str(path),
+            fix=f"leave {flags} out",
+        )
+
+
 KEPT = tuple(f.name for f in fields(ReadOptions) if f.name not in ("nodes", "need_target"))
 
 

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import FEW
+from graphfm.graphs.readers.cells import MARKS, numbers_in_text
 from graphfm.graphs.readers.tables import MISSING, TableFile
 from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
 
+MANY = 50  # whole numbers from which a target is more likely a number than a class
 UNLABELLED = "-1"  # "no label" in the files of graph libraries
 SPLIT = "split"
 PARTS = {
@@ -123,8 +125,15 @@ def read_labels(
     name, values = next(iter(columns.items()))
     values, num_missing = _known(values)
     if task == "regress":
+        plain = numbers_in_text(table, name, values)
+        if plain is not None and _has_commas_or_marks(values):
+            values, num_missing = plain, int(plain.null_count)
         return _numbers(table, name, values, num_missing), ()
     classes = [str(v) for v in values.unique().drop_null().to_pylist()]
+    plain = None if task == "classify" else numbers_in_text(table, name, values)
+    if plain is not None and not plain.equals(values):
+        values, num_missing = plain, int(plain.null_count)
+        classes = [str(v) for v in values.unique().drop_null().to_pylist()]
     numbers = [_number(c) for c in classes]
     if classes and all(number is not None for number in numbers):
         broken = [c for c, n in zip(classes, numbers, strict=True) if n is not None and n != n // 1]
@@ -152,6 +161,10 @@ def read_labels(
     codes = pc.index_in(values, value_set=spelled).fill_null(len(classes))
     y = np.append(place, -1)[codes.to_numpy(zero_copy_only=False)]
     ordered = tuple(classes[i] for i in order)
+    if task == "auto" and len(classes) > MANY and None not in numbers:
+        log.warning("%s: %r holds %d different whole numbers, which are read as classes; "
+                    "--task regress predicts them as numbers", table.path.name, name,
+                    len(classes))  # fmt: skip
     num_minus = 0
     if ordered[:1] == (UNLABELLED,):
         num_minus = int((y == 0).sum())
@@ -162,6 +175,12 @@ def read_labels(
         log.info("%s: %s of %s nodes have no label in %r (%s)", table.path.name,
                  f"{num_missing + num_minus:,}", f"{len(y):,}", name, ", ".join(parts))  # fmt: skip
     return torch.from_numpy(y.astype(np.int64)), ordered
+
+
+def _has_commas_or_marks(values: Any) -> bool:
+    """Return True if no cell is text other than a number with a decimal comma, or a mark."""
+    words = [str(v) for v in values.unique().drop_null().to_pylist()]
+    return all(word in MARKS or _finite(word.replace(",", ".")) is not None for word in words)
 
 
 def _numbers(table: TableFile, name: str, values: Any, num_missing: int) -> Tensor:
