@@ -19,10 +19,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from graphfm.errors import OutputError
+from graphfm.errors import DataError, GraphFMError, OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor  # at run time it would slow --help, which imports this file
+
+HASHES = "sha256.json"  # hashes of the other files of a folder of the cache
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +167,8 @@ def _read(folder: Path, read: Callable[[Path], Content], name: str) -> Content |
     try:
         return read(folder)
     except Exception as error:  # no damage of a cache is fatal: it can be made again
-        log.warning("%s: the cache is damaged and is made again: %s", name, error)
+        reason = error.what if isinstance(error, GraphFMError) else error
+        log.warning("%s: the cache is damaged and is made again: %s", name, reason)
         return None
 
 
@@ -180,12 +183,25 @@ def write_folder(
             {k: v.contiguous() for k, v in tensors.items()}, temporary / f"{stem}.safetensors"
         )
         (temporary / f"{stem}.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+        hashes = {path.name: file_sha256(path) for path in sorted(temporary.iterdir())}
+        (temporary / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
 
 
 def read_folder(folder: Path, stem: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the config that :func:`write_folder` wrote."""
+    """Return the tensors and the config that :func:`write_folder` wrote, after a check of both.
+
+    Raises:
+        DataError: GFM139 for a file that differs from what was written, or a folder of an
+            earlier version, which has no hashes.
+    """
     from safetensors.torch import load_file
 
+    path = folder / HASHES
+    hashes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name in (f"{stem}.safetensors", f"{stem}.json"):
+        if hashes.get(name) != file_sha256(folder / name):
+            what = "is not what was written" if hashes else "has no hash: an older version wrote it"
+            raise DataError("GFM139", f"{name} {what}", where=str(folder))
     config = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
     return load_file(folder / f"{stem}.safetensors"), config
 

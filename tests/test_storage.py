@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,27 @@ def test_a_folder_stays_when_the_block_or_the_rename_fails(
         (temporary / "new").touch()
     assert [p.name for p in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_half_written_file_never_appears(
+    error: type[BaseException], exists: bool, tmp_path: Path
+) -> None:
+    """Whatever ends the block. Kills the mutant that renames in ``finally``."""
+    path = tmp_path / "table.csv"
+    if exists:
+        path.write_text("old")
+    for writer in (whole_file, _text_writer):
+        with pytest.raises((error, OutputError)), writer(path) as temporary:
+            temporary.write_text("half")
+            raise error
+        assert [p.name for p in tmp_path.iterdir()] == (["table.csv"] if exists else [])
+        assert not exists or path.read_text() == "old"
+
+
+@contextmanager
+def _text_writer(path: Path) -> Iterator[Path]:
+    """A whole folder, with the file inside."""
+    with whole_folder(path.parent / "folder") as temporary:
+        yield temporary / path.name

@@ -53,15 +53,26 @@ def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> 
 
 @contextmanager
 def folder_for_one(out: Path) -> Iterator[None]:
-    """Lock a folder for this process. The lock file is in the cache, not in the folder.
+    """Lock a folder for this process. The lock file ``.NAME.lock`` lies beside the folder.
+
+    So processes with different cache folders see each other. Where nothing can be written beside
+    the folder, the lock file is in the cache.
 
     Raises:
         OutputError: GFM802 if another process writes to the folder; the message names it.
     """
-    from graphfm.storage import cache_lock
+    from graphfm.storage import cache_lock, file_lock
 
-    key = hashlib.sha256(str(out.resolve()).encode()).hexdigest()
-    with cache_lock(key, wait=False, what=str(out)):
+    place = out.resolve()
+    beside = place.with_name(f".{place.name}.lock")
+    try:
+        beside.touch()
+    except OSError:
+        key = hashlib.sha256(str(place).encode()).hexdigest()
+        with cache_lock(key, wait=False, what=str(out)):
+            yield
+        return
+    with file_lock(beside, wait=False, what=str(out)):
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any, TextIO
 
 from graphfm.errors import GraphFMError
 
+# C0 without tab and line feed, C1, and marks that reverse the direction of text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _DIGITS = set("0123456789~?-")
 
 
@@ -87,9 +90,23 @@ def brief(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
+def printable(text: str) -> str:
+    r"""Return text with every control character escaped, except line breaks and tabs.
+
+    A name from a stranger's file could otherwise move the cursor, change colors or hide lines.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if not _CONTROL.search(text):
+        return text
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:  # closed by the shell: graphfm ... >&-
         return
+    text = printable(text)
     if not _can_write(stream, text):
         encoding = stream.encoding or "ascii"
         text = text.encode(encoding, "replace").decode(encoding)
