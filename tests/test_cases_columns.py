@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from graphfm.baselines.logistic import logistic
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
 from tests.test_cases_files import read
@@ -103,3 +106,18 @@ def test_a_numeric_target_with_a_question_mark(tmp_path: Path) -> None:
     rows = "".join(f"{i},{'?' if i == 3 else i + 0.5}\n" for i in range(6))
     graph = table(tmp_path, "id,v\n" + rows, target="v")
     assert graph.y is not None and graph.y.isnan().tolist() == [i == 3 for i in range(6)]
+
+
+def test_many_classes_give_no_raw_warning_of_scikit_learn() -> None:
+    n = 120
+    graph = Graph.from_edges(
+        np.stack([np.arange(n - 1), np.arange(1, n)]),
+        num_nodes=n,
+        name="years",
+        x=torch.randn(n, 3),
+        y=torch.arange(n) % 100,
+        class_names=tuple(str(1900 + i) for i in range(100)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        logistic(graph, torch.ones(n, dtype=torch.bool), None)

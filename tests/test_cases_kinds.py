@@ -91,3 +91,32 @@ def test_whole_numbers_written_as_floats_are_the_same_ids(
     graph = read({"e.csv": text, "nodes.csv": nodes})
     assert graph.num_nodes == 10
     assert ends(graph) == {(f"{i}{own}", f"{j}{own}") for i, j in pairs}
+
+
+@given(
+    values=st.lists(
+        st.one_of(st.floats(-999, 999).map(lambda v: round(v, 2)), st.none()),
+        min_size=10,
+        max_size=10,
+    ),
+    comma=st.booleans(),
+    mark=st.sampled_from(["", "?", "-", "NA", "n.a."]),
+    target=st.booleans(),
+)
+@quick
+def test_a_column_of_numbers_is_read_in_any_spelling(
+    values: list[float | None], comma: bool, mark: str, target: bool
+) -> None:
+    values[:2] = [0.25, 1.5]
+    cells = [mark if v is None else f"{v:.2f}".replace(".", "," if comma else ".") for v in values]
+    rows = [f'n{i},"{cell}"\n' for i, cell in enumerate(cells)]
+    files = {"e.csv": "source,target\nn0,n1\n", "nodes.csv": "id,v\n" + "".join(rows)}
+    graph = read(files, **({"target": "v"} if target else {}))
+    known = np.array([v is not None for v in values])
+    expected = np.array([0.0 if v is None else v for v in values])
+    found = np.asarray(graph.y if target else np.asarray(graph.x)[:, 0])
+    np.testing.assert_allclose(found[known], expected[known], rtol=1e-5, atol=1e-4)
+    if target:
+        assert np.isnan(found[~known]).all()
+    else:
+        assert graph.num_features == 1 + (not known.all())

@@ -67,6 +67,8 @@ def _path(task: Task, x: Features, strengths: Sequence[float]) -> Iterator[np.nd
         with warnings.catch_warnings():
             # At C=100 full convergence takes thousands of iterations and changes no prediction.
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # the reader of the target has said so already
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater")
             model.fit(x[labels.train], labels.y_train)
         yield labels.all_classes(model.predict_proba(x))
 
