@@ -61,7 +61,7 @@ def row_54_a_checkpoint_of_another_config(case: Case) -> None:
     manifest["config.json"] = stranger["config.json"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     error = refused("GFM304", "(48,)", "(32,)", call=lambda: GraphFM.from_checkpoint(folder))
-    assert error.exit_code == 5 and error.why.count("config.json says") == 4
+    assert error.exit_code == 5 and error.why.count("config.json expects") == 4
     assert len(error.why.splitlines()) == 5 and "and " in error.why.splitlines()[-1]
 
 
