@@ -210,7 +210,7 @@ def test_a_new_graph_of_the_same_columns_is_encoded_as_the_first(
     asked = ("--model", project / "model", "--graph", tmp_path / "new", "--unknown-nodes", "drop")
     done = case.run("predict", *asked, "--out", tmp_path / "p.csv", "--json")
     assert json.loads(done.stdout)["num_nodes"] == 30
-    assert "1 of 30 values of 'side' are new" in done.stderr
+    assert "1 of 30 values of 'side' were not seen at the fit" in done.stderr
     assert "1 columns that the model was not fitted to are not read: extra" in done.stderr
     ids = [line.split(",")[0] for line in (tmp_path / "p.csv").read_text().splitlines()[1:]]
     assert ids == [line.split(",")[0] for line in half[1:]]
