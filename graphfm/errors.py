@@ -4,6 +4,8 @@ Every message has up to four parts: what happened, where, why, and how to fix it
 code (``GFMnnn``), which ``graphfm explain`` describes, and an exit code for the command line.
 """
 
+FEW = 5  # names that a message lists
+
 
 class GraphFMError(Exception):
     """Base class of all errors that a user can fix.

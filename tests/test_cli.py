@@ -29,8 +29,8 @@ OPTIONS = {
     "doctor": "help json",
     "pretrain": "device dry-run help json max-time nproc out overwrite resume seed skip-broken "
     "trust-shards",
-    "finetune": "destination device directed dry-run duplicate-weights ensemble features "
-    "from graph help id json max-steps max-time nodes obsp out overwrite seed "
+    "finetune": "destination device directed drop dry-run duplicate-weights ensemble features "
+    "from graph header help id json max-steps max-time nodes obsp out overwrite seed "
     "source split strip-ids target task tune unknown-nodes",
     "predict": "coverage directed graph help json model nodes out overwrite proba target "
     "unknown-nodes",
@@ -44,7 +44,7 @@ OPTIONS = {
     "datasets list": "domain help json mixture role",
     "datasets show": "help json",
     "datasets verify": "help json",
-    "datasets stats": "destination directed features help id json nodes obsp source strip-ids "
+    "datasets stats": "destination directed drop features header help id json nodes obsp source strip-ids "
     "target unknown-nodes",
     "datasets prepare": "all help jobs json mixture",
     "datasets landscape": "help json mixture out overwrite",

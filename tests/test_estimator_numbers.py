@@ -243,4 +243,4 @@ def test_the_task_may_be_said(saved: tuple[Path, Result], folder: Path, tmp_path
     assert "classes" in ran(*asked).stdout
     assert "a number" in ran(*asked, "--task", "regress").stdout
     stats = ran("datasets", "stats", folder, "--target", "label").stdout
-    assert "a number, 270 nodes have one" in stats
+    assert "a number, known for 270 nodes" in stats

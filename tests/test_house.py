@@ -303,18 +303,24 @@ def test_help_imports_nothing_heavy() -> None:
     assert not imported & {*heavy, *HEAVY}
 
 
+def cpu_seconds(code: str) -> float:
+    """Least CPU time of three processes: the least is disturbed least by other work."""
+    found = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert run_python(code).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found)
+
+
 def test_help_takes_less_than_half_a_second_of_cpu() -> None:
-    """The budget of notes on imports: best of three, so that a busy machine does not decide.
+    """On a free machine importing typer takes 0.1 s of CPU; a busy one is as much slower at both.
 
     Seen to fail with `import torch` in cli/main.py: 2 s.
     """
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert run_python(HELP).returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.5, seconds
+    slowness = max(1.0, cpu_seconds("import typer.main") / 0.1)
+    assert cpu_seconds(HELP) < 0.5 * slowness
 
 
 def test_everything_imports_without_network_and_without_compiled_extras() -> None:

@@ -73,7 +73,10 @@ def folder_for_one(out: Path) -> Iterator[None]:
             yield
         return
     with file_lock(beside, wait=False, what=str(out)):
-        yield
+        try:
+            yield
+        finally:
+            beside.unlink(missing_ok=True)  # while it is held: whoever opened it looks again
 
 
 def make_folder(out: Path) -> None:

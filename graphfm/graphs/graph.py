@@ -16,11 +16,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphfm.errors import DataError
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.spec import TaskSpec
 
 MASKS = ("train_mask", "val_mask", "test_mask")
-FEW = 5  # names that a message lists
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

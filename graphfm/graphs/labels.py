@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW, Graph, class_names_of
+from graphfm.errors import FEW, DataError
+from graphfm.graphs.graph import Graph, class_names_of
 from graphfm.graphs.spec import Task
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW, Graph, labelled_nodes
+from graphfm.errors import FEW, DataError
+from graphfm.graphs.graph import Graph, labelled_nodes
 from graphfm.graphs.hashing import splitmix64
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from graphfm.errors import DataError
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
-from graphfm.graphs.graph import FEW, Graph
+from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.targets import no_column, read_labels
 

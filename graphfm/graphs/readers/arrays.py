@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from graphfm.errors import DataError, GraphFMError
+from graphfm.errors import FEW, DataError, GraphFMError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
-from graphfm.graphs.graph import FEW, MASKS, Graph
+from graphfm.graphs.graph import MASKS, Graph
 from graphfm.graphs.labels import labels
 from graphfm.graphs.readers.options import unsafe_file
 from graphfm.graphs.spec import Task

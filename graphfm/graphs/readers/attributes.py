@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW
 from graphfm.graphs.readers.frames import Frame, Kind, check_finite, with_numbers
 from graphfm.graphs.readers.tables import MISSING, TableFile
 from graphfm.graphs.readers.textfiles import is_number

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.tables import TableFile
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from graphfm.errors import DataError
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.convert import features
-from graphfm.graphs.graph import FEW
 from graphfm.graphs.readers.frames import WIDE, Frame, Kind, Numbers
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.ends import choose_ends, first_line_is_edge, paired_names
 from graphfm.graphs.readers.frames import read_frame
 from graphfm.graphs.readers.headers import WEIGHTS, read_header

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.headers import WEIGHTS, Field, edge_ends
 from graphfm.graphs.readers.open_table import open_table
 from graphfm.graphs.readers.tables import TableFile

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW, Graph
+from graphfm.errors import FEW, DataError
+from graphfm.graphs.graph import Graph
 from graphfm.graphs.leaks import find_leaking_columns, warn_duplicate_rows
 from graphfm.graphs.readers import containers, tables
 from graphfm.graphs.readers.columns import Column, plan_columns

@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 
 
 def read_json(path: Path) -> Any:

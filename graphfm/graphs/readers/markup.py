@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphfm.errors import DataError, GraphFMError
+from graphfm.errors import FEW, DataError, GraphFMError
 from graphfm.graphs.convert import from_networkx
-from graphfm.graphs.graph import FEW, Graph
+from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.attributes import attribute_frame, attribute_text
 from graphfm.graphs.readers.columns import Column, encode, plan_columns
 from graphfm.graphs.readers.json_graphs import read_json

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.columns import Column, encode
 from graphfm.graphs.readers.edges import clean_ids
 from graphfm.graphs.readers.ends import confirmed_id, index_columns

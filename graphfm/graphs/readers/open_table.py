@@ -11,8 +11,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.textfiles import (
     SAMPLE_BYTES,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW, Graph
+from graphfm.errors import FEW, DataError
+from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.headers import id_column, read_header
 from graphfm.graphs.readers.open_table import open_table
 from graphfm.graphs.readers.targets import SPLIT, no_column, read_splits

@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.arrow import as_text, plain, storage
 from graphfm.graphs.readers.textfiles import SAMPLE_BYTES, head, not_utf8
 

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphfm.errors import DataError
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.cells import MARKS, numbers_in_text
 from graphfm.graphs.readers.tables import MISSING, TableFile
 from graphfm.graphs.spec import Task

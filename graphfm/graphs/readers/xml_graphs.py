@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphfm.graphs.graph import FEW
+from graphfm.errors import FEW
 from graphfm.graphs.readers.textfiles import is_number
 
 if TYPE_CHECKING:
