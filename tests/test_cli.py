@@ -44,7 +44,8 @@ OPTIONS = {
     "datasets list": "domain help json mixture role",
     "datasets show": "help json",
     "datasets verify": "help json",
-    "datasets stats": "destination directed drop features header help id json nodes obsp source strip-ids "
+    "datasets stats": "destination directed drop features header help id json "
+    "nodes obsp source strip-ids "
     "target unknown-nodes",
     "datasets prepare": "all help jobs json mixture",
     "datasets landscape": "help json mixture out overwrite",
