@@ -103,4 +103,6 @@ def corpus_cloud(model: GraphFM, corpus: Corpus) -> StateCloud:
         for group in corpus.val_groups():
             batch = corpus.val_batch(group, each, training=training)
             found.append(model.embed(batch).cpu())
-    return StateCloud.of(torch.cat(states[True]), torch.cat(states[False]))
+    # A graph with features that are not finite has such states: its steps were skipped too.
+    finite = {k: (z := torch.cat(v))[z.isfinite().all(dim=1)] for k, v in states.items()}
+    return StateCloud.of(finite[True], finite[False])
