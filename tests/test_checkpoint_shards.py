@@ -59,7 +59,7 @@ def test_own_shards_are_read(folder: Path) -> None:
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_foreign_index_never_runs(protocol: int, listed: bool, folder: Path) -> None:
-    """Whether the manifest lists it or not. Failed: the command ran."""
+    """A pickle as the index is refused, listed in the manifest or not. Failed: the command ran."""
     mark = folder.parent / "mark"
     (folder / "sharded" / INDEX).write_bytes(pickle.dumps(Evil(mark), protocol))
     if listed:

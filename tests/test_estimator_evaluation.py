@@ -1,4 +1,4 @@
-"""What the command line does after a fit, the estimators do too: compare, report, importances."""
+"""Estimators compare, report and give importances, as the command line does after a fit."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_numbers_are_compared_too(model: GraphFM, graph: Graph) -> None:
 
 
 def test_importances_find_the_columns_that_matter(model: GraphFM, whole: Graph) -> None:
-    """Of five columns only one is related to the classes."""
+    """One of five columns is related to the classes, and comes first."""
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(200, 5, generator=rng)
     x[:, 3] += 4.0 * whole.y

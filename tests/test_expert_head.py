@@ -81,7 +81,7 @@ def test_offsets_move_weights_and_sharpness_the_whole(head: ExpertHead) -> None:
 
 @torch.no_grad()
 def test_an_expert_that_does_not_answer_has_no_weight(head: ExpertHead) -> None:
-    """Where one does not answer, the others are pooled as if it were not there; row by row.
+    """The others are pooled, row by row, as if an expert without a prediction did not exist.
 
     Seen to fail without the mask: all logits are then NaN.
     """

@@ -119,7 +119,7 @@ def test_a_flipped_bit_is_found_and_the_folder_is_made_again(
 def test_a_folder_without_hashes_is_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As an earlier version wrote it."""
+    """Folders of an earlier version have no hashes."""
     made: list[int] = []
     slowly_made(tmp_path / "folder", made)
     (tmp_path / "folder" / "sha256.json").unlink()
