@@ -149,7 +149,7 @@ def from_cache(
     Raises:
         OutputError: GFM403 if the cache cannot be written.
     """
-    found = _read(folder, read, name)
+    found = _read(folder, read)  # no message: the second look, under the lock, gives it
     if found is not None:
         return found
     with cache_lock(folder.name, wait=True, what=name):
@@ -161,14 +161,15 @@ def from_cache(
     return found
 
 
-def _read(folder: Path, read: Callable[[Path], Content], name: str) -> Content | None:
+def _read(folder: Path, read: Callable[[Path], Content], name: str = "") -> Content | None:
     if not folder.is_dir():
         return None
     try:
         return read(folder)
     except Exception as error:  # no damage of a cache is fatal: it can be made again
         reason = error.what if isinstance(error, GraphFMError) else error
-        log.warning("%s: the cache is damaged and is made again: %s", name, reason)
+        if name:
+            log.warning("%s: the cache is damaged and is made again: %s", name, reason)
         return None
 
 
