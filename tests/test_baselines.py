@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from importlib import import_module
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from graphfm.baselines import classic, gcnii
 from graphfm.baselines import label_propagation as propagation_module
 from graphfm.baselines.classic import KIPF, ConvStack
 from graphfm.baselines.inputs import scaled_features
@@ -219,6 +222,20 @@ def test_gcn_is_the_gcn_of_pyg(features):
         torch.testing.assert_close(
             linear.weight.grad, layer.lin.weight.grad.T, atol=1e-4, rtol=1e-4
         )
+
+
+def test_a_fit_leaves_no_temporary_file(tmp_path, monkeypatch):
+    """Seen to fail with classes derived from PyG's layers: PyG generates a module for each.
+
+    The class of a fit of GCNII was new in every process, and its module stayed in the temporary
+    folder.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    task = Task.of(blocks(60), *thirds(60)[:2])
+    for peers in (classic, gcnii):
+        for peer in peers.PEERS.values():
+            peer.fit(task, {**peer.defaults, "epochs": 1}, seed=0, deadline=math.inf)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_gradient_passes_the_dropped_features():

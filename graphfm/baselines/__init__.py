@@ -1,1 +1,1 @@
-"""Peer methods to compare with, built on layers of PyG and models of scikit-learn."""
+"""Peer methods to compare with, with layers as in PyG and models of scikit-learn."""

@@ -1,6 +1,6 @@
 """Graph convolutional network of two layers, with an estimate of its training time.
 
-Source: Kipf and Welling 2017 (arXiv 1609.02907), on PyG's GCNConv. The peer ``gcn`` has the same
+Source: Kipf and Welling 2017 (arXiv 1609.02907). The peer ``gcn`` has the same
 default settings and searches from them.
 
 Shapes:
@@ -24,7 +24,6 @@ from graphfm.graphs.graph import Graph
 SPARSE_RATE = 3.5e9
 DENSE_RATE = 1e10
 EPOCH_SECONDS = 0.002  # overhead of one epoch
-IMPORT_SECONDS = 2.0  # import of PyG
 
 
 def gcn(graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0) -> np.ndarray:
@@ -59,4 +58,4 @@ def gcn_seconds(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> fl
     width = KIPF["width"]
     in_products = (entries if dense else filled) * width / (DENSE_RATE if dense else SPARSE_RATE)
     messages = (graph.num_edges + graph.num_nodes) * (width + labels.num_classes) / SPARSE_RATE
-    return IMPORT_SECONDS + KIPF["epochs"] * (EPOCH_SECONDS + 2.5 * (in_products + messages))
+    return KIPF["epochs"] * (EPOCH_SECONDS + 2.5 * (in_products + messages))

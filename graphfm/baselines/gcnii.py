@@ -1,4 +1,4 @@
-"""GCNII: a deep GCN with a residual connection to the first layer, on PyG's GCN2Conv.
+"""GCNII: a deep GCN with a residual connection to the first layer.
 
 Source: Chen et al. 2020, "Simple and deep graph convolutional networks" (arXiv 2007.02133):
 ``H <- relu(((1 - alpha) P H + alpha H0) ((1 - beta_l) I + beta_l W_l))``, ``beta_l = ln(theta / l +
@@ -10,6 +10,7 @@ Shapes:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ SPACE: Mapping[str, tuple[Any, ...]] = {
 
 
 class GCNII(Network):
-    """Network of a linear map, several GCN2Conv layers and a linear map.
+    """Network of a linear map, several layers of the formula and a linear map.
 
     Args:
         task: Features, edges and number of classes.
@@ -58,35 +59,40 @@ class GCNII(Network):
         weight = nn.init.xavier_uniform_(torch.empty(task.inputs.shape[1], width))
         self.first = FeatureLayer(task.inputs, weight, self.rate)
         self.bias = nn.Parameter(torch.zeros(width))
-        layers = [_layer(task.convolution, i + 1, settings) for i in range(settings["depth"])]
+        layers = [Layer(task.convolution, i + 1, settings) for i in range(settings["depth"])]
         self.layers = nn.ModuleList(layers)
         self.last = nn.Linear(width, task.labels.num_classes)
-        self.edges = task.convolution.rows
 
     def forward(self, nodes: Tensor, rng: torch.Generator | None) -> Tensor:
         """Compute the logits of some nodes, (Q,) -> (Q, C)."""
         first = (self.first(rng) + self.bias).relu()
         hidden = first
         for layer in self.layers:
-            hidden = layer(dropout(hidden, self.rate, rng), first, self.edges).relu()
+            hidden = layer(dropout(hidden, self.rate, rng), first).relu()
         logits: Tensor = self.last(dropout(hidden, self.rate, rng)[nodes])
         return logits
 
 
-def _layer(edges: Matrix, number: int, settings: Settings) -> nn.Module:
-    from torch_geometric.nn import GCN2Conv
+class Layer(nn.Module):
+    """Layer of the formula above, before the relu; PyG's GCN2Conv.
 
-    class Layer(GCN2Conv):
-        def message_and_aggregate(self, adj_t: Tensor, x: Tensor) -> Tensor:
-            return edges.times(x)
+    Args:
+        edges: Symmetrically normalised adjacency with self-loops, P.
+        number: Number of the layer, from 1.
+        settings: Settings with ``width``, ``alpha`` and ``theta``.
+    """
 
-    return Layer(
-        settings["width"],
-        alpha=settings["alpha"],
-        theta=settings["theta"],
-        layer=number,
-        normalize=False,
-    )
+    def __init__(self, edges: Matrix, number: int, settings: Settings) -> None:
+        super().__init__()
+        self.edges, self.alpha = edges, settings["alpha"]
+        self.beta = math.log(settings["theta"] / number + 1)
+        width = settings["width"]
+        self.weight1 = nn.Parameter(nn.init.xavier_uniform_(torch.empty(width, width)))
+
+    def forward(self, x: Tensor, first: Tensor) -> Tensor:
+        """Aggregate the neighbors, add the first layer and map, (N, H) -> (N, H)."""
+        mixed = (1 - self.alpha) * self.edges.times(x) + self.alpha * first
+        return torch.addmm(mixed, mixed, self.weight1, beta=1 - self.beta, alpha=self.beta)
 
 
 def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:

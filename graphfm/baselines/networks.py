@@ -60,7 +60,7 @@ def fit_network(
         seed: Seed of initial weights and dropout.
         deadline: Value of ``time.process_time()`` at which training stops with the best epoch.
     """
-    # PyG draws initial weights from the global generator: restore its state afterwards.
+    # Layers draw initial weights from the global generator: restore its state afterwards.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """Run the cells of a plan that have no receipt, in several processes.
 
 Before a process times a model for the first time, it fits the model to a graph of 60 nodes:
-otherwise the first model pays 2 s for importing PyG.
+otherwise the first model pays 2 s for imports.
 """
 
 from __future__ import annotations
