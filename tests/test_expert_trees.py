@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphfm.fitting.experts.trees import (
+from graphfm.experts.trees import (
     BINS,
     L2_PENALTY,
     LEAVES,

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.fitting.experts import pool as experts_module
-from graphfm.fitting.experts.columns import NARROW, NEIGHBORS, SHARE_EXPERTS, TREES
-from graphfm.fitting.experts.pool import MAX_EXPERTS, Experts, fit_experts, log_probabilities
-from graphfm.fitting.experts.scaled_ridge import axes_of, fit_scaled_ridge
+from graphfm.experts import pool as experts_module
+from graphfm.experts.columns import NARROW, NEIGHBORS, SHARE_EXPERTS, TREES
+from graphfm.experts.pool import MAX_EXPERTS, Experts, fit_experts, log_probabilities
+from graphfm.experts.scaled_ridge import axes_of, fit_scaled_ridge
 from graphfm.graphs.features.multihop import multihop, scaled_multihop
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from graphfm.experts.pool import MAX_EXPERTS, MAX_LOG_PROBS, fit_experts
 from graphfm.fitting import cost
 from graphfm.fitting.cost import flops_of, memory_of, seconds_of
 from graphfm.fitting.descent import DEPTHS
-from graphfm.fitting.experts.cost import has_experts, memory_of_experts, num_experts
-from graphfm.fitting.experts.pool import MAX_EXPERTS, MAX_LOG_PROBS, fit_experts
+from graphfm.fitting.expert_cost import has_experts, memory_of_experts, num_experts
 from graphfm.fitting.sizes import Sizes, sizes_of
 from graphfm.graphs.features.multihop import multihop
 from graphfm.graphs.features.prepare import prepare

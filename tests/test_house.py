@@ -25,6 +25,7 @@ FLOORS: list[tuple[bool, str]] = [
     (False, "graphs"),
     (False, "sampling checkpoint"),
     (False, "model"),
+    (False, "experts"),
     (False, "training baselines"),
     (False, "fitting"),
     (False, "benchmark scaling interpret report"),

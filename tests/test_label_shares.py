@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.fitting.experts.label_shares import FEW, PRIOR_NODES, REACHES, WALKS, label_shares
+from graphfm.experts.label_shares import FEW, PRIOR_NODES, REACHES, WALKS, label_shares
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from tests.graphs import synthetic
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.fitting.experts.scaled_ridge import (
+from graphfm.experts.scaled_ridge import (
     MAX_ROWS,
     POWERS,
     axes_of,

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from graphfm.experts.pool import Experts
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.ensemble import Ensemble
-from graphfm.fitting.experts.pool import Experts
 from graphfm.fitting.fitted import FitSummary
 from graphfm.graphs.features.multihop import Scaling
 from graphfm.graphs.features.transform import FeatureTransform

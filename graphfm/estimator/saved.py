@@ -10,9 +10,9 @@ from graphfm.checkpoint.checks import in_range, malformed
 from graphfm.checkpoint.folder import Checkpoint, save_checkpoint
 from graphfm.checkpoint.split_json import read_split
 from graphfm.errors import CheckpointError
+from graphfm.experts.pool import Experts
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.ensemble import load_members, split_members
-from graphfm.fitting.experts.pool import Experts
 from graphfm.fitting.fitted import FitSummary
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.features.transform import FeatureTransform

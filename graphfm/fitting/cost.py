@@ -14,7 +14,7 @@ import torch
 from graphfm.errors import DataError
 from graphfm.fitting.calibration import MAX_CHOICE, MAX_NODES, num_choosing
 from graphfm.fitting.descent import DEPTHS, EVAL_EVERY, STEP_CONTEXT, TARGETS_PER_STEP, Depth
-from graphfm.fitting.experts.cost import flops_of_experts, memory_of_experts, slow_operations
+from graphfm.fitting.expert_cost import flops_of_experts, memory_of_experts, slow_operations
 from graphfm.fitting.inference import TILE
 from graphfm.fitting.probe import MAX_CONTEXT, MAX_RIDGE_NODES, NUM_NEIGHBORS, STATE_WEIGHTS
 from graphfm.fitting.sizes import Sizes

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from graphfm.experts.pool import Experts
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.depth import Trial
 from graphfm.fitting.descent import Depth
 from graphfm.fitting.ensemble import Ensemble
-from graphfm.fitting.experts.pool import Experts
 from graphfm.graphs.features.multihop import Scaling
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphfm.experts.pool import Experts
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.cost import calibration_share
 from graphfm.fitting.depth import AUTO, Trial, Tune, choose_depth, depths_to_try
 from graphfm.fitting.descent import Depth, FineTuneResult, ValidationScore, descend, validate
 from graphfm.fitting.ensemble import member_seed
-from graphfm.fitting.experts.pool import Experts
 from graphfm.fitting.fitted import Fitted
 from graphfm.fitting.inference import node_states
 from graphfm.fitting.probe import SAMPLING, TARGET, adopt, fit_pool_weights, solve_head

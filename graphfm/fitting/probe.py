@@ -19,8 +19,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from graphfm.fitting.experts.pool import Experts, choose_temperature, fit_experts, log_probabilities
-from graphfm.fitting.experts.scaled_ridge import axes_of, fit_scaled_ridge
+from graphfm.experts.pool import Experts, choose_temperature, fit_experts, log_probabilities
+from graphfm.experts.scaled_ridge import axes_of, fit_scaled_ridge
 from graphfm.fitting.inference import node_states
 from graphfm.graphs.features.multihop import NUM_HOPS, Scaling, num_multihop, scaled_multihop
 from graphfm.graphs.features.prepare import PreparedGraph

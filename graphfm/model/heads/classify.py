@@ -69,7 +69,7 @@ class ExpertHead(Head):
 
     ``p = sum_e w_e p_e`` with ``w = softmax(offset - TRUST * held-out loss)``: a linear pool, in
     which a confident and wrong expert cannot exclude a class. The input has the columns of a linear
-    head, followed by those of ``graphfm.fitting.experts.pool``: log-probabilities of the other
+    head, followed by those of ``graphfm.experts.pool``: log-probabilities of the other
     experts, NaN if an expert does not answer.
 
     Args:

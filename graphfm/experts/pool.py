@@ -24,10 +24,10 @@ from torch import Tensor
 
 from graphfm.checkpoint.checks import FIX, in_range
 from graphfm.errors import CheckpointError
-from graphfm.fitting.experts import trees
-from graphfm.fitting.experts.columns import KERNEL, NARROW, READ_LABELS, TREES, View
-from graphfm.fitting.experts.same_graph import describe_nodes, edge_hash, match_labels
-from graphfm.fitting.experts.scaled_ridge import ScaledRidge, fit_scaled_ridge
+from graphfm.experts import trees
+from graphfm.experts.columns import KERNEL, NARROW, READ_LABELS, TREES, View
+from graphfm.experts.same_graph import describe_nodes, edge_hash, match_labels
+from graphfm.experts.scaled_ridge import ScaledRidge, fit_scaled_ridge
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.sampling.batch import subsample
 
@@ -52,7 +52,7 @@ class Experts:
         scale: Divisors of the column blocks, centre and length of the kernel's rows, and
             ``structure``, the hash of the graph's edges.
         known: ``y`` (n,), the known labels, and what their nodes are recognised by
-            (:func:`~graphfm.fitting.experts.same_graph.describe_nodes`).
+            (:func:`~graphfm.experts.same_graph.describe_nodes`).
         best: Fitted expert of least held-out loss among those that read no label. Its predictions
             stand for the unknown labels of neighbors.
         num_classes: Number of classes C.

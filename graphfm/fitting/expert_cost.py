@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphfm.fitting.experts import trees
-from graphfm.fitting.experts.columns import (
+from graphfm.experts import trees
+from graphfm.experts.columns import (
     DIFFUSION_STEPS,
     NARROW,
     NUM_WAVES,
@@ -19,9 +19,9 @@ from graphfm.fitting.experts.columns import (
     TREE_COLUMNS,
     TREES,
 )
-from graphfm.fitting.experts.label_shares import FEW, NUM_FOLDS, REACHES, WALKS
-from graphfm.fitting.experts.pool import MAX_FIT_NODES, too_large
-from graphfm.fitting.experts.scaled_ridge import powers_for
+from graphfm.experts.label_shares import FEW, NUM_FOLDS, REACHES, WALKS
+from graphfm.experts.pool import MAX_FIT_NODES, too_large
+from graphfm.experts.scaled_ridge import powers_for
 
 if TYPE_CHECKING:
     from graphfm.fitting.sizes import Sizes

@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphfm.fitting.experts.label_shares import (
+from graphfm.experts.label_shares import (
     REACHES,
     LabelShares,
     label_shares,
     return_probability,
     two_hop_mean,
 )
-from graphfm.fitting.experts.scaled_ridge import axes_of
+from graphfm.experts.scaled_ridge import axes_of
 from graphfm.graphs.features.multihop import NUM_HOPS
 from graphfm.graphs.features.neighbor_mean import averaging
 from graphfm.graphs.features.prepare import PreparedGraph
