@@ -25,16 +25,3 @@ def encode_labels(y: Any) -> tuple[Tensor | None, tuple[str, ...]]:
     names = sorted({word for word in words if word is not None})
     number = {name: i for i, name in enumerate(names)}
     return torch.tensor([-1 if w is None else number[w] for w in words]), tuple(names)
-
-
-def restore_classes(names: list[str], dtype: str | None) -> np.ndarray:
-    """Return class names (C,) in the NumPy type that they had at the fit; None for text."""
-    if dtype is None:
-        return np.array(names)
-    if np.dtype(dtype).kind == "b":
-        return np.array([name == "True" for name in names])
-    return (
-        np.array([float(name) for name in names]).astype(dtype)
-        if "f" in dtype
-        else np.array([int(name) for name in names], dtype=dtype)
-    )

@@ -19,12 +19,13 @@ from graphfm.checkpoint.checks import malformed
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
-from graphfm.estimator.classes import encode_labels, restore_classes
+from graphfm.estimator.classes import encode_labels
 from graphfm.estimator.masks import mask_of
 from graphfm.estimator.saved import fill, open_folder, save_fitted
 from graphfm.fitting.answers import Answers, answer
 from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.probe import TARGET
+from graphfm.graphs.classes import class_values
 from graphfm.graphs.graph import Graph
 from graphfm.metrics import accuracy
 
@@ -297,7 +298,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             estimator = cls(**saved["params"])
             if not isinstance(saved["classes"], list):
                 raise ValueError("classes: expected a list of names")
-            estimator.classes_ = restore_classes(saved["classes"], saved.get("classes_dtype"))
+            estimator.classes_ = class_values(saved["classes"], saved.get("classes_dtype"))
         fill(estimator, checkpoint)
         expected = estimator.model_.specs[TARGET].task.num_classes
         with malformed(checkpoint.path / "config.json", "estimator"):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import MASKS, Graph
-from graphfm.graphs.labels import attribute_labels, labels
+from graphfm.graphs.labels import attribute_labels, label_fields
 from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
@@ -57,12 +57,11 @@ def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
         edge_index = torch.stack([row, col])
     if edge_index is None:
         edge_index = torch.empty((2, 0), dtype=torch.int64)
-    y, class_names = labels(getattr(data, "y", None), task=task)
-    masks: dict[str, Any] = {}
+    fields: dict[str, Any] = label_fields(getattr(data, "y", None), task=task)
     for mask in MASKS:
         values = getattr(data, mask, None)
         if isinstance(values, Tensor) and values.ndim == 1:
-            masks[mask] = values.bool().cpu()
+            fields[mask] = values.bool().cpu()
     node_ids = getattr(data, "node_ids", None)
     edge_index = edge_index.detach().cpu()
     if edge_index.is_floating_point():
@@ -77,10 +76,8 @@ def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
         num_nodes=int(data.num_nodes or 0),
         name=name,
         x=features(fill_missing(getattr(data, "x", None), name)),
-        y=y,
-        class_names=class_names,
         node_ids=tuple(str(i) for i in node_ids) if node_ids is not None else None,
-        **masks,
+        **fields,
     )
 
 
@@ -171,16 +168,14 @@ def from_networkx(
 
     matrix = nx.to_scipy_sparse_array(graph, nodelist=nodes, weight=None, dtype=np.int64).tocoo()
     records = [record for _, record in graph.nodes(data=True)]
-    y, class_names = attribute_labels(records, target, name, task)
     made = Graph.from_edges(
         np.stack([matrix.row, matrix.col]).astype(np.int64),
         num_nodes=len(nodes),
         name=name,
         directed=None if graph.is_directed() else False,
         x=_numeric_attributes(records, target, name),
-        y=y,
-        class_names=class_names,
         node_ids=tuple(node_ids),
+        **attribute_labels(records, target, name, task),
     )
     parallel = int(matrix.data.sum()) - matrix.nnz  # merged edges of a multigraph
     return made.replace(num_duplicates=parallel) if parallel else made

@@ -17,6 +17,8 @@ from scipy import sparse
 from torch import Tensor
 
 from graphfm.errors import FEW, DataError
+from graphfm.graphs.classes import class_values
+from graphfm.graphs.edge_arrays import adjacency, edge_array
 from graphfm.graphs.spec import TaskSpec
 
 MASKS = ("train_mask", "val_mask", "test_mask")
@@ -45,6 +47,7 @@ class Graph:
         test_mask: Test nodes, (N,) bool. Default: none.
         node_ids: Names of the nodes, (N,). Default: their positions.
         num_duplicates: Number of edges that were listed more than once and were merged.
+        class_dtype: NumPy type of the labels before they were numbered. Default: text.
 
     Raises:
         DataError: GFM113 for an index out of range, GFM116 for lengths that differ, GFM117 for a
@@ -65,6 +68,7 @@ class Graph:
     test_mask: Tensor | None = None
     node_ids: tuple[str, ...] | None = None
     num_duplicates: int = 0
+    class_dtype: str | None = None
 
     def __post_init__(self) -> None:
         self._check_structure()
@@ -95,9 +99,9 @@ class Graph:
         Raises:
             DataError: GFM113 to GFM115 for edges that are not valid, and the errors of the class.
         """
-        edges = _edge_array(edge_index, num_nodes, name)
+        edges = edge_array(edge_index, num_nodes, name)
         given = edges.shape[1]
-        matrix = _adjacency(edges[0], edges[1], num_nodes)
+        matrix = adjacency(edges[0], edges[1], num_nodes)
         num_duplicates = given - matrix.nnz
         if directed is not True:
             both = matrix.maximum(matrix.T).tocsr()
@@ -130,6 +134,11 @@ class Graph:
     def num_classes(self) -> int:
         """Number of classes, or of labels of a multi-label task, C; 0 without labels."""
         return len(self.class_names)
+
+    @property
+    def class_values(self) -> np.ndarray:
+        """Classes in the type of the labels that were given, (C,): numbers, bools or text."""
+        return class_values(self.class_names, self.class_dtype)
 
     @property
     def task(self) -> TaskSpec:
@@ -173,7 +182,7 @@ class Graph:
             ends = np.cumsum(np.bincount(row, minlength=self.num_nodes))
             rowptr = np.concatenate([np.zeros(1, dtype=np.int64), ends])
             return torch.from_numpy(rowptr), torch.from_numpy(col)
-        matrix = _adjacency(row, col, self.num_nodes)
+        matrix = adjacency(row, col, self.num_nodes)
         matrix = matrix.maximum(matrix.T).tocsr()
         matrix.sort_indices()
         return (
@@ -210,7 +219,12 @@ class Graph:
         return digest.hexdigest()
 
     def replace(self, **fields: Any) -> Graph:
-        """Return the graph with some fields changed, checked again."""
+        """Return the graph with some fields changed, checked again.
+
+        New class names are text, unless ``class_dtype`` is given with them.
+        """
+        if "class_names" in fields:
+            fields = {"class_dtype": None, **fields}
         return replace(self, **fields)
 
     def ids(self) -> tuple[str, ...]:
@@ -352,42 +366,3 @@ def class_names_of(y: Tensor) -> tuple[str, ...]:
     """Return names ``0 .. C-1`` for integer labels: (N,) or (N, C) -> (C,)."""
     num_classes = int(y.max()) + 1 if y.ndim == 1 and len(y) else y.shape[-1]
     return tuple(str(c) for c in range(max(num_classes, 0)))
-
-
-def _adjacency(row: np.ndarray, col: np.ndarray, num_nodes: int) -> sparse.csr_array:
-    """Return edges as a sparse matrix of ones, with repeats merged."""
-    ones = np.ones(len(row), dtype=np.int8)
-    matrix = sparse.coo_array((ones, (row, col)), shape=(num_nodes, num_nodes)).tocsr()
-    matrix.data[:] = 1
-    return matrix
-
-
-def _edge_array(edge_index: Tensor | np.ndarray, num_nodes: int, name: str) -> np.ndarray:
-    """Check an edge list, and return it as an array of integers, (2, E)."""
-    edges = np.asarray(edge_index)
-    if edges.ndim != 2 or edges.shape[0] != 2:
-        turned = edges.ndim == 2 and edges.shape[1] == 2
-        raise DataError(
-            "GFM115",
-            f"edge_index must have shape (2, E), got {edges.shape}",
-            where=name,
-            fix="it looks transposed: pass edge_index.t()"
-            if turned
-            else "pass sources and targets",
-        )
-    if not np.issubdtype(edges.dtype, np.integer):
-        if not (edges == np.floor(edges)).all():
-            raise DataError(
-                "GFM115", f"edge_index must hold integers, got {edges.dtype}", where=name
-            )
-        edges = edges.astype(np.int64)
-    if edges.size and not 0 <= edges.min() <= edges.max() < num_nodes:
-        bad = np.flatnonzero(((edges < 0) | (edges >= num_nodes)).any(axis=0))[:FEW]
-        pairs = ", ".join(f"{edges[0, i]} -> {edges[1, i]}" for i in bad)
-        raise DataError(
-            "GFM114" if edges.min() < 0 else "GFM113",
-            f"edges must name nodes 0 to {num_nodes - 1} (num_nodes={num_nodes}), got "
-            f"{edges.min()} to {edges.max()}",
-            where=f"{name}, edges {pairs}",
-        )
-    return edges

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import FEW, DataError
+from graphfm.graphs.classes import dtype_of_names
 from graphfm.graphs.graph import Graph, class_names_of
 from graphfm.graphs.spec import Task
 
@@ -36,7 +37,7 @@ def labels(y: Any, *, task: Task = "auto") -> tuple[Tensor | None, tuple[str, ..
     y = torch.as_tensor(y).detach().cpu()
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    finite = y[y.isfinite()] if y.is_floating_point() else y[:0]
+    finite = y[y.isfinite()] if y.is_floating_point() else torch.zeros(0)
     fractions = bool((finite != finite.round()).any())
     if y.ndim == 1 and (task == "regress" or (fractions and task == "auto")):
         return _numbers(y), ()
@@ -55,6 +56,24 @@ def labels(y: Any, *, task: Task = "auto") -> tuple[Tensor | None, tuple[str, ..
     classes, codes = torch.unique(y.clamp(min=-1), return_inverse=True)
     unlabelled = int(len(classes) > 0 and classes[0] == -1)
     return codes - unlabelled, tuple(str(c) for c in classes[unlabelled:].tolist())
+
+
+def label_fields(y: Any, *, task: Task = "auto") -> dict[str, Any]:
+    """Return the fields ``y``, ``class_names`` and ``class_dtype`` of :class:`Graph`.
+
+    Args:
+        y: Numbers or truth values in the form of :func:`labels`. Default: none.
+        task: Kind of the labels; see :func:`labels`.
+
+    Raises:
+        DataError: GFM118 for labels that do not fit ``task``.
+    """
+    codes, names = labels(y, task=task)
+    if codes is None or codes.ndim == 2 or not names:
+        return {"y": codes, "class_names": names}
+    if torch.as_tensor(y).dtype == torch.bool:
+        names = tuple(str(name == "1") for name in names)
+    return {"y": codes, "class_names": names, "class_dtype": dtype_of_names(names)}
 
 
 def as_numbers(graph: Graph) -> Graph:
@@ -95,8 +114,10 @@ def _numbers(y: Tensor) -> Tensor:
 
 def attribute_labels(
     records: list[dict[str, Any]], target: str | None, name: str, task: Task
-) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Return the labels in one attribute of the nodes; a node without it is unlabelled.
+) -> dict[str, Any]:
+    """Return the labels in one attribute of the nodes, in the form of :func:`label_fields`.
+
+    A node without the attribute is unlabelled.
 
     Args:
         records: Attributes of each node, (N,).
@@ -108,7 +129,7 @@ def attribute_labels(
         DataError: GFM104 if no node has the attribute, GFM118 for values that do not fit ``task``.
     """
     if target is None:
-        return None, ()
+        return {}
     values = [record.get(target) for record in records]
     known = [None if _is_missing(value) else str(value) for value in values]
     classes = sorted({value for value in known if value is not None})
@@ -124,7 +145,7 @@ def attribute_labels(
     if task == "regress" or (task == "auto" and fraction):
         try:
             numbers = [np.nan if value is None else float(value) for value in known]
-            return _numbers(torch.tensor(numbers, dtype=torch.float64)), ()
+            return {"y": _numbers(torch.tensor(numbers, dtype=torch.float64))}
         except ValueError as error:
             raise DataError(
                 "GFM118",
@@ -142,7 +163,12 @@ def attribute_labels(
     if all(c.isdecimal() for c in classes):
         classes.sort(key=int)
     number = {c: i for i, c in enumerate(classes)} | {None: -1}
-    return torch.tensor([number[value] for value in known]), tuple(classes)
+    text = any(isinstance(value, str) for value in values)
+    return {
+        "y": torch.tensor([number[value] for value in known]),
+        "class_names": tuple(classes),
+        "class_dtype": None if text else dtype_of_names(classes),
+    }
 
 
 def _is_missing(value: Any) -> bool:

@@ -7,8 +7,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from graphfm.errors import FEW, DataError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
 from graphfm.graphs.graph import Graph
@@ -64,8 +62,7 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
             where=str(path),
             fix=f"--obsp {keys[0]}" if keys else "scanpy.pp.neighbors(adata) makes one",
         )
-    y: torch.Tensor | None = None
-    class_names: tuple[str, ...] = ()
+    fields: dict[str, Any] = {}
     unread = [str(c) for c in cells.obs.columns if str(c) != options.target]
     if unread:
         log.warning("%s: %d columns of obs are not read: %s", path.name, len(unread),
@@ -77,7 +74,7 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
             values = zip(cells.obs[options.target], gone, strict=True)
             words = [None if missing else str(value) for value, missing in values]
             table = TableFile(path=path, names=tuple(columns))
-            y, class_names = read_labels(
+            fields = read_labels(
                 table, {options.target: pa.array(words, pa.string())}, task=options.task
             )
         elif options.need_target:
@@ -85,9 +82,8 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
     graph = from_adjacency(cells.obsp[key], name=name)
     return graph.replace(
         x=features(fill_missing(cells.X, name)),
-        y=y,
-        class_names=class_names,
         node_ids=tuple(str(i) for i in cells.obs_names),
+        **fields,
     )
 
 

@@ -20,7 +20,7 @@ from scipy import sparse
 from graphfm.errors import FEW, DataError, GraphFMError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
 from graphfm.graphs.graph import MASKS, Graph
-from graphfm.graphs.labels import labels
+from graphfm.graphs.labels import label_fields
 from graphfm.graphs.readers.options import unsafe_file
 from graphfm.graphs.spec import Task
 
@@ -100,7 +100,6 @@ def bundle_graph(arrays: dict[str, Any], name: str, task: Task = "auto") -> Grap
         task: Kind of the labels.
     """
     x = _csr(arrays, "x_") if "x_data" in arrays else arrays.get("x")
-    y, class_names = labels(arrays.get("y"), task=task)
     edges = arrays["edge_index"]
     sizes = [len(arrays[key]) for key in ("y", "node_ids") if key in arrays]
     sizes += [x.shape[0]] if x is not None else []
@@ -116,9 +115,8 @@ def bundle_graph(arrays: dict[str, Any], name: str, task: Task = "auto") -> Grap
         num_nodes=num_nodes,
         name=name,
         x=features(fill_missing(x, name)),
-        y=y,
-        class_names=class_names,
         node_ids=None if ids is None else tuple(str(i) for i in ids.tolist()),
+        **label_fields(arrays.get("y"), task=task),
         **masks,
     )
 

@@ -48,6 +48,7 @@ def as_text(array: Any, path: Path, name: str) -> Any:
         DataError: GFM110 for lists and bytes.
     """
     import pyarrow as pa
+    from pyarrow import compute as pc
 
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
@@ -57,6 +58,8 @@ def as_text(array: Any, path: Path, name: str) -> Any:
         except pa.ArrowInvalid:
             pass  # fractions keep theirs
     _check_plain(array.type, path, name)
+    if pa.types.is_boolean(array.type):
+        return pc.if_else(array, "True", "False")  # as Python writes them
     return array.cast(pa.string())
 
 

@@ -75,7 +75,7 @@ def read_markup(
     table = TableFile(path=path, names=tuple(keys))
     if target:
         wanted = {key: columns[key] for key in target}
-        fields["y"], fields["class_names"] = read_labels(table, wanted, task=options.task)
+        fields |= read_labels(table, wanted, task=options.task)
     ids = None if options.id is None else _ids(records, options.id, keys, path)
     free = [key for key in keys if key not in (*target, options.id)]
     if SPLIT in free:

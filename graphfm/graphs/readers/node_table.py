@@ -194,9 +194,8 @@ def node_fields(nodes: NodeTable, plan: Sequence[Column]) -> dict[str, Any]:
     """Return the fields of :class:`Graph` that a node table fills: features, labels, masks."""
     fields: dict[str, Any] = {"x": encode(nodes.frame, plan)}
     if nodes.target:
-        fields["y"], fields["class_names"] = read_labels(
-            nodes.table, {name: nodes.text[name] for name in nodes.target}, task=nodes.task
-        )
+        columns = {name: nodes.text[name] for name in nodes.target}
+        fields |= read_labels(nodes.table, columns, task=nodes.task)
     if nodes.splits:
         fields |= read_splits(nodes.table, {name: nodes.text[name] for name in nodes.splits})
     return fields

@@ -145,6 +145,18 @@ class TableFile:
                     schema = pa.schema([(name, pa.null()) for name in columns])
         return {name: fixed.get(name, storage(schema.field(name).type)) for name in columns}
 
+    def is_text(self, name: str) -> bool:
+        """Return True if the file says that a column is text; a CSV file does not."""
+        import pyarrow as pa
+
+        if self.delimiter or not self.path.name.endswith(".parquet"):
+            return False
+        from pyarrow import parquet
+
+        kind = parquet.ParquetFile(self.path).schema_arrow.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
     def lines(self, rows: Iterable[int]) -> list[int]:
         """Return the lines of the first few rows, counted from 1; for Parquet, the rows from 1.
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from graphfm.errors import FEW, DataError
+from graphfm.graphs.classes import dtype_of_names
 from graphfm.graphs.readers.cells import MARKS, numbers_in_text
 from graphfm.graphs.readers.tables import MISSING, TableFile
 from graphfm.graphs.spec import Task
@@ -98,7 +99,7 @@ def no_column(code: str, name: str, names: Sequence[str], where: str) -> DataErr
 
 def read_labels(
     table: TableFile, columns: dict[str, Any], *, task: Task = "auto"
-) -> tuple[Tensor, tuple[str, ...]]:
+) -> dict[str, Any]:
     """Return the labels in one column of classes or numbers, or in several columns of 0 and 1.
 
     An empty cell, ``NA`` and the like, and ``-1`` among numbers mean unlabelled. Classes are sorted
@@ -111,14 +112,15 @@ def read_labels(
             if they have fractions.
 
     Returns:
-        ``(y, class_names)``: (N,) int64 or (N, C) int8, -1 = unlabelled; or (N,) float64, NaN =
-        unlabelled, without class names.
+        The fields of :class:`Graph` for labels: ``y``, (N,) int64 or (N, C) int8, -1 = unlabelled,
+        or (N,) float64, NaN = unlabelled; ``class_names`` and ``class_dtype``.
 
     Raises:
         DataError: GFM118 for fractions that cannot be classes, or text that is not a number.
     """
     if len(columns) > 1:
-        return _multilabel(table, columns)
+        found, names = _multilabel(table, columns)
+        return {"y": found, "class_names": names}
     from pyarrow import compute as pc
 
     name, values = next(iter(columns.items()))
@@ -127,7 +129,7 @@ def read_labels(
         plain = numbers_in_text(table, name, values)
         if plain is not None and _has_commas_or_marks(values):
             values, num_missing = plain, int(plain.null_count)
-        return _numbers(table, name, values, num_missing), ()
+        return {"y": _numbers(table, name, values, num_missing)}
     classes = [str(v) for v in values.unique().drop_null().to_pylist()]
     plain = None if task == "classify" else numbers_in_text(table, name, values)
     if plain is not None and not plain.equals(values):
@@ -139,7 +141,7 @@ def read_labels(
         if broken and task == "auto":
             log.info("%s: %r holds fractions such as %s: a continuous target", table.path.name,
                      name, ", ".join(broken[:3]))  # fmt: skip
-            return _numbers(table, name, values, num_missing), ()
+            return {"y": _numbers(table, name, values, num_missing)}
         if broken:
             rows = np.flatnonzero(pc.equal(values, broken[0]).to_numpy(zero_copy_only=False))[:3]
             raise DataError(
@@ -149,7 +151,8 @@ def read_labels(
                 why="a label is one of a few classes",
                 fix="--task regress for a continuous target, or cut the values into classes",
             )
-        if len(classes) == len(set(numbers)):  # 1.0 is renamed 1, but 1 and 01 stay two classes
+        padded = any(c.lstrip("-")[:1] == "0" and c.lstrip("-0")[:1].isdecimal() for c in classes)
+        if len(classes) == len(set(numbers)) and not padded:  # 1.0 is renamed 1, but 01 is a code
             classes = [str(int(n)) for n in numbers if n is not None]
         order = sorted(range(len(classes)), key=lambda i: (numbers[i] or 0, classes[i]))
     else:
@@ -173,7 +176,11 @@ def read_labels(
         parts += [f"{num_minus:,} with {UNLABELLED}"] * bool(num_minus)
         log.info("%s: %s of %s nodes have no label in %r (%s)", table.path.name,
                  f"{num_missing + num_minus:,}", f"{len(y):,}", name, ", ".join(parts))  # fmt: skip
-    return torch.from_numpy(y.astype(np.int64)), ordered
+    return {
+        "y": torch.from_numpy(y.astype(np.int64)),
+        "class_names": ordered,
+        "class_dtype": None if table.is_text(name) else dtype_of_names(ordered),
+    }
 
 
 def _has_commas_or_marks(values: Any) -> bool:

@@ -40,12 +40,10 @@ class Config(SourceConfig):
             graph = bundle_graph({key: arrays[key] for key in KEYS if key in arrays}, name)
         if graph.y is None:
             raise DataError("GFM103", "a graph of the catalog needs labels, y", where=str(path))
-        if not self.classes:
-            return graph
-        if len(self.classes) != graph.num_classes:
+        if self.classes and len(self.classes) != graph.num_classes:
             raise DataError(
                 "GFM118",
                 f"the entry names {len(self.classes)} classes, the file has {graph.num_classes}",
                 where=str(path),
             )
-        return graph.replace(class_names=self.classes)
+        return graph.replace(class_names=self.classes or graph.class_names)
