@@ -168,7 +168,7 @@ def test_predict_writes_id_label_probability(
     done = ran("predict", "--model", fitted[0], "--graph", graph_file, "--out", out)
     assert done.stdout == "" and "Next: graphfm evaluate" in done.stderr
     head, *rows = read_csv(out)
-    assert head == ["id", "label", "probability"]
+    assert head == ["id", "label", "probability", "split"]
     assert [row[0] for row in rows] == [f'n{i}, "é"' for i in range(40)]
     assert {row[1] for row in rows} == {"north, east", 'the "south"'}
     assert all(0.5 <= float(row[2]) <= 1 for row in rows)
@@ -176,8 +176,8 @@ def test_predict_writes_id_label_probability(
     ran("predict", "--model", fitted[0], "--graph", graph_file, "--out", out, "--proba",
         "--overwrite")  # fmt: skip
     head, *every = read_csv(out)
-    assert head[3:] == ["p_north, east", 'p_the "south"']
-    assert [row[:3] for row in every] == rows
+    assert head[3:] == ["p_north, east", 'p_the "south"', "split"]
+    assert [[*row[:3], row[-1]] for row in every] == rows
     for row in every:
         assert max(float(row[3]), float(row[4])) == pytest.approx(float(row[2]))
         assert float(row[3]) + float(row[4]) == pytest.approx(1, abs=1e-5)

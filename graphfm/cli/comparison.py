@@ -22,7 +22,7 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
     Args:
         graph: A graph with labels.
         sizes: Three shares such as ``0.6/0.2/0.2``, or the path of a table with the columns id and
-            split. Default: the graph's own split, or these shares if it has none.
+            split. Default: the graph's own split; the parts that it lacks are drawn.
         seed: Random seed of the split.
 
     Raises:
@@ -31,7 +31,7 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
     """
     from graphfm.graphs.leaks import warn_duplicate_rows
     from graphfm.graphs.readers.split_file import with_split_file
-    from graphfm.graphs.splits import parse_shares, warn_small_classes, with_split
+    from graphfm.graphs.splits import complete_split, parse_shares, warn_small_classes, with_split
 
     if graph.y is None or not bool(graph.labelled.any()):
         raise DataError(
@@ -44,7 +44,7 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
         warn_small_classes(graph)
         return graph
     if sizes is not None and Path(sizes).is_file():
-        chosen = with_split_file(graph, Path(sizes))
+        chosen = complete_split(with_split_file(graph, Path(sizes)), seed=seed)
     else:
         try:
             shares = parse_shares(sizes or "0.6/0.2/0.2")
@@ -54,7 +54,8 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
                 f"expected three shares such as 0.6/0.2/0.2, or a file, got --split {sizes}",
                 fix="a table with the columns id and split: --split split.csv",
             ) from None
-        chosen = with_split(graph, shares, seed=seed)
+        draw = complete_split if sizes is None else with_split
+        chosen = draw(graph, shares, seed=seed)
     warn_small_classes(chosen)
     warn_duplicate_rows(chosen)
     return chosen

@@ -147,7 +147,7 @@ def finetune(
     """
     from graphfm.cli.comparison import comparison_table, split_graph
     from graphfm.cli.numbers import interval_line, number_table
-    from graphfm.cli.output import folder_for_one, new_folder
+    from graphfm.cli.output import folder_for_one, make_folder, new_folder
     from graphfm.config.recipe import duration
 
     read = read_input(
@@ -170,7 +170,7 @@ def finetune(
     whole = split_graph(read.graph, split, seed=seed)
     seconds = duration(max_time)
     out = out or Path("runs") / whole.name
-    new_folder(out, overwrite=overwrite, dry_run=dry_run)
+    new_folder(out, overwrite=overwrite, dry_run=True)
     asked = {
         "graph": graph,
         "node_table": str(nodes) if nodes else None,
@@ -196,10 +196,13 @@ def finetune(
         return
     kept = {**asked, "command": shlex.join(["graphfm", *sys.argv[1:]])}
     with folder_for_one(out):
-        new_folder(out, overwrite=overwrite)  # again: another process may have written to it
+        new_folder(out, overwrite=overwrite, dry_run=True)  # another process may have written
+        make_folder(out.resolve().parent)
         result = fit(replace(read, graph=whole), out=out, asked=kept, device=device)
     if as_json:
         show_json({**asked, **result["json"], "out": str(out)})
+    elif not result["scores"]:
+        pass
     elif "intervals" in result["json"]:
         show(number_table(result["scores"]))
         note(interval_line(result["json"]["intervals"]))

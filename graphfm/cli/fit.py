@@ -10,6 +10,8 @@ from graphfm.cli.terminal import note, pairs
 
 if TYPE_CHECKING:
     from graphfm.benchmark.scores import Scores
+    from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
+    from graphfm.graphs.graph import Graph
     from graphfm.graphs.readers.options import ReadGraph
 
 
@@ -23,21 +25,17 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
 
     Args:
         read: The graph with its split, and how its file was read.
-        out: Folder to save the model to.
+        out: Folder to save the model to; what it holds is replaced after the fit.
         asked: Options of the fit: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble``
             and ``seed``; saved in ``split.json`` with everything else that the dictionary has.
         device: Device to compute on.
 
     Returns:
-        ``model``, the fitted estimator; ``scores``, the test scores by method; ``json``, the facts
-        of the fit as plain data.
+        ``model``, the fitted estimator; ``scores``, the test scores by method, empty without test
+        nodes; ``json``, the facts of the fit as plain data.
     """
-    from graphfm.benchmark.number_scores import interval_scores
-    from graphfm.benchmark.scores import set_scores
-    from graphfm.checkpoint.split_json import save_split
     from graphfm.cli.audit import warn_if_seen
     from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
-    from graphfm.training.metrics_log import MetricsLog
 
     given = ("tune", "max_steps", "max_time", "ensemble", "seed")
     chosen = {name: asked[name] for name in given if asked.get(name) is not None}
@@ -48,28 +46,17 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
     began = time.perf_counter()
     model.fit(read)
     seconds = time.perf_counter() - began
-    model.save(out)
-    log = MetricsLog(out)
-    for record in model.history_:
-        metrics = {k: v for k, v in record.items() if k != "step"}
-        log.write("train" if "loss" in record else "eval", int(record["step"]), metrics)
-    log.close()
-    test = (whole.y, whole.test_mask)
-    coverage: dict[str, Any]
-    results: dict[str, Any]
-    if isinstance(model, GraphFMRegressor):
-        values = model.answer(whole, coverage=COVERAGE)
-        coverage = {"intervals": interval_scores(values, *test, coverage=COVERAGE)}
-        results = dict(model.compare(whole, predictions=values))
-    else:
-        assert isinstance(model, GraphFMClassifier)
-        answers = model.answer(whole, coverage=COVERAGE)
-        assert answers.sets is not None
-        sets = set_scores(answers.sets, *test, coverage=COVERAGE)
-        coverage = {"temperature": model.temperature_, "sets": sets}
-        limit = asked.get("max_time")
+    limit = asked.get("max_time")
+    scores: dict[str, Any] = {}
+    coverage: dict[str, Any] = {}
+    if bool((whole.test_mask & whole.labelled).any()):
         left = None if limit is None else limit - seconds
-        results = dict(model.compare(whole, predictions=answers, max_gcn_seconds=left))
+        scores, coverage = _test_scores(model, whole, max_gcn_seconds=left)
+    else:
+        note("no labelled test nodes: the fit is kept, but it has no score")
+        coverage = {"intervals" if model.TASK == "regress" else "sets": None}
+    if isinstance(model, GraphFMClassifier):
+        coverage["temperature"] = model.temperature_
     warn_if_seen(whole, model.not_judged_on_)
     facts = {
         "weights": model.weights_,
@@ -85,10 +72,63 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
         **coverage,
         "corpus_novelty": model.corpus_novelty_,
         "far_states": model.far_states_,
-        "test": {name: s.to_json() for name, s in results.items()},
+        "metric": next(iter(scores.values())).to_json() if scores else None,
+        "test": {name: s.to_json() for name, s in scores.items()},
     }
-    save_split(out, whole, {**asked, **facts})
-    return {"model": model, "scores": results, "json": facts}
+    _save(model, out, whole, {**asked, **facts})
+    return {"model": model, "scores": scores, "json": facts}
+
+
+def _test_scores(
+    model: GraphFMClassifier | GraphFMRegressor, graph: Graph, *, max_gcn_seconds: float | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the test scores by method, and the scores of the sets or intervals."""
+    from graphfm.benchmark.number_scores import interval_scores
+    from graphfm.benchmark.scores import set_scores
+    from graphfm.estimator import GraphFMRegressor
+
+    assert graph.y is not None and graph.test_mask is not None
+    test = (graph.y, graph.test_mask)
+    if isinstance(model, GraphFMRegressor):
+        values = model.answer(graph, coverage=COVERAGE)
+        found = interval_scores(values, *test, coverage=COVERAGE)
+        return dict(model.compare(graph, predictions=values)), {"intervals": found}
+    answers = model.answer(graph, coverage=COVERAGE)
+    assert answers.sets is not None
+    sets = set_scores(answers.sets, *test, coverage=COVERAGE)
+    compared = model.compare(graph, predictions=answers, max_gcn_seconds=max_gcn_seconds)
+    return dict(compared), {"sets": sets}
+
+
+def _save(
+    model: GraphFMClassifier | GraphFMRegressor, out: Path, graph: Graph, facts: dict[str, Any]
+) -> None:
+    """Write the model, its split and its metrics; the whole folder appears at once.
+
+    Raises:
+        OutputError: GFM801 if the folder cannot be written; an existing folder stays as it was.
+    """
+    from graphfm.checkpoint.split_json import SPLIT_JSON, split_text
+    from graphfm.errors import OutputError
+    from graphfm.estimator.saved import save_fitted
+    from graphfm.storage import whole_folder
+    from graphfm.training.metrics_log import MetricsLog
+
+    try:
+        with whole_folder(out.resolve()) as folder:
+            save_fitted(model, folder, files={SPLIT_JSON: split_text(graph, facts)})
+            log = MetricsLog(folder)
+            for record in model.history_:
+                metrics = {k: v for k, v in record.items() if k != "step"}
+                log.write("train" if "loss" in record else "eval", int(record["step"]), metrics)
+            log.close()
+    except OSError as error:
+        raise OutputError(
+            "GFM801",
+            f"the fitted model could not be written: {error}",
+            where=str(out),
+            fix="make room or choose another --out",
+        ) from None
 
 
 def calibration_lines(own: Scores, facts: dict[str, Any]) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from graphfm.errors import OutputError
+
+if TYPE_CHECKING:
+    from graphfm.graphs.graph import Graph
 
 # Files that only graphfm writes: --overwrite removes a folder only if it has one of them.
 _OURS = ("run.json", "config.resolved.yaml", "split.json", "demo.json", ".graphfm.lock")
@@ -131,6 +136,68 @@ def table_file(out: Path, *, text: Sequence[str]) -> Iterator[TextIO]:
         finally:
             if lines != path:
                 lines.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedRows:
+    """Nodes that a file of predictions lists, and the part of the split that each is in.
+
+    Args:
+        split: ``train``, ``val``, ``test``, ``unlabelled`` or nothing for each node, (N,) text.
+            Default: unknown, so the file has no column ``split``.
+        only: Part to write. Default: all nodes.
+    """
+
+    split: Sequence[str] | None = None
+    only: str | None = None
+
+    @property
+    def head(self) -> list[str]:
+        """Name of the column of the split, if it is known."""
+        return [] if self.split is None else ["split"]
+
+    def has(self, node: int) -> bool:
+        """Return true if a node is written."""
+        return self.only is None or (self.split is not None and self.split[node] == self.only)
+
+    def cells(self, node: int) -> list[str]:
+        """Return the cell of the column of the split, if it is known."""
+        return [] if self.split is None else [self.split[node]]
+
+
+def parts_of_nodes(graph: Graph, fit: Mapping[str, Any]) -> list[str] | None:
+    """Return the part of the split of each node; None if a fit does not know its split.
+
+    Args:
+        graph: The graph to predict.
+        fit: Content of ``split.json``. Nodes are found by id.
+    """
+    nodes = fit.get("nodes")
+    if not nodes:
+        return None
+    part = {name: word for word, names in nodes.items() for name in names}
+    known = graph.labelled.tolist() if graph.y is not None else [False] * graph.num_nodes
+    return [
+        part.get(name, "" if labelled else "unlabelled")
+        for name, labelled in zip(graph.ids(), known, strict=True)
+    ]
+
+
+class RowWriter:
+    """CSV writer that quotes a carriage return too, so that a row stays one row.
+
+    Args:
+        file: Text file to write.
+    """
+
+    def __init__(self, file: TextIO):
+        self.plain = csv.writer(file, lineterminator="\n")
+        self.quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def writerow(self, row: Sequence[object]) -> None:
+        """Write one row."""
+        has_return = any("\r" in cell for cell in row if isinstance(cell, str))
+        (self.quoted if has_return else self.plain).writerow(row)
 
 
 def _to_parquet(lines: Path, path: Path, text: Sequence[str]) -> None:

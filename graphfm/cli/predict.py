@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +16,17 @@ from graphfm.errors import RecipeError
 if TYPE_CHECKING:
     import numpy as np
 
+    from graphfm.cli.output import PredictedRows
     from graphfm.graphs.graph import Graph
 
 NUMBER_COVERAGE = 0.9  # default coverage of the intervals of a regression
 SET_COLUMNS = ["set", "abstain", "novelty"]
+
+
+class Only(StrEnum):
+    """Nodes that a file of predictions can be limited to."""
+
+    UNLABELLED = "unlabelled"
 
 
 def predict(
@@ -49,12 +56,19 @@ def predict(
             "true class."
         ),
     ] = None,
+    only: Annotated[
+        Only | None,
+        typer.Option(help="Write only these nodes: unlabelled, those without a known label."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Predict every node of a graph.
+
+    The last column, `split`, is the part that a node had in the fit: train, val, test, unlabelled,
+    or nothing for a labelled node that was in no part.
 
     With several labels per node, `label` lists all labels with a probability of 0.5 or more,
     separated by `;`. `probability` is the probability of exactly this list, if labels are
@@ -70,7 +84,7 @@ def predict(
     """
     from graphfm.cli.fitted import open_fitted
     from graphfm.cli.numbers import not_calibrated_here, note_intervals, write_numbers
-    from graphfm.cli.output import check_file
+    from graphfm.cli.output import PredictedRows, check_file, parts_of_nodes
     from graphfm.estimator import GraphFMRegressor
     from graphfm.fitting.conformal import check_coverage
     from graphfm.fitting.probe import TARGET
@@ -78,9 +92,14 @@ def predict(
     if coverage is not None:
         check_coverage(coverage)
     check_file(out, overwrite=overwrite)
-    fitted, read, _ = open_fitted(
+    fitted, read, fit = open_fitted(
         model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
     )
+    parts = parts_of_nodes(read, fit)
+    if only is not None and parts is None:
+        parts = ["" if known else "unlabelled" for known in read.labelled.tolist()]
+    rows = PredictedRows(split=parts, only=only.value if only else None)
+    written = sum(rows.has(i) for i in range(read.num_nodes))
     if isinstance(fitted, GraphFMRegressor):
         if proba:
             raise RecipeError(
@@ -88,11 +107,11 @@ def predict(
             )
         asked = NUMBER_COVERAGE if coverage is None else coverage
         values = fitted.answer(read, coverage=asked)
-        write_numbers(out, read, values)
+        write_numbers(out, read, values, rows)
         same = read.name == fitted.graph_name_
         width = note_intervals(values, asked, same_graph=same, fitted_on=fitted.graph_name_)
         known = width if width < float("inf") else None
-        facts = {"out": str(out), "num_nodes": read.num_nodes, "coverage": asked, "width": known}
+        facts = {"out": str(out), "num_nodes": written, "coverage": asked, "width": known}
         _done(facts, model, graph, nodes, as_json=as_json)
         return
     classes = [str(c) for c in fitted.classes_]
@@ -101,8 +120,8 @@ def predict(
     more = None
     if answers.sets is not None:
         more = SetColumns(sets=answers.sets, novelty=answers.novelty)
-    write_predictions(out, read, answers.proba, classes, several, proba, more)
-    facts = {"out": str(out), "num_nodes": read.num_nodes, "classes": classes}
+    write_predictions(out, read, answers.proba, classes, several, proba, more, rows)
+    facts = {"out": str(out), "num_nodes": written, "classes": classes}
     if coverage is not None and more is not None:
         sizes = more.sets.sum(axis=1)
         facts |= {"coverage": coverage, "mean_set_size": float(sizes.mean())}
@@ -152,6 +171,7 @@ def write_predictions(
     several: bool = False,
     every: bool = False,
     beside: SetColumns | None = None,
+    rows: PredictedRows | None = None,
 ) -> None:
     """Write ``id,label,probability``, then ``set,abstain,novelty`` and a column per class.
 
@@ -163,11 +183,13 @@ def write_predictions(
         several: True if a node can have several labels.
         every: True to add the ``p_CLASS`` columns.
         beside: Values of the set columns; None to leave them out.
+        rows: Nodes to write, and the split. Default: all nodes, no column ``split``.
     """
     import numpy as np
 
-    from graphfm.cli.output import table_file
+    from graphfm.cli.output import PredictedRows, RowWriter, table_file
 
+    rows = rows or PredictedRows()
     if several:
         above = probabilities >= 0.5
         labels = [";".join(c for c, yes in zip(classes, row, strict=True) if yes) for row in above]
@@ -176,12 +198,14 @@ def write_predictions(
         choice = probabilities.argmax(axis=1)
         labels = [classes[i] for i in choice]
         best = probabilities[np.arange(len(choice)), choice]
-    with table_file(out, text=("id", "label", "set")) as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with table_file(out, text=("id", "label", "set", "split")) as file:
+        writer = RowWriter(file)
         named = SET_COLUMNS if beside is not None else []
         columns = [f"p_{c}" for c in classes if every]
-        writer.writerow(["id", "label", "probability", *named, *columns])
+        writer.writerow(["id", "label", "probability", *named, *columns, *rows.head])
         for i, name in enumerate(graph.ids()):
+            if not rows.has(i):
+                continue
             more = [f"{p:.6f}" for p in probabilities[i]] if every else []
             if beside is not None:
                 chosen = [c for c, yes in zip(classes, beside.sets[i], strict=True) if yes]
@@ -189,4 +213,4 @@ def write_predictions(
                 alone = joined == labels[i] if several else len(chosen) == 1
                 far = "" if np.isnan(novelty) else f"{novelty:.4f}"
                 more = [joined, "false" if alone else "true", far, *more]
-            writer.writerow([name, labels[i], f"{best[i]:.6f}", *more])
+            writer.writerow([name, labels[i], f"{best[i]:.6f}", *more, *rows.cells(i)])

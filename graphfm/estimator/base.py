@@ -46,9 +46,10 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
 
     TASK: ClassVar[Task]
 
-    # Of the graph of the fit; neither is saved.
+    # Of the graph of the fit; none is saved.
     _bank: GraphBank | None = None
     _given_masks: tuple[Tensor, Tensor] | None = None
+    _learned: tuple[Tensor, Tensor] | None = None  # training and validation nodes
 
     def __init__(
         self,
@@ -137,6 +138,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         self.graph_, self.graph_name_ = known, known.name
         no_masks = train_mask is None and val_mask is None
         self._given_masks, self._bank = None if no_masks else (train, val), None
+        self._learned = (train, val)
         return self
 
     def embed(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:

@@ -20,7 +20,7 @@ from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
 from graphfm.estimator.classes import encode_labels
-from graphfm.estimator.masks import mask_of
+from graphfm.estimator.masks import mask_of, nodes_to_score
 from graphfm.estimator.saved import fill, open_folder, save_fitted
 from graphfm.fitting.answers import Answers, answer
 from graphfm.fitting.conformal import check_coverage
@@ -163,8 +163,12 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             y: Label of each row or node, instead of the graph's own.
-            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled ones.
+            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled nodes
+                that the fit did not use.
             nodes: Node table of an edge list.
+
+        Raises:
+            DataError: GFM133 if there is no such node.
         """
         known = self._graph(graph, nodes)
         if y is not None and self._of_rows:
@@ -172,9 +176,8 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             truth = np.asarray(y)[mask_of(mask, known, None).numpy()]
             return float((self.classes_[given.argmax(axis=1)] == truth).mean())
         known = self._labelled(known, y) if y is not None else known
-        chosen = known.labelled & mask_of(mask, known, known.test_mask)
-        if not chosen.any() or known.y is None:
-            raise DataError("GFM133", "there is no labelled node to score on", where=known.name)
+        chosen = nodes_to_score(known, mask, self.graph_, self._learned)
+        assert known.y is not None
         found = known.y[chosen].numpy()
         if known.y.ndim == 1:  # the graph may number its classes differently
             place = {str(name): i for i, name in enumerate(self.classes_.tolist())}

@@ -81,6 +81,40 @@ def fit_masks(graph: Graph, train: Any, val: Any, *, seed: int) -> tuple[Tensor,
     return parts[0], parts[1]
 
 
+def nodes_to_score(
+    graph: Graph, mask: Any, fitted: Graph | None, learned: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Return the labelled nodes to score, (N,) bool: without a mask, never nodes of the fit.
+
+    Args:
+        graph: Graph with labels.
+        mask: Mask that the user passed; None takes the graph's test nodes, or all nodes that the
+            fit did not use.
+        fitted: Graph of the fit; None if it is unknown.
+        learned: Training and validation nodes of the fit, (N,) bool each; None if unknown.
+
+    Raises:
+        DataError: GFM116 for a mask that is not (N,) bool, GFM133 if there is no such node.
+    """
+    chosen = graph.labelled & mask_of(mask, graph, graph.test_mask)
+    is_fitted = fitted is not None and (
+        fitted.num_nodes == graph.num_nodes
+        and fitted.num_edges == graph.num_edges
+        and fitted.node_ids == graph.node_ids
+    )
+    if mask is None and is_fitted and learned is not None:
+        chosen &= ~(learned[0] | learned[1])
+    if graph.y is None or not bool(chosen.any()):
+        raise DataError(
+            "GFM133",
+            "there is no labelled node to score on that the fit did not use",
+            where=graph.name,
+            fix="keep test nodes: fit(graph, train_mask=...), or a split from with_split(graph); "
+            "score(mask=...) scores the nodes that you name",
+        )
+    return chosen
+
+
 def split_to_compare(graph: Graph, given: tuple[Tensor, Tensor] | None) -> Graph:
     """Return the graph with the split on which models are compared.
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from graphfm.checkpoint.checks import malformed
 from graphfm.checkpoint.folder import Checkpoint
-from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
-from graphfm.estimator.masks import mask_of
+from graphfm.estimator.masks import nodes_to_score
 from graphfm.estimator.saved import fill, open_folder, save_fitted
 from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.intervals import Values, answer_values
@@ -129,13 +128,16 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             y: Number of each row or node, instead of the graph's own.
-            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled ones.
+            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled nodes
+                that the fit did not use.
             nodes: Node table of an edge list.
+
+        Raises:
+            DataError: GFM133 if there is no such node.
         """
         known = self._labelled(self._graph(graph, nodes), y)
-        chosen = known.labelled & mask_of(mask, known, known.test_mask)
-        if known.y is None or not chosen.any():
-            raise DataError("GFM133", "there is no labelled node to score on", where=known.name)
+        chosen = nodes_to_score(known, mask, self.graph_, self._learned)
+        assert known.y is not None
         return r2(known.y[chosen].numpy(), self.predict(known, chosen))
 
     def compare(

@@ -135,6 +135,61 @@ def with_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> G
     return graph.replace(train_mask=train, val_mask=val, test_mask=test)
 
 
+def complete_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> Graph:
+    """Return the graph with its own parts of a split; only missing parts are drawn.
+
+    A missing part is drawn from the labelled nodes that are in no given part. Several missing parts
+    divide these nodes by their shares. One line names the drawn parts. With training and test
+    nodes the graph stays as it is.
+
+    Args:
+        graph: A graph with labels.
+        sizes: Shares of train, val and test.
+        seed: Random seed of the split.
+
+    Raises:
+        DataError: GFM135 if no labelled node is left for training, and see :func:`with_split`.
+    """
+    names = ("train", "val", "test")
+    none = torch.zeros(graph.num_nodes, dtype=torch.bool)
+    own = [getattr(graph, f"{name}_mask") for name in names]
+    given = [mask is not None and bool(mask.any()) for mask in own]
+    if graph.y is None or not any(given):
+        return with_split(graph, sizes, seed=seed)
+    if given[0] and given[2]:
+        return graph  # a fit without validation nodes takes them from the training nodes
+    parts = [mask if there else none for mask, there in zip(own, given, strict=True)]
+    rest = graph.labelled & ~torch.stack(parts).any(dim=0)
+    left = [0.0 if there else size for size, there in zip(sizes, given, strict=True)]
+    total = sum(left)
+    if bool(rest.any()) and total > 0:
+        y = graph.y.clone()
+        y[~rest] = torch.nan if y.is_floating_point() else -1
+        shares = (left[0] / total, left[1] / total, left[2] / total)
+        drawn = stratified_split(y, shares, seed=seed, ids=graph.node_ids)
+        parts = [
+            mask if there else new for mask, there, new in zip(parts, given, drawn, strict=True)
+        ]
+    if not bool((parts[0] & graph.labelled).any()):
+        raise DataError(
+            "GFM135",
+            "the split of the graph leaves no labelled node for training",
+            where=graph.name,
+            fix="mark training nodes in the column split, or choose shares: --split 0.6/0.2/0.2",
+        )
+    missing = [(n, p) for n, p, there in zip(names, parts, given, strict=True) if not there]
+    log.warning(
+        "%s: its split gives only %s; from its other labelled nodes were drawn: %s",
+        graph.name,
+        " and ".join(n for n, there in zip(names, given, strict=True) if there),
+        ", ".join(f"{int(mask.sum()):,} {name}" for name, mask in missing),
+    )
+    train, val, test = parts
+    return graph.replace(
+        train_mask=train, val_mask=val if bool(val.any()) else None, test_mask=test
+    )
+
+
 def warn_small_classes(graph: Graph) -> None:
     """Log the classes without a training node, and those with a single labelled node."""
     if graph.y is None or not graph.has_classes or graph.train_mask is None:

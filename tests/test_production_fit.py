@@ -1,0 +1,222 @@
+"""Production fits: parts of a split that are missing, folders that appear at once."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from graphfm.cli.main import app
+from graphfm.cli.output import PredictedRows
+from graphfm.cli.predict import write_predictions
+from graphfm.errors import DataError
+from graphfm.estimator import GraphFMClassifier
+from graphfm.estimator.masks import fit_masks
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.inputs import read_graph
+from graphfm.graphs.splits import complete_split
+from tests.graphs import synthetic
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in args], prog_name="graphfm")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ring of 60 nodes in two classes; the last 10 have no label."""
+    folder = tmp_path_factory.mktemp("tables")
+    label = [("a" if i % 3 else "b") if i < 50 else "" for i in range(60)]
+    rows = [f"n{i},{(i * 7) % 11},{label[i]}" for i in range(60)]
+    (folder / "nodes.csv").write_text("\n".join(["id,x,label", *rows]) + "\n")
+    edges = [f"n{i},n{(i + 1) % 60}" for i in range(60)]
+    (folder / "edges.csv").write_text("\n".join(["source,target", *edges]) + "\n")
+    return folder
+
+
+def fit(tables: Path, out: Path, *more: object) -> Result:
+    start = [] if "--from" in more else ["--from", "random"]
+    asked = ("finetune", "--graph", tables, "--target", "label", "--out", out, "--tune", "probe")
+    return run(*asked, *start, *more)
+
+
+def test_fit_without_test_nodes_is_kept(tables: Path, tmp_path: Path) -> None:
+    """Seen to fail with a score demanded after the fit: exit 3, and a folder without split.json."""
+    out = tmp_path / "model"
+    done = fit(tables, out, "--split", "0.8/0.2/0", "--json")
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["metric"] is None and facts["test"] == {}
+    assert "no labelled test nodes" in done.stderr
+    preds = tmp_path / "preds.csv"
+    assert run("predict", "--model", out, "--graph", tables, "--out", preds).exit_code == 0
+    assert len(preds.read_text().splitlines()) == 61
+
+
+def test_fit_that_fails_late_leaves_nothing(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail with split.json written after the model: the next run said GFM402."""
+    out = tmp_path / "model"
+    for interrupt in (KeyboardInterrupt, RuntimeError):
+        with monkeypatch.context() as patch:
+
+            def stop(*_: object, error: type[BaseException] = interrupt) -> str:
+                raise error
+
+            patch.setattr("graphfm.checkpoint.split_json.split_text", stop)
+            assert fit(tables, out).exit_code != 0
+        assert list(tmp_path.iterdir()) == []
+    assert fit(tables, out).exit_code == 0
+    names = {"split.json", "manifest.json", "metrics.jsonl", "model.safetensors"}
+    assert names <= {path.name for path in out.iterdir()}
+    assert "split.json" in json.loads((out / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("slip", [("--from", "no-such-folder"), ("--device", "cuda:77")])
+def test_overwrite_with_a_slip_keeps_the_folder(
+    tables: Path, tmp_path: Path, slip: tuple[str, str]
+) -> None:
+    """Seen to fail with the folder emptied before the fit."""
+    out = tmp_path / "model"
+    assert fit(tables, out).exit_code == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    assert fit(tables, out, "--overwrite", *slip).exit_code != 0
+    assert before == {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    assert fit(tables, out, "--overwrite", "--seed", 1).exit_code == 0
+    assert json.loads((out / "split.json").read_text())["seed"] == 1
+
+
+PARTS = st.lists(st.sampled_from(["train", "val", "test", ""]), min_size=40, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=PARTS, left_out=st.sets(st.sampled_from(["train", "val", "test"]), max_size=3))
+def test_given_parts_of_a_split_are_honoured(words: list[str], left_out: set[str]) -> None:
+    """Seen to fail with a random split drawn where a part was missing."""
+    graph = synthetic("mine", num_nodes=40, num_features=2)
+    masks = {
+        f"{part}_mask": torch.tensor([word == part for word in words])
+        for part in ("train", "val", "test")
+        if part not in left_out and part in words
+    }
+    graph = graph.replace(train_mask=None, val_mask=None, test_mask=None).replace(**masks)
+    try:
+        chosen = complete_split(graph, seed=0)
+    except DataError as error:
+        assert error.code == "GFM135" and "train_mask" not in masks
+        return
+    parts = [p for p in (chosen.train_mask, chosen.val_mask, chosen.test_mask) if p is not None]
+    assert int(torch.stack(parts).sum(dim=0).max()) <= 1
+    for name, mask in masks.items():
+        assert torch.equal(getattr(chosen, name), mask)
+    if not {"train_mask", "test_mask"} <= masks.keys():
+        assert bool(torch.stack(parts).any(dim=0)[graph.labelled].all())
+
+
+def test_split_column_with_test_and_blanks(tables: Path, tmp_path: Path) -> None:
+    """The named nodes are the test nodes. Seen to fail with half of them in other parts."""
+    folder = tmp_path / "tables"
+    shutil.copytree(tables, folder)
+    head, *rows = (folder / "nodes.csv").read_text().splitlines()
+    rows = [f"{row},{'test' if i < 12 else ''}" for i, row in enumerate(rows)]
+    (folder / "nodes.csv").write_text("\n".join([f"{head},split", *rows]) + "\n")
+    done = fit(folder, tmp_path / "model")
+    assert done.exit_code == 0, done.stderr
+    assert "gives only test" in done.stderr
+    nodes = json.loads((tmp_path / "model" / "split.json").read_text())["nodes"]
+    assert sorted(nodes["test"]) == sorted(f"n{i}" for i in range(12))
+    assert len(nodes["train"]) + len(nodes["val"]) == 38 and nodes["val"]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predictions_name_the_split(tables: Path, tmp_path: Path) -> None:
+    """Labels are those of the most probable class. Seen to fail with the labels reversed."""
+    out, preds = tmp_path / "model", tmp_path / "preds.csv"
+    assert fit(tables, out).exit_code == 0
+    asked = ("predict", "--model", out, "--graph", tables)
+    assert run(*asked, "--out", preds, "--proba").exit_code == 0
+    rows = read_csv(preds)
+    nodes = json.loads((out / "split.json").read_text())["nodes"]
+    part = {name: word for word, names in nodes.items() for name in names}
+    assert [row["id"] for row in rows] == [f"n{i}" for i in range(60)]
+    assert [row["split"] for row in rows] == [part.get(r["id"], "unlabelled") for r in rows]
+    assert sum(row["split"] == "unlabelled" for row in rows) == 10
+    model = GraphFMClassifier.load(out)
+    predicted = model.predict(tables).tolist()
+    assert [row["label"] for row in rows] == predicted and len(set(predicted)) == 2
+    for row in rows:
+        assert row["label"] == max("ab", key=lambda name: float(row[f"p_{name}"]))
+    only = tmp_path / "only.csv"
+    assert run(*asked, "--out", only, "--only", "unlabelled").exit_code == 0
+    kept = [{k: row[k] for k in ("id", "label", "probability", "split")} for row in rows]
+    assert read_csv(only) == [row for row in kept if row["split"] == "unlabelled"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@settings(max_examples=25, deadline=None)
+@given(names=st.lists(st.text("ab\r\n,\"' ", min_size=1), min_size=3, max_size=6, unique=True))
+def test_as_many_rows_as_nodes(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, names: list[str]
+) -> None:
+    """Ids come back from the file. Seen to fail with a bare carriage return in an id."""
+    from pyarrow import parquet
+
+    out = tmp_path_factory.mktemp("preds") / f"preds{suffix}"
+    count = len(names)
+    graph = Graph.from_edges(np.array([[0], [1]]), num_nodes=count).replace(node_ids=tuple(names))
+    rows = PredictedRows(split=["train"] * count)
+    write_predictions(out, graph, np.full((count, 2), 0.5), ["a", "b"], rows=rows)
+    if suffix == ".csv":
+        found = [row["id"] for row in read_csv(out)]
+    else:
+        found = parquet.read_table(out)["id"].to_pylist()
+    assert found == names
+
+
+def test_score_never_reads_nodes_of_the_fit(tables: Path) -> None:
+    """Seen to fail with all labelled nodes scored: training nodes among them."""
+    model = GraphFMClassifier("random", tune="probe").fit(tables, target="label")
+    for again in (None, tables):
+        with pytest.raises(DataError, match="that the fit did not use"):
+            model.score(again)
+    known = model.graph_
+    assert known is not None
+    test = torch.arange(60) < 15
+    own = GraphFMClassifier("random", tune="probe").fit(known, train_mask=known.labelled & ~test)
+    assert own.score() == own.score(mask=test) == own.compare()["graphfm"].main
+
+
+def test_fit_reads_no_label_of_validation_or_test_nodes(tables: Path) -> None:
+    """The closed form does not change with labels outside the training nodes.
+
+    Seen to fail with the estimator trained on validation and test nodes of a graph without a train
+    mask, and with validation nodes learned from that were split off.
+    """
+    graph = read_graph(tables, target="label", task="classify").graph
+    assert graph.y is not None
+    test = torch.arange(60) < 10
+    graph = graph.replace(train_mask=None, val_mask=None, test_mask=test & graph.labelled)
+    train, val = fit_masks(graph, None, None, seed=0)
+    assert int(val.sum()) >= 8 and not bool((train & (val | test)).any())
+    outside = ~train & graph.labelled
+    flipped = graph.y.clone()
+    flipped[outside] = 1 - flipped[outside]
+    states = []
+    for y in (graph.y, flipped):
+        model = GraphFMClassifier("random", tune="probe")
+        model.fit(graph.replace(y=y), train_mask=train, val_mask=val)
+        states.append(model.model_.state_dict())
+    default = GraphFMClassifier("random", tune="probe").fit(graph).model_.state_dict()
+    for name, weights in states[0].items():
+        assert torch.equal(weights, states[1][name]) and torch.equal(weights, default[name]), name
