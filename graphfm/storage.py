@@ -64,7 +64,9 @@ def write_json(path: Path, content: Any) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; it replaces ``path`` when the block succeeds.
 
-    If the block raises, ``path`` stays as it was. An OSError is left to the caller.
+    If the block raises, ``path`` stays as it was. An OSError is left to the caller. On Linux a
+    process that is killed leaves the old folder or the new one; elsewhere it can also be killed
+    between the two renames, and then both lie beside ``path``.
     """
     temporary = _temporary(path)
     before = temporary.with_name(f"{temporary.name}-before")
@@ -73,6 +75,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for part in (*temporary.rglob("*"), temporary):
             _flush(part)
+        if _swap(temporary, path):
+            _flush(path.parent)
+            return
         with suppress(FileNotFoundError):
             os.replace(path, before)
         try:
@@ -85,6 +90,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two paths in one step; return false if one is missing or the system cannot."""
+    import ctypes
+
+    exchange, here = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (OSError, TypeError, AttributeError):
+        return False
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 @contextmanager

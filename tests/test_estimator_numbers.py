@@ -205,7 +205,7 @@ def test_predict_writes_intervals_and_evaluate_scores_them(
     ran("predict", "--model", out, "--graph", folder, "--out", tmp_path / "p.csv")
     with (tmp_path / "p.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "prediction", "low", "high", "novelty"]
+    assert list(rows[0]) == ["id", "prediction", "low", "high", "novelty", "split"]
     assert [row["id"] for row in rows] == list(graph.ids())
     low, value, high = (
         np.array([float(r[c]) for r in rows]) for c in ("low", "prediction", "high")

@@ -1,9 +1,14 @@
 """Production fits: parts of a split that are missing, folders that appear at once."""
 
 import csv
+import importlib
 import json
 import shutil
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from graphfm.checkpoint.folder import Checkpoint
+from graphfm.checkpoint.split_json import read_split
+from graphfm.cli.fit import save_fit
 from graphfm.cli.main import app
 from graphfm.cli.output import PredictedRows
 from graphfm.cli.predict import write_predictions
@@ -66,17 +74,52 @@ def test_fit_that_fails_late_leaves_nothing(
     out = tmp_path / "model"
     for interrupt in (KeyboardInterrupt, RuntimeError):
         with monkeypatch.context() as patch:
-
-            def stop(*_: object, error: type[BaseException] = interrupt) -> str:
-                raise error
-
-            patch.setattr("graphfm.checkpoint.split_json.split_text", stop)
+            patch.setattr("graphfm.checkpoint.split_json.split_text", Mock(side_effect=interrupt))
             assert fit(tables, out).exit_code != 0
         assert list(tmp_path.iterdir()) == []
-    assert fit(tables, out).exit_code == 0
-    names = {"split.json", "manifest.json", "metrics.jsonl", "model.safetensors"}
-    assert names <= {path.name for path in out.iterdir()}
-    assert "split.json" in json.loads((out / "manifest.json").read_text())
+
+
+class Killed(BaseException):
+    """A kill -9: nothing runs after it."""
+
+
+def test_kill_at_each_step_leaves_a_whole_folder(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is the old one or the new one, with every file.
+
+    Seen to fail with the old folder moved away before the new one was moved to its place.
+    """
+    graph = read_graph(tables, target="label").graph
+    model = GraphFMClassifier("random", tune="probe").fit(graph)
+    out = tmp_path / "model"
+    save_fit(model, out, graph, {"seed": 0})
+    steps = seed = 0
+    while True:
+        calls = count()
+        steps += 1
+
+        def killed_before(call: Any, calls: Any = calls, last: int = steps) -> Any:
+            def call_or_die(*args: Any, **kwargs: Any) -> Any:
+                if next(calls) == last:
+                    raise Killed
+                return call(*args, **kwargs)
+
+            return call_or_die
+
+        with monkeypatch.context() as patch:
+            for name in ("os.replace", "os.fsync", "os.mkdir", "graphfm.storage._swap"):
+                owner, attribute = name.rsplit(".", 1)
+                call = getattr(importlib.import_module(owner), attribute)
+                patch.setattr(name, killed_before(call))
+            patch.setattr("shutil.rmtree", Mock())
+            with suppress(Killed):
+                save_fit(model, out, graph, {"seed": steps})
+                break
+        before, seed = seed, read_split(Checkpoint.open(out))["seed"]
+        assert seed in (before, steps)
+        assert (out / "metrics.jsonl").is_file()
+    assert steps > 20 and read_split(Checkpoint.open(out))["seed"] == steps
 
 
 @pytest.mark.parametrize("slip", [("--from", "no-such-folder"), ("--device", "cuda:77")])
@@ -198,25 +241,28 @@ def test_score_never_reads_nodes_of_the_fit(tables: Path) -> None:
 
 
 def test_fit_reads_no_label_of_validation_or_test_nodes(tables: Path) -> None:
-    """The closed form does not change with labels outside the training nodes.
+    """The closed form does not change with test labels, nor with validation labels.
 
-    Seen to fail with the estimator trained on validation and test nodes of a graph without a train
-    mask, and with validation nodes learned from that were split off.
+    Validation labels move the offset and the sharpness of the head, not its weights. Seen to
+    fail with the estimator trained on validation and test nodes of a graph without a train mask,
+    and with validation nodes learned from that were split off.
     """
     graph = read_graph(tables, target="label", task="classify").graph
     assert graph.y is not None
-    test = torch.arange(60) < 10
-    graph = graph.replace(train_mask=None, val_mask=None, test_mask=test & graph.labelled)
+    test = (torch.arange(60) < 10) & graph.labelled
+    graph = graph.replace(train_mask=None, val_mask=None, test_mask=test)
     train, val = fit_masks(graph, None, None, seed=0)
     assert int(val.sum()) >= 8 and not bool((train & (val | test)).any())
-    outside = ~train & graph.labelled
-    flipped = graph.y.clone()
-    flipped[outside] = 1 - flipped[outside]
-    states = []
-    for y in (graph.y, flipped):
-        model = GraphFMClassifier("random", tune="probe")
-        model.fit(graph.replace(y=y), train_mask=train, val_mask=val)
-        states.append(model.model_.state_dict())
-    default = GraphFMClassifier("random", tune="probe").fit(graph).model_.state_dict()
-    for name, weights in states[0].items():
-        assert torch.equal(weights, states[1][name]) and torch.equal(weights, default[name]), name
+
+    def weights(*flipped: torch.Tensor, **masks: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = graph.y.clone()
+        for mask in flipped:
+            y[mask] = 1 - y[mask]
+        fitted = GraphFMClassifier("random", tune="probe").fit(graph.replace(y=y), **masks)
+        return fitted.model_.state_dict()
+
+    default = weights()
+    other_test, other_val = weights(test), weights(val, train_mask=train, val_mask=val)
+    for name, weight in default.items():
+        assert torch.equal(weight, other_test[name]), name
+        assert ".score." not in name or torch.equal(weight, other_val[name]), name

@@ -75,7 +75,7 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
         "metric": next(iter(scores.values())).to_json() if scores else None,
         "test": {name: s.to_json() for name, s in scores.items()},
     }
-    _save(model, out, whole, {**asked, **facts})
+    save_fit(model, out, whole, {**asked, **facts})
     return {"model": model, "scores": scores, "json": facts}
 
 
@@ -100,7 +100,7 @@ def _test_scores(
     return dict(compared), {"sets": sets}
 
 
-def _save(
+def save_fit(
     model: GraphFMClassifier | GraphFMRegressor, out: Path, graph: Graph, facts: dict[str, Any]
 ) -> None:
     """Write the model, its split and its metrics; the whole folder appears at once.
