@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.spatial.distance import pdist
 
-from graphfm.config.load import read_yaml, shipped
+from graphfm.config.load import shipped
 from graphfm.config.parts import config_class
+from graphfm.config.yaml_text import read_yaml
 from graphfm.errors import DataError
 from graphfm.graphs.catalog.landscape import measure
 from graphfm.graphs.catalog.sources.synthetic import Config
@@ -250,7 +251,8 @@ def test_the_72_are_the_same_in_another_process() -> None:
     """
     code = """
 from pathlib import Path
-from graphfm.config.load import read_yaml, shipped
+from graphfm.config.load import shipped
+from graphfm.config.yaml_text import read_yaml
 from graphfm.config.parts import config_class
 for entry in read_yaml(shipped("datasets") / "synthetic.yaml")["datasets"]:
     source = config_class("graphs.catalog.sources", entry["source"]["kind"])(**entry["source"])

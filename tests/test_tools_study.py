@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from graphfm.cli.main import app
-from graphfm.config.load import load_recipe, read_yaml
+from graphfm.config.load import load_recipe
 from graphfm.config.parts import validated
+from graphfm.config.yaml_text import read_yaml
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.training.run_folder import recipe_differences
 

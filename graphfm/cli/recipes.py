@@ -17,7 +17,8 @@ def list_recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the recipes that come with graphfm."""
-    from graphfm.config.load import read_yaml, recipe_names, shipped
+    from graphfm.config.load import recipe_names, shipped
+    from graphfm.config.yaml_text import read_yaml
 
     about = {}
     for name in recipe_names():

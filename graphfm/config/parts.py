@@ -29,9 +29,12 @@ _NUMBERS = (int, float, int | None, float | None)
 
 
 class StrictConfig(BaseModel):
-    """Frozen plain data. Unknown keys are errors, and so are booleans in place of numbers."""
+    """Frozen plain data. Unknown keys are errors, and so are infinite, very large and NaN numbers.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A boolean in place of a number is an error too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -39,7 +42,10 @@ class StrictConfig(BaseModel):
         for key, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(key)
             if isinstance(value, bool) and field and field.annotation in _NUMBERS:
-                raise ValueError(f"{key} must be a number, got {value} (YAML reads no as False)")
+                what = f"{key} must be a number, got {value} (YAML reads no as False)"
+                raise RecipeError("GFM203", what, where=key)
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise RecipeError("GFM203", f"{key} must have less than 64 bits", where=str(key))
         return values
 
 
@@ -65,7 +71,8 @@ def config_class(family: str, kind: str) -> Any:
     if kind not in kinds(family):
         raise RecipeError(
             "GFM202",
-            f"{family.rpartition('.')[2]} has no kind {kind!r}.{did_you_mean(kind, kinds(family))}",
+            f"{family.rpartition('.')[2]} has no kind {_brief(kind)}."
+            + did_you_mean(str(kind)[:80], kinds(family)),
             fix=f"choose one of {', '.join(kinds(family))}",
         )
     return importlib.import_module(f"graphfm.{family}.{kind}").Config
@@ -94,7 +101,7 @@ def validated(model: type[Model], values: Any, *, path: str = "") -> Model:
         inner = first.get("ctx", {}).get("error")
         key = ".".join(str(k) for k in (path, *first["loc"]) if k != "")
         if isinstance(inner, RecipeError):
-            at = f"{key}.{inner.where}" if inner.where else key
+            at = ".".join(part for part in (key, inner.where) if part)
             raise RecipeError(inner.code, inner.what, where=at, fix=inner.fix) from None
         if first["type"] == "extra_forbidden":
             options = _fields_at(model, first["loc"][:-1])
@@ -102,7 +109,7 @@ def validated(model: type[Model], values: Any, *, path: str = "") -> Model:
             raise RecipeError(
                 "GFM201", what, where=key, fix=f"known: {', '.join(options)}"
             ) from None
-        given = f", got {first['input']!r}" if first["type"] != "missing" else ""
+        given = f", got {_brief(first['input'])}" if first["type"] != "missing" else ""
         raise RecipeError("GFM203", f"{key}: {first['msg']}{given}", where=key) from None
 
 
@@ -116,12 +123,20 @@ def did_you_mean(word: str, options: Any) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def _brief(value: Any) -> str:
+    """Return a value for a message, in at most 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def _read(family: str, default: str, value: Any) -> Any:
     """Turn the keys of a part into its Config."""
     if isinstance(value, PartConfig):
         return value
     if not isinstance(value, dict | None):
-        raise RecipeError("GFM203", f"expected `kind` and the keys of that kind, got {value!r}")
+        raise RecipeError(
+            "GFM203", f"expected `kind` and the keys of that kind, got {_brief(value)}"
+        )
     fields = dict(value or {})
     return validated(config_class(family, fields.setdefault("kind", default)), fields)
 

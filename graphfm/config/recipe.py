@@ -21,6 +21,7 @@ from graphfm.config.parts import (
 from graphfm.errors import RecipeError
 
 _PART: Any = Field(default=None, validate_default=True)  # the default kind of its family
+_NAME = r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,99}"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -118,7 +119,7 @@ class TrainConfig(StrictConfig):
 
     steps: int = Field(default=10_000, ge=1)
     """Number of optimizer steps."""
-    max_time: Annotated[float | None, BeforeValidator(seconds)] = None
+    max_time: Annotated[float | None, Field(gt=0), BeforeValidator(seconds)] = None
     """Time limit in seconds (or ``30m``, ``6h``). The run saves a checkpoint and stops; the
     learning rate depends on steps only."""
     lr: float = Field(default=1e-3, gt=0)
@@ -167,6 +168,7 @@ class Recipe(StrictConfig):
     """One complete pretraining run."""
 
     name: str
+    """Name of the model, and of its folder in ``runs``."""
     about: str = ""
     """Purpose, hardware, duration and expected loss."""
     seed: int = Field(default=0, ge=0)
@@ -175,6 +177,13 @@ class Recipe(StrictConfig):
     sampling: SamplingConfig = SamplingConfig()
     objective: part("training.objectives", "supervised") = _PART  # type: ignore  # noqa: E501
     train: TrainConfig = TrainConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _reject_path(cls, name: str) -> str:
+        if not re.fullmatch(_NAME, name):
+            raise ValueError("must name a folder: at most 100 characters, no / or \\, no dot first")
+        return name
 
     def to_yaml(self) -> str:
         """Return the complete recipe as YAML, with all defaults."""

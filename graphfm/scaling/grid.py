@@ -24,9 +24,10 @@ from typing import Any
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
-from graphfm.config.load import load_recipe, read_yaml
+from graphfm.config.load import load_recipe
 from graphfm.config.parts import StrictConfig, validated
 from graphfm.config.recipe import Recipe
+from graphfm.config.yaml_text import read_yaml
 from graphfm.errors import GraphFMError
 from graphfm.scaling.unseen import check_unseen, judge_unseen
 

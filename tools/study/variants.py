@@ -36,8 +36,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from graphfm.config.load import load_recipe, read_yaml
+from graphfm.config.load import load_recipe
 from graphfm.config.parts import StrictConfig, validated
+from graphfm.config.yaml_text import read_yaml
 from graphfm.storage import write_json
 
 Head = Literal["corpus", "state", "state+raw", "probe"]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphfm.config.load import read_yaml, shipped
+from graphfm.config.load import shipped
 from graphfm.config.parts import config_class, did_you_mean, validated
+from graphfm.config.yaml_text import read_yaml
 from graphfm.errors import DataError, OfflineError
 from graphfm.graphs.catalog.cache import read_graph, write_graph
 from graphfm.graphs.catalog.fetch import fetch, known_hashes, locked_hashes, verify_hash
