@@ -1,7 +1,9 @@
 """Files and folders: written whole or not at all, locked, cached and hashed.
 
 A whole file or folder is first written beside its place as ``NAME.tmp-PID-...``, forced onto the
-disk, and then renamed. A process that is killed leaves at most such a temporary one behind.
+disk, and then renamed. A process that is killed leaves at most such a temporary one behind. A link
+stays a link: what it points to is replaced. A folder that cannot be renamed, such as a mount point,
+is filled from a temporary folder inside it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import secrets
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphfm.errors import DataError, GraphFMError, OutputError
+from graphfm.places import exchange, fill, is_fixed, is_write_error, reason_of, send, stream_number
 
 if TYPE_CHECKING:
     from torch import Tensor  # at run time it would slow --help, which imports this file
@@ -35,18 +39,33 @@ Content = TypeVar("Content")
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; what is written there replaces ``path`` when the block succeeds.
 
-    The temporary path has the same folder and suffix. If the block raises, ``path`` stays as it
-    was.
+    The temporary path has the same suffix. If the block raises, ``path`` stays as it was. The
+    content of a stream such as ``/dev/stdout`` is written to it at the end.
 
     Raises:
         OutputError: GFM403 if the file cannot be written.
     """
+    number = stream_number(path)
     try:
-        with _replacement(path) as temporary:
+        with _replacement(path) if number is None else _streamed(path, number) as temporary:
             yield temporary
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError("GFM403", f"cannot write: {reason}", where=str(path)) from error
+    except BrokenPipeError:
+        raise  # the reader of a stream has ended
+    except Exception as error:
+        if not is_write_error(error):
+            raise
+        what = f"cannot write: {reason_of(error)}"
+        raise OutputError("GFM403", what, where=str(path)) from error
+
+
+@contextmanager
+def _streamed(path: Path, number: int) -> Iterator[Path]:
+    """Yield a temporary file whose content goes to an open file when the block succeeds."""
+    with tempfile.TemporaryDirectory(prefix="graphfm-") as folder:
+        temporary = Path(folder) / f"out{path.suffix}"
+        temporary.touch()
+        yield temporary
+        send(temporary, number)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -68,14 +87,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
     process that is killed leaves the old folder or the new one; elsewhere it can also be killed
     between the two renames, and then both lie beside ``path``.
     """
-    temporary = _temporary(path)
+    path = path.resolve()
+    fixed = is_fixed(path)
+    temporary = _temporary(path / path.name if fixed else path)
     before = temporary.with_name(f"{temporary.name}-before")
     try:
         temporary.mkdir(parents=True)
         yield temporary
         for part in (*temporary.rglob("*"), temporary):
             _flush(part)
-        if _swap(temporary, path):
+        if fixed:
+            fill(path, temporary, before)
+            _flush(path)
+            return
+        if exchange(temporary, path):
             _flush(path.parent)
             return
         with suppress(FileNotFoundError):
@@ -92,21 +117,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(before, ignore_errors=True)
 
 
-def _swap(one: Path, other: Path) -> bool:
-    """Exchange two paths in one step; return false if one is missing or the system cannot."""
-    import ctypes
-
-    exchange, here = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
-    try:
-        renameat2 = ctypes.CDLL(None).renameat2
-    except (OSError, TypeError, AttributeError):
-        return False
-    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
-
-
 @contextmanager
 def _replacement(path: Path) -> Iterator[Path]:
     """Yield a temporary file that replaces ``path`` when the block succeeds."""
+    path = path.resolve()
     temporary = _temporary(path)
     try:
         temporary.touch()  # a folder that cannot be written is found before the work
@@ -226,14 +240,16 @@ def read_folder(folder: Path, stem: str) -> tuple[dict[str, Tensor], dict[str, A
 
 @contextmanager
 def cache_errors(folder: Path) -> Iterator[None]:
-    """Turn an OSError of the block into GFM403: the cache cannot be written."""
+    """Turn an error of writing into GFM403: the cache cannot be written."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if not is_write_error(error):
+            raise
         raise OutputError(
             "GFM403",
-            f"the cache cannot be written: {error.strerror or error}",
-            where=str(error.filename or folder),
+            f"the cache cannot be written: {reason_of(error)}",
+            where=str(getattr(error, "filename", None) or folder),
             fix="make room, or set GRAPHFM_HOME to a folder that can be written",
         ) from error
 

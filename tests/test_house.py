@@ -20,7 +20,7 @@ PACKAGE = ROOT / "graphfm"
 
 # DESIGN section 2, from the ground up. Rooms of one floor may import each other where True.
 FLOORS: list[tuple[bool, str]] = [
-    (False, "errors log_lines metrics version"),
+    (False, "errors log_lines metrics places version"),
     (False, "config storage machine"),
     (False, "graphs"),
     (False, "sampling checkpoint"),

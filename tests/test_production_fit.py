@@ -108,7 +108,7 @@ def test_kill_at_each_step_leaves_a_whole_folder(
             return call_or_die
 
         with monkeypatch.context() as patch:
-            for name in ("os.replace", "os.fsync", "os.mkdir", "graphfm.storage._swap"):
+            for name in ("os.replace", "os.fsync", "os.mkdir", "graphfm.storage.exchange"):
                 owner, attribute = name.rsplit(".", 1)
                 call = getattr(importlib.import_module(owner), attribute)
                 patch.setattr(name, killed_before(call))

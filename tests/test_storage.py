@@ -79,7 +79,7 @@ def test_a_folder_stays_when_the_block_or_the_rename_fails(
         replace(source, target)
 
     monkeypatch.setattr(graphfm.storage.os, "replace", broken)
-    monkeypatch.setattr(graphfm.storage, "_swap", lambda *_: False)  # as outside Linux
+    monkeypatch.setattr(graphfm.storage, "exchange", lambda *_: False)  # as outside Linux
     with pytest.raises(OSError, match="Input/output"), whole_folder(path) as temporary:
         (temporary / "new").touch()
     assert [p.name for p in path.iterdir()] == ["old"]

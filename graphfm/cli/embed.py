@@ -37,9 +37,10 @@ def embed(
     """Write the embedding of every node: the vector that the model predicts from."""
     from graphfm.cli.fitted import open_fitted
     from graphfm.cli.output import check_file, table_file
+    from graphfm.places import stream_number
     from graphfm.storage import whole_file
 
-    if out.suffix not in (".npz", ".csv", ".parquet"):
+    if stream_number(out) is None and out.suffix not in (".npz", ".csv", ".parquet"):
         raise OutputError("GFM402", f"--out must end in .npz, .csv or .parquet, got {out.name}")
     check_file(out, overwrite=overwrite)
     fitted, read, _ = open_fitted(

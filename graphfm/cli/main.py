@@ -161,7 +161,12 @@ def _as_graphfm_error(error: Exception) -> GraphFMError | None:
             why=str(error).splitlines()[0] if str(error) else "",
             fix="reduce sampling.max_context, sampling.targets_per_step or model.dim",
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EFBIG,
+    ):
         return OutputError("GFM403", f"cannot write: {error.strerror}", where=error.filename or "")
     if any(words in str(error) for words in LOST_PEER):
         return GraphFMError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> 
     Raises:
         OutputError: GFM402 for a folder that is not empty, GFM403 if it cannot be made.
     """
+    _check_place(out)
     if out.exists() and not out.is_dir():
         raise OutputError("GFM402", "--out must be a folder, but it is a file", where=str(out))
     if out.is_dir() and any(out.iterdir()):
@@ -50,10 +50,27 @@ def new_folder(out: Path, *, overwrite: bool = False, dry_run: bool = False) -> 
                 fix="choose another folder, or empty this one yourself",
             )
         if not dry_run:
-            shutil.rmtree(out)
+            from graphfm.places import empty_folder
+
+            empty_folder(out)
     if not dry_run:
         make_folder(out)
     return out
+
+
+def _check_place(out: Path) -> None:
+    """Check that a path can be written, by a temporary file.
+
+    Raises:
+        OutputError: GFM403 if it cannot be written.
+    """
+    from graphfm.places import reason_of, try_writing
+
+    try:
+        try_writing(out.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, a zero byte
+        what = f"--out cannot be written: {reason_of(error)}"
+        raise OutputError("GFM403", what, where=str(out)) from None
 
 
 @contextmanager
@@ -102,8 +119,21 @@ def check_file(out: Path, *, overwrite: bool = False) -> None:
     """Check that a file can be written, and that nothing is replaced without ``overwrite``.
 
     Raises:
-        OutputError: GFM402 for a file that exists, GFM403 for a folder that does not exist.
+        OutputError: GFM402 for a file that exists or no regular file, GFM403 if it cannot be
+            written.
     """
+    from graphfm.places import stream_number
+
+    if stream_number(out) is not None:
+        return
+    _check_place(out)
+    if out.exists() and not out.is_dir() and not out.is_file():
+        raise OutputError(
+            "GFM402",
+            "--out is no regular file, but a device, pipe or socket",
+            where=str(out),
+            fix="give the name of a file, or /dev/stdout to write to a pipe",
+        )
     if out.is_dir() or (out.exists() and not overwrite):
         raise OutputError(
             "GFM402",
@@ -112,7 +142,7 @@ def check_file(out: Path, *, overwrite: bool = False) -> None:
             fix="choose another name"
             + ("" if out.is_dir() else ", or add --overwrite to replace it"),
         )
-    if not out.parent.is_dir():
+    if not out.resolve().parent.is_dir():
         raise OutputError("GFM403", "the folder of --out does not exist", where=str(out.parent))
 
 

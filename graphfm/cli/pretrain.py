@@ -97,13 +97,18 @@ def pretrain(
     words += ["--skip-broken"] if skip_broken else []
     words += ["--trust-shards"] if trust_shards else []
     words += ["--json"] if as_json else []
+    if nproc is not None:
+        from graphfm.machine import pick_device
+
+        pick_device(device)  # before a folder is emptied
     # A folder that holds something else than a run is refused, also with --resume auto.
     is_run = any((out / name).exists() for name in ("config.resolved.yaml", LOCK))
     if not launched and (overwrite or resume == "never" or not is_run):
         # The lock shows whether a run is writing to the folder that is to be replaced.
         with lock_folder(out) if is_run and not dry_run else nullcontext():
             pass
-        new_folder(out, overwrite=overwrite, dry_run=dry_run)
+        # One process empties the folder itself, when everything else is known to work.
+        new_folder(out, overwrite=overwrite, dry_run=dry_run or nproc is None)
     if nproc is not None and not launched and not dry_run:
         from graphfm.training.launch import launch
 
@@ -122,6 +127,7 @@ def pretrain(
             max_time=limit,
             skip_broken=skip_broken,
             trust_shards=trust_shards,
+            overwrite=overwrite and not launched,
         )
     except Interrupted as signal:
         note(f"stopped by {signal.reason} before the first step; nothing was saved")

@@ -63,8 +63,9 @@ def report(
     """
     from graphfm.cli.output import check_file
     from graphfm.config.recipe import duration
+    from graphfm.places import stream_number
 
-    if out.suffix not in (".html", ".htm"):
+    if stream_number(out) is None and out.suffix not in (".html", ".htm"):
         raise OutputError("GFM402", f"--out must end in .html, got {out.name}", where=str(out))
     check_file(out, overwrite=overwrite)
     from graphfm.checkpoint.folder import Checkpoint

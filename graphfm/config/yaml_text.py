@@ -59,7 +59,11 @@ def parse_yaml(text: str) -> Any:
     """
     try:
         _check(text)
-        return yaml.load(text, Loader=LOADER)
+        loader = LOADER(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except RecipeError:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates that do not exist, ...
@@ -77,7 +81,7 @@ def _check(text: str) -> None:
     stack = [_Open(anchor=None, mapping=False)]
     sizes: dict[str, int] = {}  # of the values with a name
     for event in yaml.parse(text, Loader=LOADER):
-        top, line = stack[-1], event.start_mark.line + 1
+        top, line = stack[-1], event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.CollectionStartEvent):
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             if top.mapping and top.at_key:

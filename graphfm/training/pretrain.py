@@ -18,10 +18,11 @@ from graphfm.graphs.audit.audit import audit_ids, not_judged_on
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.prepare_many import prepare_many
 from graphfm.machine import pick_device
+from graphfm.places import empty_folder
 from graphfm.training.corpus import Corpus, fresh_model
 from graphfm.training.estimate import estimate
 from graphfm.training.run import Run
-from graphfm.training.run_folder import choose_start, lock_folder, newest_good
+from graphfm.training.run_folder import HOLDER, LOCK, choose_start, lock_folder, newest_good
 from graphfm.training.stops import StopRequests
 from graphfm.training.world import World, join_world
 
@@ -38,6 +39,7 @@ def pretrain(
     max_time: float | None = None,
     skip_broken: bool = False,
     trust_shards: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Pretrain a model by a recipe, alone or as one of the processes that ``torchrun`` started.
 
@@ -67,6 +69,8 @@ def pretrain(
             false, such a graph is an error.
         trust_shards: If true, ``resume`` may name a checkpoint with shards (of a very large trunk).
             Their index is checked, but it is no plain data. Default: false.
+        overwrite: If true, everything in ``out`` is removed when the new run begins to train; an
+            error before that leaves it as it was. Default: false.
 
     Returns:
         The receipt of the run, which is also written to ``run.json``: parameters, targets seen,
@@ -99,7 +103,9 @@ def pretrain(
         if out is not None and not dry_run:
             if world.is_main:
                 stack.enter_context(lock_folder(Path(out)))
-            start = _agree_on_start(Path(out), resume, world, trust_shards)
+            start = _agree_on_start(
+                Path(out), resume, world, trust_shards=trust_shards, overwrite=overwrite
+            )
         elif out is not None and skip_broken:
             start = newest_good(Path(out))
         # A run that began without some graphs stays without them.
@@ -112,6 +118,8 @@ def pretrain(
             return estimate(recipe, corpus, fresh_model(recipe, corpus, world.device))
         assert out is not None
         facts["left_out"] = broken
+        if overwrite and world.is_main:
+            empty_folder(Path(out), keep=(LOCK, HOLDER))
         run = Run(recipe, corpus, Path(out), world.device, start, facts, world=world)
         return run.train(stops)
 
@@ -202,9 +210,13 @@ def load_corpus(
     return Corpus(graphs, [weights[g.name] for g in graphs], recipe, device=device)
 
 
-def _agree_on_start(out: Path, resume: str, world: World, trust_shards: bool) -> Checkpoint | None:
+def _agree_on_start(
+    out: Path, resume: str, world: World, *, trust_shards: bool, overwrite: bool
+) -> Checkpoint | None:
     """Let the first process choose and verify the checkpoint; return it on all processes."""
-    found = choose_start(out, resume, trust_shards=trust_shards) if world.is_main else None
+    found = None
+    if world.is_main:
+        found = choose_start(out, resume, trust_shards=trust_shards, overwrite=overwrite)
     shared = world.broadcast(
         None if found is None else [str(found.path), found.config, sorted(found.files)]
     )

@@ -17,7 +17,8 @@ from graphfm.config.recipe import Recipe
 from graphfm.errors import CheckpointError, OutputError, RecipeError
 from graphfm.storage import file_lock
 
-LOCK = ".graphfm.lock"  # the file .graphfm.json beside it names the process that holds the lock
+LOCK = ".graphfm.lock"
+HOLDER = ".graphfm.json"  # names the process that holds the lock
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 
 # Keys that may change when a run resumes: its length, what is written when, how work is divided.
@@ -103,7 +104,9 @@ def newest_good(out: Path) -> Checkpoint | None:
     return None
 
 
-def choose_start(out: Path, resume: str, *, trust_shards: bool = False) -> Checkpoint | None:
+def choose_start(
+    out: Path, resume: str, *, trust_shards: bool = False, overwrite: bool = False
+) -> Checkpoint | None:
     """Return the checkpoint that a run starts from, verified; None for a new run.
 
     Temporary files of a killed run are removed first.
@@ -112,6 +115,7 @@ def choose_start(out: Path, resume: str, *, trust_shards: bool = False) -> Check
         out: Run folder, locked by this process.
         resume: See :func:`graphfm.training.pretrain.pretrain`.
         trust_shards: If true, ``resume`` may name a checkpoint with shards. Default: false.
+        overwrite: If true, the checkpoints in ``out`` are not looked at. Default: false.
 
     Raises:
         CheckpointError: GFM308 if ``resume`` is ``never`` and the folder holds checkpoints, GFM305
@@ -120,14 +124,14 @@ def choose_start(out: Path, resume: str, *, trust_shards: bool = False) -> Check
     with write_errors(out):
         remove_temporary(out)
     if resume == "never":
-        if checkpoints(out):
+        if checkpoints(out) and not overwrite:
             raise CheckpointError(
                 "GFM308",
                 f"{out} already holds a run",
                 fix="choose another --out, or resume that run: --resume auto",
             )
         return None
-    found = newest_good(out)
+    found = None if overwrite else newest_good(out)
     if resume == "auto":
         return found
     if found is None:
