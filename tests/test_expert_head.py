@@ -21,7 +21,14 @@ from graphfm.fitting.probe import (
 from graphfm.graphs.features.prepare import prepare
 from graphfm.graphs.splits import with_split
 from graphfm.model.graphfm import GraphFM
-from graphfm.model.heads.classify import TRUST, Config, ExpertHead, Head
+from graphfm.model.heads.classify import (
+    LEAST_TRUST,
+    TRUST,
+    Config,
+    ExpertHead,
+    Head,
+    trust_in_held_out,
+)
 from graphfm.sampling.bank import GraphBank
 from tests.graphs import small_model, stir, synthetic, three_graphs
 
@@ -66,6 +73,16 @@ def test_it_is_the_weighted_mean_of_the_experts(head: ExpertHead) -> None:
     expected = (weight[:, None] / weight.sum() * proba).sum(dim=1)
     torch.testing.assert_close(Head.probabilities(head(given)), expected)
     assert weight.argmax() == head.held_out.argmin()
+
+
+@torch.no_grad()
+def test_a_head_of_an_earlier_version_keeps_its_answers(head: ExpertHead) -> None:
+    """It has no trust of its own: 5, whatever its labels. Seen to fail with a missing key."""
+    saved = {k: v for k, v in head.state_dict().items() if k != "trust"}
+    loaded = ExpertHead(DIM, C, E)
+    loaded.trust.fill_(1.0)
+    loaded.load_state_dict(saved)
+    assert torch.equal(loaded(columns()), head(columns())) and float(loaded.trust) == TRUST
 
 
 @torch.no_grad()
@@ -174,6 +191,20 @@ class Pool:
 @pytest.fixture(scope="module")
 def pool() -> Pool:
     return Pool(small_model(three_graphs()))
+
+
+def test_trust_grows_with_the_labels(pool: Pool) -> None:
+    """From 1 to 5, as far as the labels a class go; a fit sets it in its head.
+
+    Seen to fail with the number of labels in place of labels a class.
+    """
+    trust = [trust_in_held_out(k) for k in (0.1, 1, 2, 5, 10, 20, 50, 1000)]
+    assert trust == sorted(trust) and trust[0] >= LEAST_TRUST
+    assert trust[1] < 1.1 and 4.4 < trust[5] < trust[6] < TRUST
+    assert trust[-1] == pytest.approx(TRUST, abs=1e-3)
+    per_class = len(pool.train) / pool.model.specs[TARGET].task.num_classes
+    found = float(pool.model.head(TARGET).trust)
+    assert found == pytest.approx(trust_in_held_out(per_class)) and found < TRUST
 
 
 @pytest.mark.parametrize("num", [1, 3, 20, 120])

@@ -24,6 +24,7 @@ WALKS = ((0.5, 8), (0.9, 25))
 PRIOR_NODES = 1.0  # the class frequencies count as one more labelled neighbor
 NUM_FOLDS = 5
 FEW = 200  # labelled nodes; with fewer there are twice as many folds
+MAX_WALKED = 500_000  # numbers of the folds that walk side by side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,17 +107,22 @@ def _walk_folds(
     order = np.random.default_rng(seed).permutation(len(nodes))
     fold = torch.from_numpy(order % max(1, num_folds))
     found = _walk(mean, start)
-    for k in range(num_folds):
-        own = nodes[fold == k]
-        without = start.clone()
-        without[own] = 0.0
-        for whole, part in zip(found, _walk(mean, without), strict=True):
-            whole[own] = part[own]
+    # Folds side by side: on 1,000 nodes and edges a product costs as much for 50 columns as for 5.
+    together = max(1, MAX_WALKED // start.numel())
+    for folds in torch.arange(num_folds).split(together):
+        without = start[:, None].repeat(1, len(folds), 1)
+        for place, k in enumerate(folds.tolist()):
+            without[nodes[fold == k], place] = 0.0
+        for whole, parts in zip(found, _walk(mean, without.flatten(1)), strict=True):
+            by_fold = parts.unflatten(1, (len(folds), -1))
+            for place, k in enumerate(folds.tolist()):
+                own = nodes[fold == k]
+                whole[own] = by_fold[own, place]
     return found
 
 
 def _walk(mean: Callable[[Tensor], Tensor], start: Tensor) -> list[Tensor]:
-    """Random-walk means from all nodes for each of WALKS, (N, C + 1)."""
+    """Random-walk means from all nodes for each of WALKS, (N, P)."""
     found = []
     for on, steps in WALKS:
         now, total = start, torch.zeros_like(start)

@@ -292,9 +292,11 @@ def _in_order(y: Tensor, num_classes: int) -> Tensor:
 
 def choose_temperature(scores: Tensor, y: Tensor) -> tuple[float, float]:
     """Choose the factor of held-out scores (n, C); return it and the loss over log C."""
-    losses = {by: float(F.nll_loss(log_probabilities(scores, by), y)) for by in TEMPERATURES}
-    by = min(losses, key=losses.__getitem__)
-    return by, losses[by] / math.log(scores.shape[1])
+    by = scores.new_tensor(TEMPERATURES)
+    log_probs = (by[:, None, None] * scores).log_softmax(dim=2).clamp(min=FLOOR)
+    losses = -log_probs[:, torch.arange(len(y)), y].mean(dim=1)
+    at = int(losses.argmin())
+    return TEMPERATURES[at], float(losses[at]) / math.log(scores.shape[1])
 
 
 def log_probabilities(scores: Tensor, by: float) -> Tensor:

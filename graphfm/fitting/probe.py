@@ -26,6 +26,7 @@ from graphfm.graphs.features.multihop import NUM_HOPS, Scaling, num_multihop, sc
 from graphfm.graphs.features.prepare import PreparedGraph
 from graphfm.graphs.spec import GraphSpec
 from graphfm.model.graphfm import GraphFM
+from graphfm.model.heads.classify import trust_in_held_out
 from graphfm.model.nn.ridge import RidgeFit, fit_ridge
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import subsample
@@ -117,7 +118,9 @@ def adopt(
         )
     )
     if experts is not None:
-        own.head(TARGET).held_out[1:] = experts.held_out
+        head = own.head(TARGET)
+        head.held_out[1:] = experts.held_out
+        head.trust.fill_(trust_in_held_out(len(experts.known["y"]) / experts.num_classes))
     return own.to(bank.device)
 
 

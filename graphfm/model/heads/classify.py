@@ -16,7 +16,10 @@ from torch import Tensor
 from graphfm.config.parts import PartConfig
 from graphfm.model.nn.linear_head import LinearHead
 
-TRUST = 5.0  # fall of log weight per unit of held-out loss / log C; 3 and 10: worse on 68 graphs
+# Fall of log weight per unit of held-out loss / log C. 3 and 10 were worse on 68 graphs with many
+# labels. The trust at few labels is fitted to corpus graphs (docs/notebook/incontext.md).
+TRUST, LEAST_TRUST = 5.0, 1.0
+FEW_LABELS = 7.0  # labels a class at which the trust is half way between both
 
 
 class Config(PartConfig):
@@ -67,7 +70,7 @@ class Head(LinearHead):
 class ExpertHead(Head):
     """A weighted mean of the predictions of several experts; the first expert is linear.
 
-    ``p = sum_e w_e p_e`` with ``w = softmax(offset - TRUST * held-out loss)``: a linear pool, in
+    ``p = sum_e w_e p_e`` with ``w = softmax(offset - trust * held-out loss)``: a linear pool, in
     which a confident and wrong expert cannot exclude a class. The input has the columns of a linear
     head, followed by those of ``graphfm.experts.pool``: log-probabilities of the other
     experts, NaN if an expert does not answer.
@@ -79,17 +82,20 @@ class ExpertHead(Head):
 
     Attributes:
         held_out: (E,) held-out loss of each expert over log C.
+        trust: Fall of log weight per unit of held-out loss, see :func:`trust_in_held_out`.
         offset: (E,) fitted log weights.
         sharpness: Log of the fitted factor of the pooled logits.
     """
 
     held_out: Tensor
+    trust: Tensor
     offset: Tensor
     sharpness: Tensor
 
     def __init__(self, dim: int, num_classes: int, num_experts: int):
         super().__init__(dim, num_classes)
         self.register_buffer("held_out", torch.full((num_experts,), torch.inf))
+        self.register_buffer("trust", torch.tensor(TRUST))
         self.register_buffer("offset", torch.zeros(num_experts))
         self.register_buffer("sharpness", torch.zeros(()))
 
@@ -109,7 +115,34 @@ class ExpertHead(Head):
         self, log_probs: Tensor, answers: Tensor, offset: Tensor, sharpness: Tensor
     ) -> Tensor:
         """Return the pooled logits: (Q, E, C), (Q, E) bool, (E,), scalar -> (Q, C)."""
-        trust = offset - TRUST * (self.held_out - self.held_out.min())
-        weight = trust.expand(len(log_probs), -1)
-        weight = weight.masked_fill(~answers, -torch.inf).log_softmax(dim=1)
-        return (weight[..., None] + log_probs).logsumexp(dim=1) * sharpness.exp()
+        weight = offset - self.trust * (self.held_out - self.held_out.min())
+        weight = weight.expand(len(log_probs), -1).masked_fill(~answers, -torch.inf)
+        return pool_log_probs(log_probs, weight) * sharpness.exp()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Load a state; heads of an earlier version have no trust of their own."""
+        state_dict.setdefault(prefix + "trust", torch.tensor(TRUST))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def pool_log_probs(log_probs: Tensor, log_weights: Tensor) -> Tensor:
+    """Return the log of the weighted mean of predictions: (Q, E, C), (Q, E) -> (Q, C).
+
+    Weights need not be normalised; an expert that does not answer has -inf.
+    """
+    return (log_weights.log_softmax(dim=1)[..., None] + log_probs).logsumexp(dim=1)
+
+
+def trust_in_held_out(labels_per_class: float) -> float:
+    """Return the fall of log weight per unit of held-out loss / log C, which grows with the labels.
+
+    Few labels say little about which expert is best.
+
+    Args:
+        labels_per_class: Known labels over the number of classes.
+
+    >>> [round(trust_in_held_out(k), 2) for k in (1, 3, 5, 10, 20, 100)]
+    [1.08, 1.62, 2.35, 3.68, 4.56, 4.98]
+    """
+    share = labels_per_class**2 / (labels_per_class**2 + FEW_LABELS**2)
+    return LEAST_TRUST + (TRUST - LEAST_TRUST) * share

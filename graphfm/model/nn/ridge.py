@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 LAMBDAS = tuple(10.0**e for e in torch.arange(-3.0, 3.01, 0.5).tolist())
+MAX_RESIDUALS = 1_000_000  # numbers that are computed at once, 8 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +63,14 @@ def fit_ridge(
     penalties = torch.tensor(lambdas, dtype=x.dtype, device=x.device) * unit
     shrink = squared[:, None] / (squared[:, None] + penalties)  # (rank, S)
     hats = left.square() @ shrink + 1 / len(x)  # (R, S), in one pass over U
-    best: tuple[float, float, Tensor] | None = None
-    for lam, kept, hat in zip(lambdas, shrink.unbind(1), hats.unbind(1), strict=True):
-        residual = (y - left @ (kept[:, None] * projected)) / (1 - hat.clamp(max=1 - 1e-6))[:, None]
-        error = float(residual.square().mean())
-        if best is None or error < best[0]:
-            best = (error, lam, y - residual + mean_y)
-    assert best is not None
-    error, lam, held_out = best
+    # Few rows: all penalties in one product. Many rows: few penalties at a time, for memory.
+    together = max(1, MAX_RESIDUALS // y.numel())
+    errors = []
+    for kept, hat in zip(shrink.split(together, 1), hats.split(together, 1), strict=True):
+        errors += _residuals(left, projected, y, kept, hat).square().mean(dim=(0, 2)).tolist()
+    at = min(range(len(lambdas)), key=errors.__getitem__)
+    lam, error, chosen = lambdas[at], errors[at], slice(at, at + 1)
+    held_out = y - _residuals(left, projected, y, shrink[:, chosen], hats[:, chosen])[:, 0] + mean_y
     inverse = root / (squared + lam * unit)
     weight = right @ (inverse[:, None] * projected)
     return RidgeFit(
@@ -79,6 +80,13 @@ def fit_ridge(
         held_out=held_out.float(),
         error=error,
     )
+
+
+def _residuals(left: Tensor, projected: Tensor, y: Tensor, shrink: Tensor, hats: Tensor) -> Tensor:
+    """Return leave-one-out residuals at some penalties, (R, S, C)."""
+    shrunk = shrink[:, :, None] * projected[:, None]  # (rank, S, C)
+    fitted = (left @ shrunk.flatten(1)).unflatten(1, shrunk.shape[1:])
+    return (y[:, None] - fitted) / (1 - hats.clamp(max=1 - 1e-6))[..., None]
 
 
 def predict_ridge(features: Tensor, targets: Tensor, queries: Tensor, *, lam: float) -> Tensor:
