@@ -91,7 +91,7 @@ def audit(
             where=f"{one.corpus} ~ {one.judged}" + (" and others" if num > 1 else ""),
             fix="leave one graph of each pair out of the corpus or out of the evaluation",
         )
-    next_step("graphfm pretrain local-small")
+    next_step("graphfm recipes list")
 
 
 def warn_if_seen(graph: Graph, limits: Collection[str]) -> None:

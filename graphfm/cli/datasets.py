@@ -64,7 +64,8 @@ def list_datasets(
     if any(e.counts == "published" for e in entries):
         note("~ the published count, which we have not measured")
     note(f"{len(entries)} graphs; mixtures: {', '.join(catalog.mixtures)}")
-    next_step(f"graphfm datasets stats {entries[0].id if entries else 'ID'}")
+    here = next((entry.id for entry in entries if catalog.is_here(entry.id)), None)
+    next_step(*(["graphfm datasets list"] if here is None else ["graphfm datasets stats", here]))
 
 
 @app.command("show")
@@ -146,7 +147,7 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Describe a graph: size, degrees, labels, homophily."""
-    from graphfm.cli.description import graph_lines
+    from graphfm.cli.description import graph_lines, suggest_fit
     from graphfm.graphs.statistics import describe
 
     with collected_warnings() as warnings:
@@ -172,7 +173,7 @@ def stats(
     show(graph_lines(facts))
     flag = [] if target is None else ["--target", target]
     flag += [] if nodes is None else ["--nodes", str(nodes)]
-    next_step("graphfm finetune --graph", graph, *flag, "--out", f"runs/{facts['name']}")
+    suggest_fit(given.graph, graph, *flag)
 
 
 @app.command()

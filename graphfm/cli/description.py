@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from graphfm.cli.terminal import pairs
+from graphfm.cli.terminal import next_step, pairs, unused
 
 if TYPE_CHECKING:
+    from graphfm.graphs.graph import Graph
     from graphfm.graphs.spec import DatasetSpec
 
 
@@ -83,3 +84,17 @@ def counts(entry: DatasetSpec) -> dict[str, str]:
         field.removeprefix("num_"): "?" if number is None else f"{mark}{number:,}"
         for field, number in entry.count.items()
     }
+
+
+def suggest_fit(graph: Graph, text: str, *flags: str) -> None:
+    """Print the command that fits a graph; without labels, the options that name them.
+
+    Args:
+        graph: The graph that was read.
+        text: The graph, as the command line names it.
+        *flags: Options and values that were given with it.
+    """
+    if graph.y is None or not bool(graph.labelled.any()):
+        next_step("graphfm finetune --help")
+    else:
+        next_step("graphfm finetune --graph", text, *flags, "--out", unused(f"runs/{graph.name}"))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, UnknownLikeFitOption
-from graphfm.cli.terminal import next_step, note, show_json
+from graphfm.cli.terminal import note, show_json
 from graphfm.errors import OutputError
 
 
@@ -35,7 +35,7 @@ def embed(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write the embedding of every node: the vector that the model predicts from."""
-    from graphfm.cli.fitted import open_fitted
+    from graphfm.cli.fitted import open_fitted, suggest_scores
     from graphfm.cli.output import check_file, table_file
     from graphfm.places import stream_number
     from graphfm.storage import whole_file
@@ -43,7 +43,7 @@ def embed(
     if stream_number(out) is None and out.suffix not in (".npz", ".csv", ".parquet"):
         raise OutputError("GFM402", f"--out must end in .npz, .csv or .parquet, got {out.name}")
     check_file(out, overwrite=overwrite)
-    fitted, read, _ = open_fitted(
+    fitted, read, fit = open_fitted(
         model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
     )
     import numpy as np
@@ -63,5 +63,14 @@ def embed(
     if as_json:
         show_json({"out": str(out), "num_nodes": len(states), "dim": states.shape[1]})
     note(f"{states.shape[0]:,} x {states.shape[1]} numbers written to {out}")
-    flags = ["--nodes", nodes] if nodes else []
-    next_step("graphfm evaluate --model", model, "--graph", graph, *flags)
+    suggest_scores(
+        model,
+        graph,
+        read,
+        fit,
+        nodes=nodes,
+        target=target,
+        unknown_nodes=unknown_nodes,
+        directed=directed or None,
+        undirected=directed is False or None,
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, UnknownLikeFitOption
-from graphfm.cli.terminal import next_step, note, pairs, show, show_json
+from graphfm.cli.terminal import next_step, note, pairs, show, show_json, unused
 from graphfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -187,7 +187,9 @@ def _done(
     if on is Part.ALL and fit:
         note("the model learned from some of these nodes: expect lower scores on new nodes")
     flags = ["--nodes", nodes] if nodes else []
-    next_step("graphfm predict --out preds.csv --model", model, "--graph", graph, *flags)
+    next_step(
+        "graphfm predict --out", unused("preds.csv"), "--model", model, "--graph", graph, *flags
+    )
 
 
 def _nodes(graph: Graph, fit: dict[str, Any], on: Part) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from graphfm.cli.terminal import note, show, show_json, table
+from graphfm.cli.terminal import next_step, show, show_json, table
 
 WIDTH = 88  # characters per line; longer lines are hard to read
 
@@ -31,7 +31,7 @@ def explain(
         else:
             rows = [[name, entry["title"]] for name, entry in entries.items()]
             show(table(rows, head=["code", "error"]))
-            note("Next: graphfm explain CODE")
+            next_step("graphfm explain", next(iter(entries)))
         return
     name = code.strip().upper()
     name = f"GFM{name}" if re.fullmatch(r"\d+", name) else name

@@ -33,7 +33,7 @@ from graphfm.cli.inputs import (
     UnknownOption,
     read_input,
 )
-from graphfm.cli.terminal import next_step, note, pairs, show, show_json
+from graphfm.cli.terminal import next_step, note, pairs, show, show_json, unused
 
 
 class Tune(StrEnum):
@@ -213,4 +213,6 @@ def finetune(
     warn_if_unlike_corpus(result["json"]["corpus_novelty"], result["json"]["far_states"])
     note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved to {out}")
     beside = ["--nodes", nodes] if nodes else []
-    next_step("graphfm predict --out preds.csv --model", out, "--graph", graph, *beside)
+    next_step(
+        "graphfm predict --out", unused("preds.csv"), "--model", out, "--graph", graph, *beside
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphfm.cli.terminal import next_step
 from graphfm.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -49,3 +51,30 @@ def open_fitted(
     like = fitted.reading_ or Reading(options=ReadOptions(task=fitted.TASK))
     read = read_input(graph, like=like, target=target, **flags)
     return fitted, read.graph, read_split(checkpoint)
+
+
+def suggest_scores(
+    model: Path, text: str, graph: Graph, fit: Mapping[str, Any], **flags: object
+) -> None:
+    """Print the command that scores the predictions of a graph, if there are labels to score with.
+
+    Args:
+        model: Folder of the fitted model.
+        text: The graph, as the command line names it.
+        graph: The graph that was predicted.
+        fit: Content of ``split.json``.
+        **flags: Further flags of the command: True for one without a value, None for one that was
+            not given.
+    """
+    if graph.y is None or not bool(graph.labelled.any()):
+        next_step("graphfm inspect", model)
+        return
+    tested = set((fit.get("nodes") or {}).get("test", ()))
+    known = zip(graph.ids(), graph.labelled.tolist(), strict=True)
+    has_test = any(labelled and name in tested for name, labelled in known)
+    given = {**flags, "on": None if has_test else "all"}
+    words: list[object] = []
+    for name, value in given.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    next_step("graphfm evaluate --model", model, "--graph", text, *words)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from graphfm.cli.inputs import read_input
-from graphfm.cli.terminal import brief, next_step, pairs, show, show_json
+from graphfm.cli.terminal import brief, next_step, pairs, show, show_json, unused
 from graphfm.errors import CheckpointError
 
 
@@ -29,19 +29,32 @@ def inspect(
             show(f"{thing}\n{pairs({key: brief(value) for key, value in facts.items()})}")
         if "estimator" in facts:
             graph = facts.get("graph") or facts["estimator"]["graph"]
-            next_step("graphfm predict --out preds.csv --model", thing, "--graph", graph)
+            beside = facts.get("node_table")
+            more = ["--nodes", beside] if beside else []
+            next_step(
+                "graphfm predict --out",
+                unused("preds.csv"),
+                "--model",
+                thing,
+                "--graph",
+                graph,
+                *more,
+            )
         else:
-            next_step("graphfm finetune --graph digits --out runs/digits --from", thing)
+            next_step(
+                "graphfm finetune --graph digits --out", unused("runs/digits"), "--from", thing
+            )
         return
-    from graphfm.cli.description import graph_lines
+    from graphfm.cli.description import graph_lines, suggest_fit
     from graphfm.graphs.statistics import describe
 
-    facts = describe(read_input(thing, target=target).graph)
+    graph = read_input(thing, target=target).graph
+    facts = describe(graph)
     if as_json:
         show_json(facts)
     else:
         show(graph_lines(facts))
-    next_step("graphfm finetune --graph", thing, "--out", f"runs/{facts['name']}")
+    suggest_fit(graph, thing, *([] if target is None else ["--target", target]))
 
 
 def _folder(folder: Path) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from graphfm.cli.inputs import DirectedOption, GraphOption, NodesOption, UnknownLikeFitOption
-from graphfm.cli.terminal import next_step, note, show_json
+from graphfm.cli.terminal import note, show_json
 from graphfm.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def predict(
     If the target is a number, the file has `prediction`, and `low` and `high`: an interval that
     contains the true number with the probability --coverage (default 0.9).
     """
-    from graphfm.cli.fitted import open_fitted
+    from graphfm.cli.fitted import open_fitted, suggest_scores
     from graphfm.cli.numbers import not_calibrated_here, note_intervals, write_numbers
     from graphfm.cli.output import PredictedRows, check_file, parts_of_nodes
     from graphfm.estimator import GraphFMRegressor
@@ -94,6 +95,18 @@ def predict(
     check_file(out, overwrite=overwrite)
     fitted, read, fit = open_fitted(
         model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
+    )
+    suggest = partial(
+        suggest_scores,
+        model,
+        graph,
+        read,
+        fit,
+        nodes=nodes,
+        target=target,
+        unknown_nodes=unknown_nodes,
+        directed=directed or None,
+        undirected=directed is False or None,
     )
     parts = parts_of_nodes(read, fit)
     if only is not None and parts is None:
@@ -112,7 +125,8 @@ def predict(
         width = note_intervals(values, asked, same_graph=same, fitted_on=fitted.graph_name_)
         known = width if width < float("inf") else None
         facts = {"out": str(out), "num_nodes": written, "coverage": asked, "width": known}
-        _done(facts, model, graph, nodes, as_json=as_json)
+        _done(facts, as_json=as_json)
+        suggest()
         return
     classes = [str(c) for c in fitted.classes_]
     several = fitted.model_.specs[TARGET].task.kind == "multilabel"
@@ -136,18 +150,15 @@ def predict(
             )
         if answers.filled is not None and answers.filled.any():
             note(f"{answers.filled.sum():,} sets were empty; they now have the most probable class")
-    _done(facts, model, graph, nodes, as_json=as_json)
+    _done(facts, as_json=as_json)
+    suggest()
 
 
-def _done(
-    facts: dict[str, Any], model: Path, graph: str, nodes: Path | None, *, as_json: bool
-) -> None:
-    """Print the result and the next command."""
+def _done(facts: dict[str, Any], *, as_json: bool) -> None:
+    """Print the result."""
     if as_json:
         show_json(facts)
     note(f"{facts['num_nodes']:,} predictions written to {facts['out']}")
-    flags = ["--nodes", nodes] if nodes else []
-    next_step("graphfm evaluate --model", model, "--graph", graph, *flags)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from graphfm.cli.terminal import brief, next_step, note, pairs, show, show_json
+from graphfm.cli.terminal import brief, next_step, note, pairs, show, show_json, unused
 
 
 def pretrain(
@@ -151,4 +151,4 @@ def pretrain(
         note("Nothing written.")
         next_step("graphfm pretrain", recipe, *changes, "--out", out)
     else:
-        next_step("graphfm finetune --graph digits --out runs/digits --from", out)
+        next_step("graphfm finetune --graph digits --out", unused("runs/digits"), "--from", out)

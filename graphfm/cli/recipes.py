@@ -78,4 +78,4 @@ def validate(
     if faults:
         raise RecipeError("GFM203", f"{len(faults)} of {len(names)} recipes are wrong, see above")
     note(f"{len(names)} recipes checked, no errors")
-    next_step("graphfm pretrain --dry-run", names[0])
+    next_step("graphfm pretrain --dry-run", files[0] if files else "demo")

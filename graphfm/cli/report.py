@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphfm.cli.terminal import next_step, note, show_json
+from graphfm.cli.terminal import next_step, note, show_json, unused
 from graphfm.errors import DataError, GraphFMError, OfflineError, OutputError
 
 if TYPE_CHECKING:
@@ -100,8 +100,14 @@ def report(
     for sentence in page.missing:
         note(f"warning: {sentence}")
     note(f"{out}: {facts['bytes'] / 1000:.0f} kB in {seconds:.1f} s")
+    if subject is None:
+        next_step("graphfm inspect", run)
+        return
+    table = nodes or (record.fit.get("node_table") if graph is None else None)
+    more = ["--nodes", table] if table else []
+    source = graph or record.graph_source
     next_step(
-        "graphfm predict --out preds.csv --model", run, "--graph", graph or record.graph_source
+        "graphfm predict --out", unused("preds.csv"), "--model", run, "--graph", source, *more
     )
 
 

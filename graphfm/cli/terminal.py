@@ -7,6 +7,8 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
 from typing import Any, TextIO
 
 from graphfm.errors import GraphFMError
@@ -34,6 +36,16 @@ def note(text: str) -> None:
 def next_step(command: str, *words: object) -> None:
     """Print the command that usually comes next; its arguments are quoted for the shell."""
     note(" ".join(["Next:", command, *(shlex.quote(str(word)) for word in words)]))
+
+
+def unused(name: str) -> str:
+    """Return a path that does not exist: ``preds.csv``, else ``preds-2.csv`` and so on."""
+    first = path = Path(name)
+    for number in count(2):
+        if not path.exists():
+            break
+        path = first.with_name(f"{first.stem}-{number}{first.suffix}")
+    return str(path)
 
 
 def report(error: GraphFMError) -> None:
