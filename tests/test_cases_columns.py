@@ -71,7 +71,7 @@ def test_the_index_of_a_table_is_no_feature(
     rows = "".join(f"{i},{id},{'ab'[i // 3]}\n" for i, id in enumerate((0, 2, 4, 1, 3, 5)))
     graph = table(tmp_path, ",id,kind\n" + rows)
     assert graph.num_features == 0 and graph.node_ids == ("0", "2", "4", "1", "3", "5")
-    assert "only counts the rows" in caplog.text
+    assert "is the index of the rows" in caplog.text
 
 
 def test_the_index_of_a_table_is_no_id_where_edges_refer_to_another_column(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.masks import read_mask
 from graphfm.graphs.splits import stratified_split
 
 VAL_SHARE = 0.2  # share of the training nodes to validate on, for a graph without validation nodes
@@ -23,26 +24,19 @@ def mask_of(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None
     """Return the given mask, else the graph's own, else the default, else all nodes; (N,) bool.
 
     Args:
-        given: Mask that the user passed; None for none.
+        given: Mask that the user passed, or positions or ids of nodes; None for none.
         graph: The graph.
         own: The graph's own mask; None if it has none.
         default: Mask if neither is there. Default: all nodes.
 
     Raises:
-        DataError: GFM116 if the given mask is not (N,) bool.
+        DataError: See :func:`graphfm.graphs.masks.read_mask`.
     """
     if given is None:
         if own is not None:
             return own
         return default if default is not None else torch.ones(graph.num_nodes, dtype=torch.bool)
-    mask = torch.as_tensor(given)
-    if mask.dtype != torch.bool or mask.shape != (graph.num_nodes,):
-        raise DataError(
-            "GFM116",
-            f"a mask must be ({graph.num_nodes},) bool, got {tuple(mask.shape)} {mask.dtype}",
-            where=graph.name,
-        )
-    return mask
+    return read_mask(given, graph.num_nodes, where=graph.name, ids=graph.node_ids)
 
 
 def fit_masks(graph: Graph, train: Any, val: Any, *, seed: int) -> tuple[Tensor, Tensor]:

@@ -14,13 +14,15 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphfm.errors import DataError
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.graph import MASKS, Graph
-from graphfm.graphs.labels import attribute_labels, label_fields
+from graphfm.graphs.labels import label_fields
+from graphfm.graphs.masks import read_mask
 from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
 
+READ = ("edge_index", "adj_t", "x", "y", "num_nodes", "node_ids", "class_names")  # fields of a Data
 SPARSE_COLUMNS = 128  # narrower features are stored dense
 SPARSE_DENSITY = 0.1  # CSR takes 8 bytes per entry, dense 4 per cell: at most a fifth of it
 
@@ -30,26 +32,32 @@ def is_networkx(thing: Any) -> bool:
     return hasattr(thing, "is_directed") and hasattr(thing, "nodes")
 
 
-def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
+def from_pyg(
+    data: Any, *, name: str = "graph", task: Task = "auto", split: int | None = None
+) -> Graph:
     """Convert a PyG ``Data``.
 
     Missing features get the mean of their column and one more column that marks them. Features that
-    are an identity matrix carry no information and are dropped. Masks with several splits are not
-    read. Classes without a node are dropped; the others keep their number as their name.
+    are an identity matrix carry no information and are dropped. Classes without a node are dropped;
+    the others keep their number as their name, unless ``class_names`` names them. Fields that are
+    not read are logged.
 
     Args:
         data: A homogeneous PyG ``Data``.
         name: Id of the graph.
         task: Kind of the labels; see :func:`graphfm.graphs.labels.labels`.
+        split: Split to take where the masks hold several. Default: such masks are an error.
 
     Raises:
-        DataError: GFM102 for heterogeneous data, and the errors of :class:`Graph`.
+        DataError: GFM102 for heterogeneous data, and the errors of :class:`Graph` and
+            :func:`read_mask`.
     """
     if hasattr(data, "edge_types"):
         raise DataError(
             "GFM102",
-            "expected one kind of node and edge, got heterogeneous data",
-            fix="pass data.to_homogeneous()",
+            f"expected one kind of node and edge, got heterogeneous data: {type(data).__name__}",
+            fix="pass data.to_homogeneous(), or one kind: Data(x=data['paper'].x, edge_index="
+            "data['paper', 'cites', 'paper'].edge_index, y=data['paper'].y)",
         )
     edge_index = getattr(data, "edge_index", None)
     if edge_index is None and getattr(data, "adj_t", None) is not None:
@@ -57,13 +65,18 @@ def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
         edge_index = torch.stack([row, col])
     if edge_index is None:
         edge_index = torch.empty((2, 0), dtype=torch.int64)
-    fields: dict[str, Any] = label_fields(getattr(data, "y", None), task=task)
+    y = getattr(data, "y", None)
+    fields = label_fields(y, task=task)
+    names = getattr(data, "class_names", None)
+    if names is not None and fields.get("class_names") and not _are_numbers(tuple(names)):
+        fields |= {"class_names": _named(fields["class_names"], names, name), "class_dtype": None}
+    num_nodes = int(data.num_nodes or 0)
     for mask in MASKS:
         values = getattr(data, mask, None)
-        if isinstance(values, Tensor) and values.ndim == 1:
-            fields[mask] = values.bool().cpu()
+        if values is not None:
+            fields[mask] = read_mask(values, num_nodes, name=mask, where=name, split=split)
     node_ids = getattr(data, "node_ids", None)
-    edge_index = edge_index.detach().cpu()
+    edge_index = torch.as_tensor(edge_index).detach().cpu()
     if edge_index.is_floating_point():
         if not bool(torch.isfinite(edge_index).all()):
             raise DataError(
@@ -71,14 +84,34 @@ def from_pyg(data: Any, *, name: str = "graph", task: Task = "auto") -> Graph:
             )
         log.warning("%s: edge_index holds %s; its values are read as node numbers", name,
                     edge_index.dtype)  # fmt: skip
+    unread = [key for key in _keys(data) if key not in (*READ, *MASKS)]
+    if unread:
+        log.warning("%s: %d fields are not read: %s", name, len(unread), ", ".join(unread[:FEW]))
     return Graph.from_edges(
         edge_index,
-        num_nodes=int(data.num_nodes or 0),
+        num_nodes=num_nodes,
         name=name,
         x=features(fill_missing(getattr(data, "x", None), name)),
         node_ids=tuple(str(i) for i in node_ids) if node_ids is not None else None,
         **fields,
     )
+
+
+def _keys(data: Any) -> list[str]:
+    """Return the names of the fields of a PyG ``Data`` that hold something."""
+    keys = data.keys() if callable(data.keys) else data.keys
+    return [str(key) for key in keys if data[key] is not None]
+
+
+def _named(numbers: tuple[str, ...], names: Any, where: str) -> tuple[str, ...]:
+    """Return the names of the classes with these numbers."""
+    places = [int(number) for number in numbers]
+    if max(places) >= len(names):
+        raise DataError(
+            "GFM118", f"class_names has {len(names)} names, but y holds class {max(places)}",
+            where=where,
+        )  # fmt: skip
+    return tuple(str(names[place]) for place in places)
 
 
 def from_adjacency(matrix: Any, *, name: str = "graph") -> Graph:
@@ -143,20 +176,15 @@ def to_pyg(graph: Graph) -> Any:
     return data
 
 
-def from_networkx(
-    graph: Any, *, target: str | None = None, name: str = "graph", task: Task = "auto"
-) -> Graph:
-    """Convert a NetworkX graph: node ids become text, numeric node attributes become features.
+def from_networkx(graph: Any, *, name: str = "graph") -> Graph:
+    """Return the edges and the node ids of a NetworkX graph; ids become text.
 
     Args:
-        graph: A directed or undirected graph or multigraph; edge attributes are not read.
-        target: Node attribute that holds the label; nodes without it are unlabelled. Default: no
-            labels.
+        graph: A directed or undirected graph or multigraph; its attributes are not read.
         name: Id of the graph.
-        task: Kind of the labels; see :func:`graphfm.graphs.labels.labels`.
 
     Raises:
-        DataError: GFM104 if no node has the target, and the errors of :class:`Graph`.
+        DataError: GFM101 for a graph without nodes, and the errors of :class:`Graph`.
     """
     nodes = list(graph.nodes)
     if not nodes:
@@ -167,15 +195,12 @@ def from_networkx(
     import networkx as nx
 
     matrix = nx.to_scipy_sparse_array(graph, nodelist=nodes, weight=None, dtype=np.int64).tocoo()
-    records = [record for _, record in graph.nodes(data=True)]
     made = Graph.from_edges(
         np.stack([matrix.row, matrix.col]).astype(np.int64),
         num_nodes=len(nodes),
         name=name,
         directed=None if graph.is_directed() else False,
-        x=_numeric_attributes(records, target, name),
         node_ids=tuple(node_ids),
-        **attribute_labels(records, target, name, task),
     )
     parallel = int(matrix.data.sum()) - matrix.nnz  # merged edges of a multigraph
     return made.replace(num_duplicates=parallel) if parallel else made
@@ -284,24 +309,3 @@ def _is_identity(matrix: sparse.csr_array) -> bool:
     num_rows, num_columns = matrix.shape
     square = num_rows == num_columns == matrix.nnz
     return bool(square and (matrix.diagonal() == 1).all())
-
-
-def _numeric_attributes(
-    records: list[dict[str, Any]], target: str | None, name: str
-) -> Tensor | sparse.csr_array | None:
-    """Return the numeric node attributes but the target as features, (N, F)."""
-    keys = sorted({key for record in records for key in record} - {target}, key=str)
-    columns = []
-    for key in keys:
-        values = [record.get(key) for record in records]
-        if not all(isinstance(v, (int, float, np.number, np.bool_)) or v is None for v in values):
-            log.info("%s: node attribute %r is not numeric and is not used", name, key)
-            continue
-        column = np.array([np.nan if v is None else float(v) for v in values], dtype=np.float32)
-        missing = np.isnan(column)
-        if missing.any():
-            log.warning("%s: %d of %d nodes lack %r; they get its mean", name, missing.sum(),
-                        len(values), key)  # fmt: skip
-            column[missing] = 0 if missing.all() else column[~missing].mean()
-        columns.append(column)
-    return features(np.stack(columns, axis=1)) if columns else None

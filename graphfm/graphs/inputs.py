@@ -8,7 +8,7 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,23 @@ from torch import Tensor
 
 from graphfm.errors import DataError
 from graphfm.graphs.catalog.catalog import Catalog
-from graphfm.graphs.convert import features, from_adjacency, from_networkx, from_pyg, is_networkx
+from graphfm.graphs.convert import features
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.readers.files import is_graph_file, read_file
+from graphfm.graphs.readers.containers import kind_of, read_object
+from graphfm.graphs.readers.files import checked, is_graph_file, read_file, read_tables
+from graphfm.graphs.readers.memory import is_table, table_in_memory
 from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions, refuse_unused
+from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.spec import Task
 
 ROWS = "rows"  # name of the graph that rows without edges become
-PYG = ("edge_index", "adj_t", "edge_types")  # a PyG graph has one of these attributes
 
 
 def read_graph(
     thing: Any,
     *,
     target: str | None = None,
-    nodes: str | Path | None = None,
+    nodes: Any = None,
     options: ReadOptions | None = None,
     task: Task | None = None,
     like: Reading | None = None,
@@ -42,44 +44,85 @@ def read_graph(
     """Read anything that may be given as a graph.
 
     Args:
-        thing: A file or folder, a catalog id, a :class:`Graph`, a PyG ``Data``, a NetworkX graph,
-            an adjacency matrix of NumPy or SciPy, or a :class:`ReadGraph`.
-        target: Column of a table, or node attribute of a NetworkX graph, that holds the label.
-            Default: the one of ``options``.
-        nodes: Path of the node table beside an edge list. Default: the one of ``options``.
-        options: Further options for reading a file. Default: those of ``like``.
+        thing: A file or folder, a catalog id, an edge list in memory (a table of pandas, polars or
+            pyarrow), a NetworkX or igraph graph, a PyG ``Data`` or dataset of one graph, an AnnData
+            object, a dict of arrays (``edge_index`` or ``adjacency``, ``x``, ``y``, ...), an
+            adjacency matrix of NumPy or SciPy, a :class:`Graph` or a :class:`ReadGraph`.
+        target: Column of a table, or node attribute, that holds the label. Default: the one of
+            ``options``.
+        nodes: Node table beside an edge list: its path, or a table in memory. Default: the one of
+            ``options``.
+        options: Further options for reading. Default: those of ``like``.
         task: Kind of the labels. Default: the one of ``options``.
-        like: How an earlier file was read; this one is read the same way, but for the node table
+        like: How an earlier graph was read; this one is read the same way, but for the node table
             and for the options that are given. Its labels may be missing.
 
     Raises:
-        DataError: GFM102 for something else, GFM105 for a node table or options without a file,
-            GFM118 for labels that do not fit ``task``, GFM120 for an unknown id, and the errors
-            of :func:`graphfm.graphs.readers.files.read_file`.
+        DataError: GFM102 for something else, GFM105 for options that do not apply, GFM118 for
+            labels that do not fit ``task``, GFM120 for an unknown id, and the errors of
+            :func:`graphfm.graphs.readers.files.read_file`.
     """
-    if is_file(thing):
-        given = options or (replace(like.options, nodes=None) if like else ReadOptions())
-        asked = replace(
-            given,
-            target=given.target if target is None else target,
-            nodes=given.nodes if nodes is None else Path(nodes),
-            need_target=given.need_target and (like is None or target is not None),
-            task=task or given.task,
-        )
-        refuse_unused(Path(thing), asked, like.options if like else ReadOptions())
-        return read_file(Path(thing), asked, plan=like.plan if like else None)
-    if nodes is not None or options is not None:
+    if isinstance(thing, ReadGraph | Graph) or (isinstance(thing, str) and not is_file(thing)):
+        if target is not None or nodes is not None or options is not None:
+            raise DataError(
+                "GFM105",
+                "target, node table and reading options belong to a graph that is yet to be read",
+                fix="leave target=, nodes= and options= out, or pass the path of an edge list",
+            )
+        return _ready(thing, task)
+    given = options or (replace(like.options, nodes=None) if like else ReadOptions())
+    asked = replace(
+        given,
+        target=given.target if target is None else target,
+        nodes=given.nodes if nodes is None else _node_table(nodes),
+        need_target=given.need_target and (like is None or target is not None),
+        task=task or given.task,
+    )
+    usual, plan = like.options if like else ReadOptions(), like.plan if like else None
+    path = Path(thing) if is_file(thing) else None
+    kind: tuple[str, str] | None = ("a table", ".csv")
+    if path is not None:
+        kind = (str(path), Path(path.name.removesuffix(".gz")).suffix)
+    elif not is_table(thing):
+        kind = kind_of(thing)
+    if kind is None:
         raise DataError(
-            "GFM105",
-            "a node table and reading options belong to a file",
-            fix="leave nodes= and options= out, or pass the path of an edge list",
+            "GFM102",
+            f"expected a graph, a table of edges, a file or a dataset id, got {type(thing)}",
+            fix="fit(edge_index=..., x=...) takes arrays; Graph.from_edges(edge_index, "
+            "num_nodes=...) makes a graph from them",
         )
-    if isinstance(thing, ReadGraph):
-        if thing.reading is None or task is None:
-            return thing
-        known = replace(thing.reading.options, task=task)
-        return replace(thing, reading=replace(thing.reading, options=known))
-    return ReadGraph(graph=_without_file(thing, target, task or "auto"))
+    refuse_unused(*kind, asked, usual)
+    if like is not None:  # the masks of a graph to predict are not used
+        asked = replace(asked, split=asked.split or 0)
+    if path is not None:
+        return read_file(path, asked, plan=plan)
+    if is_table(thing):
+        return read_tables(table_in_memory(thing, "edges"), asked, plan=plan)
+    if asked.nodes is not None:
+        raise DataError(
+            "GFM105", f"{kind[0]} holds its own nodes; nodes= belongs to an edge list",
+            fix="leave nodes= out",
+        )  # fmt: skip
+    graph, own = read_object(thing, asked, plan)
+    return checked(graph, asked, own)
+
+
+def _ready(thing: ReadGraph | Graph | str, task: Task | None) -> ReadGraph:
+    """Return a graph that was read before, or one of the catalog."""
+    if isinstance(thing, Graph):
+        return ReadGraph(graph=thing)
+    if isinstance(thing, str):
+        return ReadGraph(graph=Catalog.read().load(thing))
+    if thing.reading is None or task is None:
+        return thing
+    known = replace(thing.reading.options, task=task)
+    return replace(thing, reading=replace(thing.reading, options=known))
+
+
+def _node_table(nodes: Any) -> Path | TableFile:
+    """Return a node table in the form in which it is read."""
+    return table_in_memory(nodes, "nodes", index=True) if is_table(nodes) else Path(nodes)
 
 
 def as_graph(thing: Any, *, target: str | None = None, task: Task = "auto") -> Graph:
@@ -124,9 +167,10 @@ def is_file(thing: Any) -> bool:
 
 def is_matrix(thing: Any) -> bool:
     """Return True for rows of numbers: neither a graph, nor a path, nor a catalog id."""
-    if isinstance(thing, Graph | ReadGraph | str | Path) or is_networkx(thing):
+    if isinstance(thing, Graph | ReadGraph | str | Path):
         return False
-    return not any(hasattr(thing, name) for name in PYG)
+    kind = kind_of(thing)
+    return kind is None or kind[0] == "an adjacency matrix"
 
 
 def is_rows(thing: Any, y: Any) -> bool:
@@ -135,30 +179,22 @@ def is_rows(thing: Any, y: Any) -> bool:
     Args:
         thing: See :func:`read_graph`.
         y: Labels that were given beside it; a square matrix without them is an adjacency matrix.
+
+    Raises:
+        DataError: GFM105 for a square sparse matrix with labels, which may be either.
     """
-    if not is_matrix(thing):
+    if not is_matrix(thing) or isinstance(y, Mapping):
         return False
+    square = hasattr(thing, "shape") and len(thing.shape) == 2 and thing.shape[0] == thing.shape[1]
+    if y is not None and square and sparse.issparse(thing):
+        raise DataError(
+            "GFM105",
+            "a square sparse matrix with y may hold edges or rows of features",
+            fix="fit(adjacency=A, y=y) for edges, fit(X.toarray(), y) for rows of features",
+        )
     if y is not None:  # scikit-learn passes lists and array-likes, whose shape may be unknown
         return True
+    if is_table(thing):
+        return False
     shape = thing.shape if hasattr(thing, "shape") else np.shape(thing)
     return len(shape) != 2 or shape[0] != shape[1]
-
-
-def _without_file(thing: Any, target: str | None, task: Task) -> Graph:
-    """Return a graph that lies in memory or in the catalog."""
-    if isinstance(thing, Graph):
-        return thing
-    if isinstance(thing, str):
-        return Catalog.read().load(thing)
-    if any(hasattr(thing, name) for name in PYG):
-        return from_pyg(thing, task=task)
-    if is_networkx(thing):
-        return from_networkx(thing, target=target, task=task)
-    if sparse.issparse(thing) or isinstance(thing, np.ndarray):
-        return from_adjacency(thing)
-    raise DataError(
-        "GFM102",
-        "expected a Graph, a PyG Data, a NetworkX graph, a file or a dataset id, got "
-        f"{type(thing)}",
-        fix="Graph.from_edges(edge_index, num_nodes=...) makes one from arrays",
-    )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphfm.errors import FEW, DataError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.readers.tables import TableFile
-from graphfm.graphs.readers.targets import no_column, read_labels
+from graphfm.graphs.readers.ends import INDEX_LEVEL
+from graphfm.graphs.readers.memory import table_in_memory
+from graphfm.graphs.readers.node_table import node_fields, read_node_table
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +41,30 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
             "GFM160", "reading .h5ad needs the package anndata", where=str(path),
             fix="pip install graphfm[h5ad]",
         ) from None  # fmt: skip
-    import pyarrow as pa
-
     try:
         cells = anndata.read_h5ad(path)
-        keys = list(cells.obsp.keys())
+        list(cells.obsp.keys())
     except (PermissionError, MemoryError):
         raise
     except Exception as error:  # h5py and anndata raise their own
         raise DataError(
             "GFM103", f"not readable as .h5ad: {str(error)[:200]}", where=str(path)
         ) from None
+    return read_cells(cells, path, name, options)
+
+
+def read_cells(cells: Any, path: Path, name: str, options: ReadOptions) -> Graph:
+    """Return the graph of an AnnData object; arguments as in :func:`read_anndata`.
+
+    Args:
+        cells: The object.
+        path: Path of its file, or name of the graph, for messages.
+        name: Id of the graph.
+        options: Options.
+    """
+    import pyarrow as pa
+
+    keys = list(cells.obsp.keys())
     key = options.obsp or (keys[0] if len(keys) == 1 else _neighbors(cells, keys))
     if options.obsp is None and len(keys) > 1 and key is not None:
         log.warning("%s: obsp[%r] is read as the graph, as uns['neighbors'] says; another one: "
@@ -60,30 +75,22 @@ def read_anndata(path: Path, name: str, options: ReadOptions) -> Graph:
             f"expected one graph of the cells in obsp, got {', '.join(keys) or 'none'}"
             + (f"; there is no {key!r}" if key else ""),
             where=str(path),
-            fix=f"--obsp {keys[0]}" if keys else "scanpy.pp.neighbors(adata) makes one",
-        )
-    fields: dict[str, Any] = {}
-    unread = [str(c) for c in cells.obs.columns if str(c) != options.target]
-    if unread:
-        log.warning("%s: %d columns of obs are not read: %s", path.name, len(unread),
-                    ", ".join(unread[:FEW]))  # fmt: skip
-    if options.target is not None:
-        columns = [str(column) for column in cells.obs.columns]
-        if options.target in columns:
-            gone = cells.obs[options.target].isna()  # None, NaN, or pandas' NA, which is not a bool
-            values = zip(cells.obs[options.target], gone, strict=True)
-            words = [None if missing else str(value) for value, missing in values]
-            table = TableFile(path=path, names=tuple(columns))
-            fields = read_labels(
-                table, {options.target: pa.array(words, pa.string())}, task=options.task
-            )
-        elif options.need_target:
-            raise no_column("GFM104", options.target, columns, f"{path}, obs")
-    graph = from_adjacency(cells.obsp[key], name=name)
-    return graph.replace(
-        x=features(fill_missing(cells.X, name)),
-        node_ids=tuple(str(i) for i in cells.obs_names),
-        **fields,
+            fix=f"--obsp {keys[0]} (options=ReadOptions(obsp={keys[0]!r}))" if keys
+            else "scanpy.pp.neighbors(adata) makes one",
+        )  # fmt: skip
+    obs = table_in_memory(cells.obs, f"{path}, obs")
+    ids = pa.array([str(i) for i in cells.obs_names], pa.string())
+    nodes = read_node_table(obs, replace(options, features="none", id=None), None, ids=ids)
+    used = (*nodes.target, *nodes.splits)
+    unread = [c for c in obs.names if c not in used and not c.startswith(INDEX_LEVEL)]
+    layers = [f"{part}[{k!r}]" for part in ("layers", "obsm") for k in getattr(cells, part, {})]
+    for what, names in (("columns of obs", unread), ("matrices", layers)):
+        if names:
+            log.warning("%s: %d %s are not read: %s", path.name, len(names), what,
+                        ", ".join(names[:FEW]))  # fmt: skip
+    return from_adjacency(cells.obsp[key], name=name).replace(
+        node_ids=tuple(ids.to_pylist()),
+        **(node_fields(nodes, ()) | {"x": features(fill_missing(cells.X, name))}),
     )
 
 

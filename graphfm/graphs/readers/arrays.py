@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import sparse
 
 from graphfm.errors import FEW, DataError, GraphFMError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
 from graphfm.graphs.graph import MASKS, Graph
-from graphfm.graphs.labels import label_fields
-from graphfm.graphs.readers.options import unsafe_file
+from graphfm.graphs.masks import read_mask
+from graphfm.graphs.readers.given_labels import given_labels
+from graphfm.graphs.readers.options import ReadOptions, unsafe_file
 from graphfm.graphs.spec import Task
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ READ = ("edge_index", "x", *(f"x_{part}" for part in CSR_PARTS), "y", "node_ids"
 MAX_UNPACKED = 2**34  # bytes of a .npz when unpacked: 16 GiB
 
 
-def read_arrays(path: Path, name: str, task: Task) -> Graph:
+def read_arrays(path: Path, name: str, options: ReadOptions) -> Graph:
     """Read a ``.npz`` or ``.npy`` file.
 
     Args:
         path: Path of the file.
         name: Id of the graph.
-        task: Kind of the labels.
+        options: Options; ``task`` and ``split`` are read.
 
     Raises:
         DataError: GFM103 for a file that cannot be read, GFM305 for one that holds Python objects,
@@ -50,12 +50,44 @@ def read_arrays(path: Path, name: str, task: Task) -> Graph:
         if "edge_index" not in loaded and "adj_data" in loaded:
             loaded = _gnnbench(loaded)
         if "edge_index" in loaded:
-            unread = [key for key in loaded if key not in READ and key not in MASKS]
-            if unread:
-                log.warning("%s: %d arrays are not read: %s", path.name, len(unread),
-                            ", ".join(unread[:FEW]))  # fmt: skip
-            return bundle_graph(loaded, name, task)
+            _warn_unread(loaded, path.name)
+            return bundle_graph(loaded, name, options.task, options.split)
         return from_adjacency(_matrix(loaded, path), name=name)
+
+
+def arrays_graph(arrays: Mapping[str, Any], name: str, options: ReadOptions) -> Graph:
+    """Make a graph of arrays, lists or tensors in a dict.
+
+    Args:
+        arrays: See :func:`bundle_graph`; ``adjacency`` (N, N) may stand for ``edge_index``.
+        name: Id of the graph.
+        options: Options; ``task`` and ``split`` are read.
+
+    Raises:
+        DataError: GFM105 for both, and the errors of :class:`Graph`.
+    """
+    found = {str(k): _as_array(v) for k, v in arrays.items() if v is not None}
+    if "adjacency" in found:
+        if "edge_index" in found:
+            raise DataError("GFM105", "edge_index and adjacency both give the edges", where=name)
+        matrix = from_adjacency(found.pop("adjacency"), name=name)
+        found = {"edge_index": matrix.edge_index.numpy(), "num_nodes": matrix.num_nodes} | found
+    _warn_unread(found, name)
+    return bundle_graph(found, name, options.task, options.split)
+
+
+def _as_array(values: Any) -> Any:
+    """Return a tensor or list as a NumPy array; a sparse matrix stays as it is."""
+    values = values.detach().cpu() if hasattr(values, "detach") else values
+    return values if hasattr(values, "tocsr") else np.asarray(values)
+
+
+def _warn_unread(arrays: Mapping[str, Any], where: str) -> None:
+    """Log the arrays that are not read."""
+    unread = [key for key in arrays if key not in READ and key not in MASKS]
+    if unread:
+        log.warning("%s: %d arrays are not read: %s", where, len(unread),
+                    ", ".join(unread[:FEW]))  # fmt: skip
 
 
 def _gnnbench(arrays: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +121,9 @@ def load_arrays(path: Path) -> np.ndarray | dict[str, Any]:
         return {key: loaded[key] for key in loaded.files}
 
 
-def bundle_graph(arrays: dict[str, Any], name: str, task: Task = "auto") -> Graph:
+def bundle_graph(
+    arrays: Mapping[str, Any], name: str, task: Task = "auto", split: int | None = None
+) -> Graph:
     """Make a graph of the arrays that ``numpy.savez`` stores.
 
     Args:
@@ -98,6 +132,7 @@ def bundle_graph(arrays: dict[str, Any], name: str, task: Task = "auto") -> Grap
             unlabelled; ``node_ids`` (N,); masks (N,); ``num_nodes``.
         name: Id of the graph.
         task: Kind of the labels.
+        split: Split to take where the masks hold several. Default: such masks are an error.
     """
     x = _csr(arrays, "x_") if "x_data" in arrays else arrays.get("x")
     edges = arrays["edge_index"]
@@ -108,7 +143,9 @@ def bundle_graph(arrays: dict[str, Any], name: str, task: Task = "auto") -> Grap
         num_nodes = int(arrays["num_nodes"])
     ids = arrays.get("node_ids")
     masks: dict[str, Any] = {
-        m: torch.from_numpy(arrays[m].astype(bool)) for m in MASKS if m in arrays
+        mask: read_mask(arrays[mask], num_nodes, name=mask, where=name, split=split)
+        for mask in MASKS
+        if mask in arrays
     }
     return Graph.from_edges(
         edges,
@@ -116,7 +153,7 @@ def bundle_graph(arrays: dict[str, Any], name: str, task: Task = "auto") -> Grap
         name=name,
         x=features(fill_missing(x, name)),
         node_ids=None if ids is None else tuple(str(i) for i in ids.tolist()),
-        **label_fields(arrays.get("y"), task=task),
+        **given_labels(arrays.get("y"), task=task),
         **masks,
     )
 
@@ -168,7 +205,7 @@ def _matrix(arrays: dict[str, Any], path: Path) -> Any:
     )
 
 
-def _csr(arrays: dict[str, Any], prefix: str) -> Any:
+def _csr(arrays: Mapping[str, Any], prefix: str) -> Any:
     """Return the CSR matrix whose parts have this prefix."""
     parts = tuple(arrays[prefix + part] for part in CSR_PARTS[:3])
     matrix = sparse.csr_array(parts, shape=tuple(int(n) for n in arrays[prefix + "shape"]))

@@ -1,82 +1,130 @@
-"""Node attributes of a graph file as table columns, so that both get features by one plan.
+"""Node attributes as columns of a table, so that all graphs get features by one plan.
 
 Shapes:
-    N  nodes
+    N  nodes   E  edges
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphfm.errors import FEW
-from graphfm.graphs.readers.frames import Frame, Kind, check_finite, with_numbers
-from graphfm.graphs.readers.tables import MISSING, TableFile
-from graphfm.graphs.readers.textfiles import is_number
+from graphfm.errors import FEW, DataError
+from graphfm.graphs.convert import from_networkx
+from graphfm.graphs.graph import Graph
+from graphfm.graphs.readers.columns import Column, plan_columns
+from graphfm.graphs.readers.edges import clean_ids
+from graphfm.graphs.readers.memory import arrow_column, column_table
+from graphfm.graphs.readers.node_table import node_fields, read_node_table
+from graphfm.graphs.readers.tables import TableFile
+from graphfm.graphs.readers.targets import no_column
+
+if TYPE_CHECKING:
+    from graphfm.graphs.readers.options import ReadOptions
 
 log = logging.getLogger(__name__)
 
+Made = tuple[Graph, tuple[Column, ...]]
+UNNAMED = ("id", "key")  # attributes that formats give to every edge
 
-def attribute_frame(path: Path, records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Frame:
-    """Return node attributes in the form of :func:`graphfm.graphs.readers.frames.read_frame`.
 
-    Text that differs for every node is a name, not a feature. Lists and the like are not read
-    either. A log line names these attributes.
+def read_networkx(
+    found: Any, name: str, path: Path, options: ReadOptions, plan: Sequence[Column] | None
+) -> Made:
+    """Read a NetworkX graph: its node attributes are the columns of a node table.
 
     Args:
-        path: Path of the file, for messages.
-        records: Attributes of each node, (N,); an attribute that a node lacks is missing.
-        keys: Names of the attributes to read.
+        found: A directed or undirected graph or multigraph.
+        name: Id of the graph.
+        path: Path of its file, or name of the graph, for messages.
+        options: Options, as for a .graphml file.
+        plan: Rules of an earlier fit. Default: made from this graph.
 
     Raises:
-        DataError: GFM117 for a number that is infinite.
+        DataError: GFM101 for a graph without nodes, GFM104 for a target that no node has.
+    """
+    records = [record for _, record in found.nodes(data=True)]
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    columns = [(str(key), arrow_column([record.get(key) for record in records])) for key in keys]
+    edge_keys = dict.fromkeys(str(key) for *_, data in found.edges(data=True) for key in data)
+    _warn_edge_attributes(path, list(edge_keys))
+    return with_attributes(from_networkx(found, name=name), path, columns, options, plan)
+
+
+def read_igraph(
+    found: Any, name: str, path: Path, options: ReadOptions, plan: Sequence[Column] | None
+) -> Made:
+    """Read an igraph graph; ids are the attribute ``name``. Arguments as :func:`read_networkx`."""
+    if not found.vcount():
+        raise DataError("GFM101", "a graph needs at least one node, got none", where=name)
+    columns = {str(key): found.vs[key] for key in found.vs.attributes()}
+    ids = [str(i) for i in columns.get("name", [])]
+    named = len(ids) == len(set(ids)) > 0
+    pairs = np.array(found.get_edgelist(), dtype=np.int64).reshape(-1, 2)
+    graph = Graph.from_edges(
+        pairs.T,
+        num_nodes=found.vcount(),
+        name=name,
+        directed=None if found.is_directed() else False,
+        node_ids=tuple(ids) if named else None,
+    )
+    _warn_edge_attributes(path, [str(key) for key in found.es.attributes()])
+    listed = [(k, arrow_column(v)) for k, v in columns.items() if not (named and k == "name")]
+    return with_attributes(graph, path, listed, options, plan)
+
+
+def with_attributes(
+    graph: Graph,
+    path: Path,
+    columns: Sequence[tuple[str, Any]],
+    options: ReadOptions,
+    plan: Sequence[Column] | None,
+) -> Made:
+    """Return a graph with the features, labels and split of its node attributes.
+
+    Args:
+        graph: The structure and the ids.
+        path: Path of its file, or name of the graph, for messages.
+        columns: Name and values of each attribute, (N,) each.
+        options: Options; ``target``, ``need_target``, ``features``, ``id`` and ``task`` are read.
+        plan: Rules of an earlier fit. Default: made from these columns.
     """
     import pyarrow as pa
 
-    kinds: dict[str, Kind] = {}
-    numbers: list[np.ndarray] = []
-    text: dict[str, Any] = {}
-    unique, nested = [], []
-    for key in keys:
-        values = [record.get(key) for record in records]
-        known = [value for value in values if value is not None]
-        if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in known):
-            flag = all(isinstance(value, bool | np.bool_) for value in known)
-            kinds[key] = "flag" if known and flag else "number"
-            numbers.append(
-                np.array([np.nan if v is None else float(v) for v in values], dtype=np.float32)
-            )
-            continue
-        if any(isinstance(value, dict | list | tuple | set) for value in known):
-            nested.append(key)
-            continue
-        words = attribute_text(records, key)
-        found = set(words)
-        numeric = sum(w is not None and is_number(w.replace(",", ".")) for w in found)
-        if len(found) == len(words) > 1 and None not in found and 2 * numeric < len(found):
-            unique.append(key)
-            continue
-        kinds[key] = "category"
-        text[key] = pa.array(words, pa.string())
-    for what, left_out in (("differ for every node", unique), ("hold several values", nested)):
-        if left_out:
-            log.warning("%s: %d attributes %s and do not become features: %s", path.name,
-                        len(left_out), what, ", ".join(left_out[:FEW]))  # fmt: skip
-    matrix = np.stack(numbers, axis=1) if numbers else np.empty((len(records), 0), np.float32)
-    table = TableFile(path=path, names=tuple(keys))
-    frame = with_numbers(
-        Frame(table=table, num_rows=len(records), kinds=kinds, numbers=matrix, text=text)
-    )
-    check_finite(frame)
-    return frame
+    table = column_table(path, columns)
+    if options.id is not None:
+        graph = graph.replace(node_ids=_ids(table, options.id))
+    ids = pa.array(graph.ids(), pa.string())
+    nodes = read_node_table(table, options, plan, ids=ids)
+    chosen = plan_columns(nodes.frame, options.features) if plan is None else tuple(plan)
+    return graph.replace(**node_fields(nodes, chosen)), chosen
 
 
-def attribute_text(records: Sequence[Mapping[str, Any]], key: str) -> list[str | None]:
-    """Return one attribute as text, (N,); None where it is missing."""
-    values = (record.get(key) for record in records)
-    words = (None if v is None or v != v else str(v).strip() for v in values)
-    return [None if word in MISSING else word for word in words]
+def _ids(table: TableFile, key: str) -> tuple[str, ...]:
+    """Return the attribute that ``--id`` names, one id per node."""
+    where = f"{table.path}, attribute {key!r}"
+    if key not in table.names:
+        raise no_column("GFM127", key, table.names, str(table.path))
+    words: list[str] = clean_ids(table, table.text([key])[key], strip=True).to_pylist()
+    twice = [word for word, count in Counter(words).items() if count > 1]
+    if twice:
+        raise DataError(
+            "GFM126",
+            f"{len(twice):,} ids belong to several nodes",
+            where=f"{where}: {', '.join(map(repr, twice[:FEW]))}",
+            fix="name an attribute that differs for every node",
+        )
+    return tuple(words)
+
+
+def _warn_edge_attributes(path: Path, keys: Sequence[str]) -> None:
+    """Log edge attributes, which are not read."""
+    unread = [key for key in keys if key not in UNNAMED]
+    if unread:
+        log.warning("%s: %d edge attributes are not read: %s", path.name, len(unread),
+                    ", ".join(unread[:FEW]))  # fmt: skip

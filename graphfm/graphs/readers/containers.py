@@ -1,20 +1,26 @@
-"""Dispatch by suffix for files that hold a whole graph: GraphML, GML, GEXF, NumPy, PyG, AnnData.
+"""Dispatch for a whole graph in one file or object: GraphML, NetworkX, NumPy, PyG, AnnData.
 
 No reader runs code from a file: arrays of objects and Python object files are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
 
 from graphfm.errors import DataError
+from graphfm.graphs.convert import from_adjacency, from_pyg, is_networkx
 from graphfm.graphs.graph import MASKS, Graph
-from graphfm.graphs.readers.anndata import read_anndata
-from graphfm.graphs.readers.arrays import read_arrays
+from graphfm.graphs.readers.anndata import read_anndata, read_cells
+from graphfm.graphs.readers.arrays import arrays_graph, read_arrays
+from graphfm.graphs.readers.attributes import read_igraph, read_networkx
 from graphfm.graphs.readers.columns import Column
 from graphfm.graphs.readers.markup import read_markup
+from graphfm.graphs.readers.memory import ARRAYS
 from graphfm.graphs.readers.options import unsafe_file
 from graphfm.graphs.readers.torch_data import read_torch
 
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 MARKUP = (".graphml", ".gml", ".gexf", ".json")
 OBJECTS = (".pkl",)
+PYG = ("edge_index", "adj_t", "edge_types")  # a PyG graph has one of these attributes
 SUFFIXES = (*MARKUP, ".npz", ".npy", ".pt", ".pth", ".h5ad", *OBJECTS)
 
 
@@ -55,28 +62,96 @@ def read(
     if suffix in MARKUP:
         graph, made = read_markup(path, suffix, name, options, plan)
     elif suffix in (".npz", ".npy"):
-        graph = read_arrays(path, name, options.task)
+        graph = read_arrays(path, name, options)
     elif suffix in (".pt", ".pth"):
-        graph = read_torch(path, name, options.task)
+        graph = read_torch(path, name, options)
     elif suffix == ".h5ad":
         graph = read_anndata(path, name, options)
     else:
         raise unsafe_file(path, "a Python object file")
-    if options.target is not None and options.need_target and suffix not in (*MARKUP, ".h5ad"):
+    if suffix not in (*MARKUP, ".h5ad"):
+        _refuse_target(options, f"a {suffix} file", str(path))
+    return _turned(graph, options.directed), made
+
+
+def kind_of(thing: Any) -> tuple[str, str] | None:
+    """Return the name of a graph in memory, and the suffix of files that hold the same content.
+
+    Returns None for anything else.
+    """
+    if any(hasattr(thing, name) for name in PYG):
+        return "a PyG Data", ".pt"
+    if is_networkx(thing):
+        return "a NetworkX graph", ".graphml"
+    if hasattr(thing, "vcount") and hasattr(thing, "vs"):
+        return "an igraph graph", ".graphml"
+    if hasattr(thing, "obsp") and hasattr(thing, "obs_names"):
+        return "an AnnData object", ".h5ad"
+    if isinstance(thing, Mapping) and any(name in thing for name in ARRAYS):
+        return "a dict of arrays", ".npz"
+    if sparse.issparse(thing) or isinstance(thing, np.ndarray):
+        return "an adjacency matrix", ".npz"
+    return None
+
+
+def read_object(
+    thing: Any, options: ReadOptions, plan: Sequence[Column] | None = None
+) -> tuple[Graph, tuple[Column, ...] | None]:
+    """Read a graph in memory for which :func:`kind_of` has a name; see :func:`read`."""
+    kind = kind_of(thing)
+    assert kind is not None
+    what, suffix = kind
+    path = Path(what.split()[1])  # for messages
+    made: tuple[Column, ...] | None = None
+    if suffix == ".graphml":
+        reader = read_networkx if is_networkx(thing) else read_igraph
+        graph, made = reader(thing, "graph", path, options, plan)
+    elif suffix == ".h5ad":
+        graph = read_cells(thing, path, "graph", options)
+    elif isinstance(thing, Mapping):
+        graph = arrays_graph(thing, "graph", options)
+    elif suffix == ".pt":
+        graph = from_pyg(_only_graph(thing), task=options.task, split=options.split)
+    else:
+        graph = from_adjacency(thing)
+    if made is None and suffix != ".h5ad":
+        _refuse_target(options, what, "")
+    return _turned(graph, options.directed), made
+
+
+def _only_graph(thing: Any) -> Any:
+    """Return the graph of a PyG dataset of one graph, or the graph itself."""
+    if not hasattr(thing, "get_summary") or not hasattr(thing, "len"):
+        return thing
+    if len(thing) != 1:
+        raise DataError(
+            "GFM102",
+            f"expected one graph, got a dataset of {len(thing):,} graphs: {type(thing).__name__}",
+            fix="choose one: dataset[0]",
+        )
+    return thing[0]
+
+
+def _refuse_target(options: ReadOptions, what: str, where: str) -> None:
+    """Raise an error for a target beside a graph that holds its labels as ``y``."""
+    if options.target is not None and options.need_target:
         raise DataError(
             "GFM104",
-            f"a {suffix} file holds its labels as y, and --target names a column of a table",
-            where=str(path),
-            fix="leave --target out",
+            f"{what} holds its labels as y, and --target names a column of a table",
+            where=where,
+            fix="leave --target (target=) out",
         )
-    if options.directed is None or options.directed == graph.directed:
-        return graph, made
-    fields = {f: getattr(graph, f) for f in ("x", "y", "class_names", "node_ids", *MASKS)}
-    turned = Graph.from_edges(
+
+
+def _turned(graph: Graph, directed: bool | None) -> Graph:
+    """Return the graph with edges of the kind that was asked for."""
+    if directed is None or directed == graph.directed:
+        return graph
+    names = ("x", "y", "class_names", "class_dtype", "node_ids", *MASKS)
+    return Graph.from_edges(
         graph.edge_index,
         num_nodes=graph.num_nodes,
-        name=name,
-        directed=options.directed,
-        **fields,
+        name=graph.name,
+        directed=directed,
+        **{name: getattr(graph, name) for name in names},
     )
-    return turned, made

@@ -21,20 +21,27 @@ from graphfm.graphs.readers.tables import TableFile
 
 log = logging.getLogger(__name__)
 
-INDEX_NAMES = ("", "unnamed: 0", "__index_level_0__")  # the index of a pandas or R table
+INDEX_NAMES = ("", "unnamed: 0")  # the index of a table that pandas or R wrote as CSV
+INDEX_LEVEL = "__index_level_"  # how pyarrow begins the name of an index that has none
 NUMBER_NAMES = ("edge_id", "edgeid", "id", "edge", "index", "key", "rel_id", "relationship_id")
 PAIRS = (("1", "2"), ("a", "b"), ("from", "to"), ("source", "target"), ("src", "dst"), ("i", "j"))
 
 
 def index_columns(table: TableFile, names: Sequence[str]) -> list[str]:
-    """Return the columns without a name that count the rows: the index that pandas or R wrote.
+    """Return the columns that are the index of a table of pandas or R, not its content.
 
     Args:
         table: The table.
         names: Columns to look at.
     """
     unnamed = [name for name in names if name.casefold() in INDEX_NAMES]
-    return [name for name in unnamed if _counts_rows(table.text([name])[name])]
+    index = [name for name in names if name.startswith(INDEX_LEVEL)]
+    return [*index, *(n for n in unnamed if _counts_rows(table.text([n])[n]))]
+
+
+def is_default_index(table: TableFile, name: str) -> bool:
+    """Return True for the index that pandas gives to every table: 0, 1, 2, ..."""
+    return name.startswith(INDEX_LEVEL) and _counts_rows(table.text([name])[name])
 
 
 def choose_ends(
@@ -65,7 +72,7 @@ def choose_ends(
     names = [field.raw for field in fields]
     index = index_columns(table, names)
     if index and len(names) > 2:
-        log.warning("%s: column %r only counts the rows and is left out", table.path.name,
+        log.warning("%s: column %r is the index of the rows and is left out", table.path.name,
                     index[0])  # fmt: skip
         names = [name for name in names if name not in index]
     pair = paired_names(names)
@@ -108,7 +115,7 @@ def choose_ends(
 
 
 def confirmed_id(
-    table: TableFile, names: Sequence[str], index: Sequence[str], edges: Path | None
+    table: TableFile, names: Sequence[str], index: Sequence[str], edges: Path | TableFile | None
 ) -> str:
     """Return the column of node ids in a table that names none: the one that the edges refer to.
 
@@ -116,12 +123,14 @@ def confirmed_id(
         table: The node table.
         names: Its columns.
         index: Columns that only count the rows; they are ids only if the edges refer to them.
-        edges: Path of the edge list. Default: the first column is chosen.
+        edges: The edge list. Default: the first column is chosen.
     """
     from pyarrow import compute as pc
 
     plain = [name for name in names if name not in index] or list(names)
-    if edges is None or edges.name.removesuffix(".gz").endswith(".mtx"):
+    if edges is None or (
+        isinstance(edges, Path) and edges.name.removesuffix(".gz").endswith(".mtx")
+    ):
         return plain[0]
     listed = open_table(edges)
     ends = listed.text(list(listed.names))

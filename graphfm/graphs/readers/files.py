@@ -29,6 +29,7 @@ from graphfm.graphs.readers.matrices import read_matrix_market, read_matrix_tabl
 from graphfm.graphs.readers.node_table import node_fields, read_node_table, without_repeats
 from graphfm.graphs.readers.open_table import open_table
 from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions
+from graphfm.graphs.readers.tables import TableFile
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,30 @@ def read_file(
         own = own or None
     else:
         graph, own = _read_tables(path, name, options, plan)
-    if own is not None:
-        _warn_leaks(graph, own)
+    return checked(graph, options, own)
+
+
+def read_tables(
+    edges: TableFile, options: ReadOptions, *, plan: Sequence[Column] | None = None
+) -> ReadGraph:
+    """Read a graph from an edge list in memory; arguments as in :func:`read_file`."""
+    graph, own = _read_tables(edges, "graph", options, plan)
+    return checked(graph, options, own)
+
+
+def checked(graph: Graph, options: ReadOptions, plan: tuple[Column, ...] | None) -> ReadGraph:
+    """Return a graph with the record of how it was read, and log what a user should check.
+
+    Args:
+        graph: The graph.
+        options: Options that it was read with.
+        plan: Rules by which its columns became features. Default: it has no named columns.
+    """
+    if plan is not None:
+        _warn_leaks(graph, plan)
     _log_structure(graph, options.directed)
-    return ReadGraph(graph=graph, reading=Reading(options=options, plan=own))
+    kept = options.nodes if isinstance(options.nodes, Path) else None
+    return ReadGraph(graph=graph, reading=Reading(options=replace(options, nodes=kept), plan=plan))
 
 
 def _stem(path: Path) -> str:
@@ -107,13 +128,14 @@ def _in_folder(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _read_tables(
-    path: Path, name: str, options: ReadOptions, plan: Sequence[Column] | None
+    edges: Path | TableFile, name: str, options: ReadOptions, plan: Sequence[Column] | None
 ) -> tuple[Graph, tuple[Column, ...] | None]:
     """Read an edge list and, if there is one, its node table."""
     nodes = None
     if options.nodes is not None:
-        nodes = without_repeats(read_node_table(options.nodes, options, plan, edges=path))
-    listed = _read_edge_list(path, options, None if nodes is None else nodes.ids)
+        nodes = without_repeats(read_node_table(options.nodes, options, plan, edges=edges))
+    listed = _read_edge_list(edges, options, None if nodes is None else nodes.ids)
+    path = edges.path if isinstance(edges, TableFile) else edges
     fields: dict[str, Any] = {}
     if nodes is None or options.nodes is None:
         if plan:
@@ -135,7 +157,7 @@ def _read_tables(
         warn_similar_ids(ids, path.name)
         pairs, ids = listed.match(ids, None, "error")
     else:
-        warn_similar_ids(nodes.ids, options.nodes.name)
+        warn_similar_ids(nodes.ids, nodes.table.path.name)
         known = len(nodes.ids)
         pairs, ids = listed.match(nodes.ids, nodes.table, options.unknown_nodes)
         if len(ids) > known:
@@ -158,15 +180,15 @@ def _read_tables(
     return graph, None if plan is None else tuple(plan)
 
 
-def _read_edge_list(path: Path, options: ReadOptions, ids: Any | None) -> EdgeList:
+def _read_edge_list(path: Path | TableFile, options: ReadOptions, ids: Any | None) -> EdgeList:
     """Read an edge list, or a matrix that stands in its place.
 
     Args:
-        path: Path of the file.
+        path: Path of the file, or a table in memory.
         options: Options.
         ids: Ids of the nodes, (N,) text. Default: not known.
     """
-    if path.name.removesuffix(".gz").endswith(".mtx"):
+    if isinstance(path, Path) and path.name.removesuffix(".gz").endswith(".mtx"):
         return read_matrix_market(path)
     table = open_table(path, header=options.header)
     if options.source is None and options.destination is None and is_matrix(table):

@@ -83,6 +83,7 @@ def read_frame(
     if not names:
         nothing = np.empty((num_rows, 0), dtype=np.float32)
         return Frame(table=table, num_rows=num_rows, kinds={}, numbers=nothing, text={})
+    table = table.with_parsed_text([name for name in names if name not in text])
     types = table.types(names, text=text)
     try:
         frame = _collect(table, names, types)

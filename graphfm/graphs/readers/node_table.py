@@ -13,7 +13,7 @@ import numpy as np
 from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.columns import Column, encode
 from graphfm.graphs.readers.edges import clean_ids
-from graphfm.graphs.readers.ends import confirmed_id, index_columns
+from graphfm.graphs.readers.ends import confirmed_id, index_columns, is_default_index
 from graphfm.graphs.readers.frames import Frame, read_frame
 from graphfm.graphs.readers.headers import id_column, read_header
 from graphfm.graphs.readers.open_table import open_table
@@ -69,21 +69,28 @@ class NodeTable:
 
 
 def read_node_table(
-    path: Path, options: ReadOptions, plan: Sequence[Column] | None, *, edges: Path | None = None
+    path: Path | TableFile,
+    options: ReadOptions,
+    plan: Sequence[Column] | None,
+    *,
+    edges: Path | TableFile | None = None,
+    ids: Any | None = None,
 ) -> NodeTable:
     """Read a node table.
 
     Args:
-        path: Path of the table.
+        path: Path of the table, or a table in memory.
         options: Options; ``id``, ``target``, ``need_target``, ``features``, ``strip_ids`` and
             ``task`` are read.
         plan: Columns of an earlier fit. Default: all columns that can be features.
-        edges: Path of the edge list; its ids confirm which column holds the ids. Default: none.
+        edges: The edge list; its ids confirm which column holds the ids. Default: none.
+        ids: Ids of the nodes, (N,) text, where they are known. Default: a column holds them.
 
     Raises:
         DataError: GFM106 without a header, GFM104 for a target that is not a column.
     """
     table = open_table(path)
+    path = table.path
     where = str(path)
     if not table.has_header:
         raise DataError(
@@ -93,8 +100,11 @@ def read_node_table(
         )
     header = read_header(table.names)
     names = [field.raw for field in header if field.role != "IGNORE"]
-    id_name, is_named = id_column(header, options.id, where)
     index = [] if plan is not None else index_columns(table, names)
+    id_name = options.id or ""
+    is_named = True
+    if ids is None:
+        id_name, is_named = id_column(header, options.id, where)
     if not is_named:
         id_name = confirmed_id(table, names, index, edges)
         log.info("%s: column %r is read as the node ids", path.name, id_name)
@@ -109,9 +119,10 @@ def read_node_table(
     splits = [name for name in (SPLIT, *MASK_COLUMNS) if name in names and name not in target]
     free = [name for name in names if name not in (id_name, *target, *splits)]
     index = [name for name in index if name in free]
-    if index:
-        log.warning("%s: column %r only counts the rows and is left out", path.name, index[0])
-        free = [name for name in free if name not in index]
+    told = [name for name in index if not is_default_index(table, name)]
+    if told:
+        log.warning("%s: column %r is the index of the rows and is left out", path.name, told[0])
+    free = [name for name in free if name not in index]
     lists = [field.raw for field in header if field.is_list and field.raw in free]
     if lists:
         log.warning("%s: %d columns hold lists and are not read: %s", path.name, len(lists),
@@ -128,8 +139,9 @@ def read_node_table(
     else:
         free = [n for n in feature_columns(options.features, names, where) if n in free]
         words = {field.raw for field in header if field.is_text or field.role in ("LABEL", "TYPE")}
-    text = table.text(list(dict.fromkeys([id_name, *target, *splits])))
-    ids = clean_ids(table, text[id_name].combine_chunks(), options.strip_ids)
+    text = table.text(list(dict.fromkeys([*[id_name] * (ids is None), *target, *splits])))
+    if ids is None:
+        ids = clean_ids(table, text[id_name].combine_chunks(), options.strip_ids)
     frame = read_frame(table, free, num_rows=len(ids), text=[n for n in free if n in words])
     return NodeTable(
         table=table,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import logging
 import re
 import zlib
@@ -12,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from graphfm.errors import FEW, DataError
+from graphfm.graphs.readers.arrow import flat_columns, is_nested
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.textfiles import (
     SAMPLE_BYTES,
@@ -29,14 +29,14 @@ MAX_COLUMNS = 110_000  # pyarrow takes about 10 kB per column
 JSON_LINES = (".jsonl", ".ndjson")
 
 
-def open_table(path: Path, *, header: bool | None = None) -> TableFile:
+def open_table(path: Path | TableFile, *, header: bool | None = None) -> TableFile:
     """Detect the format, delimiter and header of a table.
 
     Lines at the top that begin with ``#`` or ``%`` are comments. A first line of numbers only is
     not a header: then the columns are ``column 1``, ``column 2``, ...
 
     Args:
-        path: Path of a CSV, Parquet or JSON lines file.
+        path: Path of a CSV, Parquet or JSON lines file; a table is returned as it is.
         header: If True, the first line names the columns; if False, it is a row. Default: found by
             its content.
 
@@ -44,6 +44,8 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
         DataError: GFM101 for an empty file, GFM103 for a missing one, GFM106 for a header that
             names a column twice, GFM108 for a format or encoding that its suffix does not name.
     """
+    if isinstance(path, TableFile):
+        return path
     if not path.is_file():
         what = "expected a table, got a folder" if path.is_dir() else f"no such file: {path.name}"
         raise DataError("GFM103", what, where=str(path))
@@ -91,7 +93,7 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
     )
     if header is False or (header is None and all(is_number(name) for name in names)):
         return table.headless()
-    _check_names(table)
+    check_names(table)
     return table
 
 
@@ -129,7 +131,6 @@ def _single_spaces(path: Path, gzipped: bool) -> bytes:
 def _open_json_lines(path: Path, gzipped: bool) -> TableFile:
     """Return the table of a file with one JSON object per line."""
     import pyarrow as pa
-    from pyarrow import csv as arrow_csv
     from pyarrow import json as arrow_json
 
     try:
@@ -138,19 +139,11 @@ def _open_json_lines(path: Path, gzipped: bool) -> TableFile:
     except (pa.ArrowException, OSError) as error:
         raise DataError("GFM103", f"not readable as JSON lines: {str(error)[:200]}",
                         where=str(path)) from None  # fmt: skip
-    nested = [f.name for f in table.schema if pa.types.is_nested(f.type)]
-    if nested:
-        log.warning("%s: %d keys hold lists or objects and are not read: %s", path.name,
-                    len(nested), ", ".join(nested[:FEW]))  # fmt: skip
-        table = table.drop_columns(nested)
-    if not table.num_rows or not table.num_columns:
+    held = flat_columns(dict(zip(table.column_names, table.columns, strict=True)), path.name)
+    if not table.num_rows or not held:
         raise DataError("GFM101", "the table is empty", where=str(path))
-    written = io.BytesIO()
-    arrow_csv.write_csv(table, written, arrow_csv.WriteOptions(include_header=False))
-    made = TableFile(
-        path=path, names=tuple(table.schema.names), delimiter=",", content=written.getvalue()
-    )
-    _check_names(made)
+    made = TableFile(path=path, names=tuple(held), held=held)
+    check_names(made)
     return made
 
 
@@ -165,15 +158,20 @@ def _open_parquet(path: Path) -> TableFile:
             fix="give it the suffix of what it is, such as .csv",
         )  # fmt: skip
     try:
-        names = tuple(parquet.ParquetFile(path).schema_arrow.names)
+        file = parquet.ParquetFile(path)
+        nested = [f.name for f in file.schema_arrow if is_nested(f.type)]
+        read = file.read(nested) if nested else {}
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError("GFM103", f"not readable as Parquet: {error}", where=str(path)) from None
-    table = TableFile(path=path, names=names)
-    _check_names(table)
+    check_names(TableFile(path=path, names=tuple(file.schema_arrow.names)))
+    held = flat_columns({name: read[name] for name in nested}, path.name)
+    plain = (name for name in file.schema_arrow.names if name not in nested)
+    table = TableFile(path=path, names=(*plain, *held), held=held)
+    check_names(table)
     return table
 
 
-def _check_names(table: TableFile) -> None:
+def check_names(table: TableFile) -> None:
     """Raise an error for columns with the same name, and for too many columns."""
     names = Counter(table.names)
     where = str(table.path) + (f", line {table.skip}" if table.delimiter else "")

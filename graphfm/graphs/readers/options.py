@@ -10,6 +10,7 @@ from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.columns import Column, plan_from_json, plan_to_json
 from graphfm.graphs.readers.edges import DuplicateWeights, UnknownNodes
+from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.spec import Task
 
 CONVERT = (
@@ -39,7 +40,7 @@ class ReadOptions:
     """Facts about a graph file that the file itself does not hold.
 
     Args:
-        nodes: Path of the node table beside an edge list. Default: none.
+        nodes: Node table beside an edge list: its path, or a table in memory. Default: none.
         target: Column to predict; several separated by commas, or a pattern with ``*``. Default:
             no labels are read.
         need_target: If True, a table without the target is an error.
@@ -60,11 +61,13 @@ class ReadOptions:
         features: Columns to use, in the form of ``target``, or ``none``; a name after ``!`` is left
             out. Default: all.
         obsp: Key of the graph to read from an .h5ad file. Default: the only one.
+        split: Split to take where the masks of a .pt or .npz file hold several, counted from 0.
+            Default: such masks are an error.
         task: Kind of the target: ``classify``, ``regress``, or ``auto`` = a number if it has
             fractions.
     """
 
-    nodes: Path | None = None
+    nodes: Path | TableFile | None = None
     target: str | None = None
     need_target: bool = True
     source: str | None = None
@@ -77,35 +80,37 @@ class ReadOptions:
     header: bool | None = None
     features: str | None = None
     obsp: str | None = None
+    split: int | None = None
     task: Task = "auto"
 
 
 WHOLE = ("target", "need_target", "task", "directed", "nodes")  # options of every format
+OWN = ("obsp", "split")  # options of one format
 APPLY = {
     **dict.fromkeys((".graphml", ".gexf", ".gml", ".json"), (*WHOLE, "features", "id")),
-    **dict.fromkeys((".npz", ".npy", ".pt", ".pth", ".pkl"), WHOLE),
+    **dict.fromkeys((".npz", ".npy", ".pt", ".pth", ".pkl"), (*WHOLE, "split")),
     ".h5ad": (*WHOLE, "obsp"),
     ".mtx": tuple(
         f.name
         for f in fields(ReadOptions)
-        if f.name not in ("source", "destination", "header", "obsp")
+        if f.name not in ("source", "destination", "header", *OWN)
     ),
-}  # a table takes all options but obsp
+}  # a table takes all options but these
 
 
-def refuse_unused(path: Path, options: ReadOptions, like: ReadOptions) -> None:
-    """Raise an error for an option that does not apply to a file of this format.
+def refuse_unused(what: str, suffix: str, options: ReadOptions, like: ReadOptions) -> None:
+    """Raise an error for an option that does not apply to a graph of this kind.
 
     Args:
-        path: Path of the file.
+        what: Path of the file, or name of the kind of graph.
+        suffix: Suffix of files with this content.
         options: Options that were given.
         like: Options that were not given for this file: the defaults, or those of a fit.
 
     Raises:
         DataError: GFM105 with the names of the options.
     """
-    suffix = Path(path.name.removesuffix(".gz")).suffix
-    names = [f.name for f in fields(ReadOptions) if f.name != "obsp"]
+    names = [f.name for f in fields(ReadOptions) if f.name not in OWN]
     unused = [
         f.name
         for f in fields(ReadOptions)
@@ -116,8 +121,10 @@ def refuse_unused(path: Path, options: ReadOptions, like: ReadOptions) -> None:
         flags = ", ".join("--" + name.replace("_", "-") for name in unused)
         raise DataError(
             "GFM105",
-            f"{flags} does not apply to a {suffix} file",
-            where=str(path),
+            f"{flags} does not apply to a {suffix} file"
+            if what.endswith((suffix, ".gz"))
+            else f"{flags} does not apply to {what}",
+            where=what,
             fix=f"leave {flags} out",
         )
 

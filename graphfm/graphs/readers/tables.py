@@ -11,18 +11,19 @@ import gzip
 import io
 import mmap
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from graphfm.errors import FEW, DataError
-from graphfm.graphs.readers.arrow import as_text, plain, storage
+from graphfm.graphs.readers.arrow import as_text, is_words, parsed_cells, plain, storage
 from graphfm.graphs.readers.textfiles import SAMPLE_BYTES, head, not_utf8
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".edgelist", ".parquet", ".jsonl", ".ndjson", ".mtx")
 BLOCK_BYTES = 2**24  # size of a batch (10,000 rows of 1,433 columns) and of the longest line
+BATCH_ROWS = 2**16  # rows of a batch of Arrow columns
 
 # Text that means "no value" in a column that does not hold ids: the list of pandas.
 MISSING = (
@@ -47,6 +48,7 @@ class TableFile:
         has_header: True if the first row names the columns.
         gzipped: True if the file is packed by gzip.
         content: The file as CSV, where it was converted. Default: the file itself is read.
+        held: Arrow columns in memory, by name; the others are read from the Parquet file.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class TableFile:
     has_header: bool = True
     gzipped: bool = False
     content: bytes | None = None
+    held: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def headless(self) -> TableFile:
         """Return the same file, with its first row read as values."""
@@ -76,10 +79,9 @@ class TableFile:
 
         with _reading(self):
             if not self.delimiter:
-                from pyarrow import parquet
-
-                table = parquet.ParquetFile(self.path).read(list(columns)).select(list(columns))
-                return pa.table({name: as_text(table[name], self.path, name) for name in columns})
+                return pa.table(
+                    {n: as_text(v, self.path, n) for n, v in self._arrow(columns).items()}
+                )
             options = self._options({name: pa.string() for name in columns}, columns)
             with self._stream() as stream:
                 return arrow_csv.read_csv(stream, **options)
@@ -100,7 +102,7 @@ class TableFile:
 
         with _reading(self):
             if not self.delimiter:
-                yield from self._parquet_batches(columns, types)
+                yield from self._arrow_batches(columns, types)
                 return
             try:
                 with self._stream() as stream:
@@ -126,9 +128,7 @@ class TableFile:
         fixed = {name: pa.string() for name in text}
         with _reading(self):
             if not self.delimiter:
-                from pyarrow import parquet
-
-                schema = parquet.ParquetFile(self.path).schema_arrow
+                schema = self._schema()
             elif whole:
                 with self._stream() as stream:
                     schema = arrow_csv.read_csv(stream, **self._options(fixed, columns)).schema
@@ -146,16 +146,27 @@ class TableFile:
         return {name: fixed.get(name, storage(schema.field(name).type)) for name in columns}
 
     def is_text(self, name: str) -> bool:
-        """Return True if the file says that a column is text; a CSV file does not."""
+        """Return True if the source says that a column is text; a CSV file does not."""
+        return not self.delimiter and is_words(self._schema().field(name).type)
+
+    def with_parsed_text(self, columns: Iterable[str]) -> TableFile:
+        """Return the table with text columns read as a CSV file of them would be.
+
+        Args:
+            columns: Names of the columns to look at. Those of a CSV file stay as they are.
+        """
         import pyarrow as pa
 
-        if self.delimiter or not self.path.name.endswith(".parquet"):
-            return False
-        from pyarrow import parquet
-
-        kind = parquet.ParquetFile(self.path).schema_arrow.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+        if self.delimiter:
+            return self
+        with _reading(self):
+            words = [name for name in columns if is_words(self._schema().field(name).type)]
+            parsed = {}
+            for name, values in self._arrow(words).items():
+                text = as_text(values, self.path, name)
+                cells = parsed_cells(text, MISSING)
+                parsed[name] = text if pa.types.is_string(cells.type) else cells
+        return replace(self, held={**self.held, **parsed})
 
     def lines(self, rows: Iterable[int]) -> list[int]:
         """Return the lines of the first few rows, counted from 1; for Parquet, the rows from 1.
@@ -214,22 +225,50 @@ class TableFile:
             ),
         }
 
-    def _parquet_batches(self, columns: Sequence[str], types: dict[str, Any]) -> Iterator[Any]:
-        """Read columns of a Parquet file batch by batch."""
+    def _schema(self) -> Any:
+        """Return the names and types of the columns of a Parquet file or of columns in memory."""
         import pyarrow as pa
         from pyarrow import parquet
 
-        file = parquet.ParquetFile(self.path)
-        for batch in file.iter_batches(batch_size=2**16, columns=list(columns)):
+        fields: list[Any] = []
+        if any(name not in self.held for name in self.names):
+            fields = [f for f in parquet.ParquetFile(self.path).schema_arrow
+                      if f.name not in self.held]  # fmt: skip
+        return pa.schema([*fields, *((name, v.type) for name, v in self.held.items())])
+
+    def _arrow(self, columns: Sequence[str]) -> dict[str, Any]:
+        """Return whole columns of a Parquet file or of memory, in the order of the names."""
+        from pyarrow import parquet
+
+        rest = [name for name in columns if name not in self.held]
+        table = parquet.ParquetFile(self.path).read(rest) if rest else {}
+        return {name: table[name] if name in rest else self.held[name] for name in columns}
+
+    def _arrow_batches(self, columns: Sequence[str], types: dict[str, Any]) -> Iterator[Any]:
+        """Read columns of a Parquet file or of memory batch by batch."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        rest = [name for name in columns if name not in self.held]
+        if rest:
+            file = parquet.ParquetFile(self.path)
+            blocks = ((b, b.num_rows) for b in file.iter_batches(BATCH_ROWS, columns=rest))
+        else:
+            total = len(self.held[columns[0]])
+            blocks = ((None, min(BATCH_ROWS, total - i)) for i in range(0, total, BATCH_ROWS))
+        start = 0
+        for batch, count in blocks:
             arrays = []
             for name in columns:
-                array = batch.column(name)
+                array = batch.column(name) if name in rest else _one_chunk(
+                    self.held[name].slice(start, count)
+                )  # fmt: skip
                 if types[name] == pa.string():
-                    arrays.append(
-                        as_text(pa.chunked_array([array]), self.path, name).combine_chunks()
-                    )
+                    array = _one_chunk(as_text(pa.chunked_array([array]), self.path, name))
                 else:
-                    arrays.append(plain(array, self.path, name))
+                    array = plain(array, self.path, name)
+                arrays.append(array)
+            start += count
             yield pa.record_batch(arrays, names=list(columns))
 
     def _quoted(self) -> bool:
@@ -262,6 +301,11 @@ class TableFile:
             return io.StringIO(self.content.decode(errors="replace"), newline="")
         opened = gzip.open if self.gzipped else open
         return opened(self.path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _one_chunk(values: Any) -> Any:
+    """Return a column as one array."""
+    return values.combine_chunks() if hasattr(values, "combine_chunks") else values
 
 
 @contextmanager

@@ -10,17 +10,16 @@ import torch
 from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.convert import from_pyg
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.readers.options import unsafe_file
-from graphfm.graphs.spec import Task
+from graphfm.graphs.readers.options import ReadOptions, unsafe_file
 
 
-def read_torch(path: Path, name: str, task: Task) -> Graph:
+def read_torch(path: Path, name: str, options: ReadOptions) -> Graph:
     """Read a file that ``torch.save`` wrote.
 
     Args:
         path: Path of the file.
         name: Id of the graph.
-        task: Kind of the labels.
+        options: Options; ``task`` and ``split`` are read.
 
     Raises:
         DataError: GFM102 for something other than one graph, GFM103 for a file that cannot be read,
@@ -67,7 +66,7 @@ def read_torch(path: Path, name: str, task: Task) -> Graph:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyG, where it has to guess num_nodes
-            return from_pyg(loaded, name=name, task=task)
+            return from_pyg(loaded, name=name, task=options.task, split=options.split)
     except (GraphFMError, MemoryError):
         raise
     except Exception as error:  # tensors of the wrong kinds or shapes

@@ -14,6 +14,7 @@ import torch
 from graphfm.graphs.catalog.source import SourceConfig
 from graphfm.graphs.convert import from_networkx
 from graphfm.graphs.graph import Graph, class_names_of
+from graphfm.graphs.readers.given_labels import given_labels
 
 
 class Config(SourceConfig):
@@ -30,10 +31,11 @@ class Config(SourceConfig):
         import networkx as nx
 
         source = getattr(nx, f"{self.graph}_graph")()
-        if self.target != "communities":
-            graph = from_networkx(source, target=self.target, name=name)
-            return graph.replace(x=None)  # other attributes restate the target
         graph = from_networkx(source, name=name)
+        if self.target != "communities":
+            fields = given_labels([record[self.target] for _, record in source.nodes(data=True)])
+            # Other attributes restate the target.
+            return graph.replace(**{**fields, "class_dtype": None})
         # Positions, because the order in a set of names depends on the process.
         source = nx.convert_node_labels_to_integers(source)
         found = nx.community.greedy_modularity_communities(source)
@@ -41,4 +43,4 @@ class Config(SourceConfig):
         y = torch.empty(graph.num_nodes, dtype=torch.int64)
         for number, group in enumerate(groups):
             y[group] = number
-        return graph.replace(x=None, y=y, class_names=class_names_of(y))
+        return graph.replace(y=y, class_names=class_names_of(y))

@@ -1,0 +1,132 @@
+"""Tables in memory (pandas, polars, pyarrow, a dict of columns) in the form of a table file.
+
+Shapes:
+    N  rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphfm.errors import DataError
+from graphfm.graphs.readers.arrow import flat_columns
+from graphfm.graphs.readers.ends import INDEX_LEVEL
+from graphfm.graphs.readers.open_table import check_names
+from graphfm.graphs.readers.tables import TableFile
+
+ARRAYS = ("edge_index", "adjacency")  # a dict with one of these is a graph, not a table
+
+
+def is_table(thing: Any) -> bool:
+    """Return True for a table with named columns: of pandas, polars, pyarrow, or a dict of them."""
+    if isinstance(thing, Mapping):
+        return bool(thing) and not any(name in thing for name in ARRAYS) and all(
+            isinstance(v, list | tuple | np.ndarray) for v in thing.values()
+        )  # fmt: skip
+    if isinstance(thing, type) or not (hasattr(thing, "columns") or hasattr(thing, "schema")):
+        return False
+    return hasattr(thing, "__arrow_c_stream__") or hasattr(thing, "__dataframe__")
+
+
+def table_in_memory(thing: Any, name: str, *, index: bool = False) -> TableFile:
+    """Return a table in memory in the form of a file.
+
+    An index of pandas is a column if it has a name or does not count the rows.
+
+    Args:
+        thing: A table, see :func:`is_table`.
+        name: Name of the table, for messages.
+        index: If True, an index of pandas that counts the rows is a column too.
+
+    Raises:
+        DataError: GFM103 for a table that pyarrow does not read, GFM106 for columns with the same
+            name.
+    """
+    import pyarrow as pa
+
+    try:
+        if isinstance(thing, Mapping):
+            pairs: Iterable[tuple[Any, Any]] = thing.items()
+        elif hasattr(thing, "iloc") and hasattr(thing, "index"):
+            pairs = [*thing.items(), *_index_levels(thing, index)]
+        else:
+            from pyarrow import interchange
+
+            to_arrow = pa.table if hasattr(thing, "__arrow_c_stream__") else (
+                interchange.from_dataframe
+            )  # fmt: skip
+            found = to_arrow(thing)
+            pairs = zip(found.column_names, found.columns, strict=True)
+        return column_table(name, [(str(key), arrow_column(values)) for key, values in pairs])
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise DataError(
+            "GFM103", f"not readable as a table: {str(error)[:200]}", where=name,
+            fix="pass a table of pandas, polars or pyarrow with one value in each cell",
+        ) from None  # fmt: skip
+
+
+def column_table(name: str | Path, columns: Sequence[tuple[str, Any]]) -> TableFile:
+    """Return Arrow columns as a table; lists of numbers become one column for each place.
+
+    Args:
+        name: Name of the table or path of its file, for messages.
+        columns: Name and values of each column, (N,) each.
+    """
+    table = TableFile(path=Path(name), names=tuple(key for key, _ in columns))
+    check_names(table)
+    held = flat_columns(dict(columns), table.path.name)
+    table = TableFile(path=Path(name), names=tuple(held), held=held)
+    check_names(table)
+    return table
+
+
+def arrow_column(values: Any) -> Any:
+    """Return values as an Arrow column; values of several types become text.
+
+    Args:
+        values: A column, (N,); None, NaN and NA are missing.
+    """
+    import pyarrow as pa
+
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        values = list(values)
+    for kind in (None, pa.float64()):
+        try:
+            return pa.array(values, type=kind, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
+            pass
+    words = [None if v is None or v is not v or _differs(v) else str(v) for v in values]
+    return pa.array(words, pa.string())
+
+
+def _index_levels(thing: Any, all_levels: bool) -> list[tuple[str, Any]]:
+    """Return the levels of the index of a pandas table as columns.
+
+    Args:
+        thing: The table.
+        all_levels: If False, an index that counts the rows is left out.
+    """
+    index = thing.index
+    if index.nlevels == 1 and index.name is None and not all_levels:
+        if len(index) == 0 or (index.dtype.kind in "iu" and (index == range(len(index))).all()):
+            return []
+    return [
+        (f"{INDEX_LEVEL}{i}__" if level is None else str(level), index.get_level_values(i))
+        for i, level in enumerate(index.names)
+    ]
+
+
+def _differs(value: Any) -> bool:
+    """Return True for NaN, the value that differs from itself."""
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # NA of pandas, arrays
+        return type(value).__name__ == "NAType"
