@@ -235,9 +235,9 @@ def row_43_multigraph_and_heterogeneous(case: Case) -> None:
 def row_44_networkx_ids_and_gaps(case: Case) -> None:
     graph = nx.Graph([((0, 1), "b")])
     graph.nodes["b"]["size"] = 2.0
-    read = from_networkx(graph)
-    assert read.ids() == ("(0, 1)", "b") and read.x.tolist() == [[2], [2]]
-    case.said("1 of 2 nodes lack 'size'")
+    read = as_graph(graph)
+    assert read.ids() == ("(0, 1)", "b") and read.x.tolist() == [[2, 1], [2, 0]]
+    case.said("size 50.0%")
 
 
 def row_44_attributes_of_a_file(case: Case) -> None:
@@ -253,7 +253,7 @@ def row_44_attributes_of_a_file(case: Case) -> None:
     read = read_file(case.folder / "g.graphml")
     assert [(c.name, c.kind) for c in read.plan] == [("size", "number"), ("side", "category")]
     assert read.graph.x.tolist()[3] == [1, 1, 0, 1] and read.graph.train_mask.all()
-    case.said("1 attributes differ for every node and do not become features: title", "size 25.0%")
+    case.said("1 columns hold free text and do not become features: 'title'", "size 25.0%")
     other = nx.path_graph(["q", "r"])
     other.nodes["q"]["side"], other.nodes["r"]["size"] = "s", 7.0
     nx.write_gml(other, case.folder / "h.gml")

@@ -108,16 +108,24 @@ def test_fractions_are_a_continuous_target() -> None:
             labels(bad)
 
 
-def test_stacks_of_splits_are_left_out() -> None:
+def test_one_of_several_splits_is_chosen() -> None:
+    """Failed: such masks were dropped without a word, and a random split was reported."""
     data = Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2)
     data.train_mask = torch.zeros(2, 10, dtype=torch.bool)
-    assert from_pyg(data).train_mask is None
+    data.train_mask[1, 3] = True
+    with pytest.raises(DataError, match=r"GFM135.*10 splits(.|\n)*split=0"):
+        from_pyg(data)
+    assert from_pyg(data, split=3).train_mask.tolist() == [False, True]
+    with pytest.raises(DataError, match="no number 10"):
+        from_pyg(data, split=10)
+    data.train_mask = data.train_mask[:, 3:4]
+    assert from_pyg(data).train_mask.tolist() == [False, True]
 
 
 def test_heterogeneous_data_and_other_things_are_refused() -> None:
     data = HeteroData()
     data["a", "to", "a"].edge_index = torch.tensor([[0], [1]])
-    for thing in (data, {"edge_index": None}):
+    for thing in (data, {"weights": {}}, object()):
         with pytest.raises(DataError, match="GFM102"):
             as_graph(thing)
 
@@ -141,13 +149,13 @@ def test_attributes_become_features_and_target(caplog: pytest.LogCaptureFixture)
     nx.set_node_attributes(graph, dict.fromkeys(graph, "text"), "remark")
     nx.set_node_attributes(graph, {0: 7, 2: 12, 3: 7}, "team")
     with caplog.at_level(logging.WARNING):
-        read = from_networkx(graph, target="team")
+        read = as_graph(graph, target="team")
     assert read.class_names == ("7", "12")
     assert read.y.tolist() == [0, -1, 1, 0]
-    assert read.x.tolist() == [[1, 1], [3, 0], [3, 1], [5, 1]]
-    assert "1 of 4 nodes lack 'age'" in caplog.text
-    with pytest.raises(DataError, match=r"GFM104.*age, member, remark, team"):
-        from_networkx(graph, target="colour")
+    assert read.x.tolist() == [[1, 0, 1, 1], [3, 0, 0, 1], [3, 1, 1, 1], [5, 0, 1, 1]]
+    assert "1 columns have missing values" in caplog.text and "age 25.0%" in caplog.text
+    with pytest.raises(DataError, match=r"GFM104(.|\n)*age, member, remark, team"):
+        as_graph(graph, target="colour")
 
 
 def test_directed_and_multi_graphs() -> None:

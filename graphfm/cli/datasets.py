@@ -17,6 +17,7 @@ from graphfm.cli.inputs import (
     HeaderOption,
     IdOption,
     NodesOption,
+    NumberOfSplitOption,
     ObspOption,
     SourceOption,
     StripOption,
@@ -144,6 +145,7 @@ def stats(
     unknown_nodes: UnknownOption = Unknown.ERROR,
     strip_ids: StripOption = False,
     obsp: ObspOption = None,
+    split: NumberOfSplitOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Describe a graph: size, degrees, labels, homophily."""
@@ -165,6 +167,7 @@ def stats(
             unknown_nodes=unknown_nodes,
             strip_ids=strip_ids,
             obsp=obsp,
+            split=split,
         )
     facts = describe(given.graph)
     if as_json:

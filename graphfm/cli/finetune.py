@@ -55,7 +55,8 @@ def finetune(
         str | None,
         typer.Option(
             metavar="SHARES",
-            help="Training, validation and test shares, or a table with the columns id and split. "
+            help="Training, validation and test shares, a table with the columns id and split, or "
+            "the number of one of several splits in the file. "
             "Default: the split of the dataset, or 0.6/0.2/0.2.",
             rich_help_panel="Input",
         ),
@@ -150,6 +151,7 @@ def finetune(
     from graphfm.cli.output import folder_for_one, make_folder, new_folder
     from graphfm.config.recipe import duration
 
+    number = int(split) if split is not None and split.isdecimal() else None
     read = read_input(
         graph,
         nodes=nodes,
@@ -166,8 +168,9 @@ def finetune(
         duplicate_weights=duplicate_weights,
         strip_ids=strip_ids,
         obsp=obsp,
+        split=number,
     )
-    whole = split_graph(read.graph, split, seed=seed)
+    whole = split_graph(read.graph, split if number is None else None, seed=seed)
     seconds = duration(max_time)
     out = out or Path("runs") / whole.name
     new_folder(out, overwrite=overwrite, dry_run=True)

@@ -164,6 +164,17 @@ ObspOption = Annotated[
     ),
 ]
 
+NumberOfSplitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--split",
+        min=0,
+        metavar="N",
+        help="Split to take where the masks of a .pt or .npz file hold several, from 0.",
+        rich_help_panel=PANEL,
+    ),
+]
+
 
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:

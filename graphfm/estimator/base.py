@@ -6,8 +6,9 @@ Shapes:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,6 +20,7 @@ from graphfm.checkpoint.folder import not_judged_on
 from graphfm.checkpoint.pretrained import NOVELTY, RANDOM
 from graphfm.errors import DataError
 from graphfm.estimator.attributes import FittedAttributes
+from graphfm.estimator.given import GraphKeywords, graph_of
 from graphfm.estimator.masks import fit_masks, mask_of
 from graphfm.estimator.rows import join_rows
 from graphfm.fitting.budget import Budget
@@ -74,35 +76,38 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
 
     def fit(
         self,
-        graph: Any,
+        graph: Any = None,
         y: Any = None,
         train_mask: Any = None,
         val_mask: Any = None,
         *,
         target: str | None = None,
-        nodes: str | Path | None = None,
         options: ReadOptions | None = None,
+        **given: Unpack[GraphKeywords],
     ) -> Self:
         """Fit to the labels of the training nodes.
 
         Args:
-            graph: ``Graph``, PyG ``Data``, NetworkX graph, adjacency matrix, catalog id, or a file
-                or folder as the command line reads it. With ``y`` a matrix holds rows of features,
-                (n, F), dense or sparse: a graph without edges.
-            y: Label of each node, (N,), instead of the graph's own; with rows of features (n,).
-            train_mask: Training nodes, (N,) bool. Default: the graph's own; without one, all
-                labelled nodes that are not in its other masks.
-            val_mask: Validation nodes, (N,) bool, which choose the step and calibrate. Default: the
-                graph's own; without one, a fifth of the training nodes.
-            target: Column or node attribute that holds the label, for a file or a NetworkX graph.
-            nodes: Node table of an edge list.
-            options: Other options of the file reader. Default: detected from the file.
+            graph: Edge list as a table of pandas, polars or pyarrow, a NetworkX or igraph graph, a
+                PyG ``Data`` or dataset of one graph, an AnnData object, a ``Graph``, an adjacency
+                matrix, a catalog id, or a file or folder as the command line reads it. With ``y``,
+                a table or a dense matrix holds rows of features, (n, F): a graph without edges.
+            y: Labels of the nodes, instead of the graph's own: by position, (N,), or by id, as a
+                mapping or a pandas Series with an index of ids; with rows of features (n,).
+            train_mask: Training nodes: (N,) bool, or their positions or ids. Default: the graph's
+                own; without one, all labelled nodes that are not in its other masks.
+            val_mask: Validation nodes, which choose the step and calibrate. Default: the graph's
+                own; without one, a fifth of the training nodes.
+            target: Column or node attribute that holds the label.
+            options: Other options for reading. Default: detected from the content.
+            **given: Node table of an edge list, ``nodes``; or arrays in place of a graph:
+                ``edge_index`` (2, E) or ``adjacency`` (N, N), ``x`` (N, F), ``node_ids`` (N,).
 
         Raises:
             DataError: If the graph or the labels cannot be used.
         """
         budget = Budget(self.max_time)
-        known, self.reading_ = self._read_fit_graph(graph, y, target, nodes, options)
+        known, self.reading_ = self._read_fit_graph(graph, y, target, options, **given)
         train, val = fit_masks(known, train_mask, val_mask, seed=self.seed)
         start = self._pretrained()
         model = start.to(pick_device(self.device))
@@ -141,9 +146,11 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         self._learned = (train, val)
         return self
 
-    def embed(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:
+    def embed(
+        self, graph: Any = None, mask: Any = None, **given: Unpack[GraphKeywords]
+    ) -> np.ndarray:
         """Return the state of each node, (Q, D); arguments as in :meth:`predict`."""
-        bank, places, sampling = self._ready(graph, mask, nodes)
+        bank, places, sampling = self._ready(graph, mask, **given)
         states = node_states(self.model_, bank, 0, places, **sampling).cpu()
         check_answers(states)
         return states.numpy()
@@ -153,8 +160,8 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         graph: Any = None,
         mask: Any = None,
         *,
-        nodes: Any = None,
         coverage: float | None = None,
+        **given: Unpack[GraphKeywords],
     ) -> Any:
         """Return all predictions for some nodes, made in one pass."""
         raise NotImplementedError
@@ -195,14 +202,18 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         graph: Any,
         y: Any,
         target: str | None,
-        nodes: str | Path | None,
         options: ReadOptions | None,
+        *,
+        nodes: Any = None,
+        **arrays: Any,
     ) -> tuple[Graph, Reading | None]:
-        """Read the graph of a fit, and how it was read; None if it came from no file."""
+        """Read the graph of a fit, and how it was read; None if it was read before."""
+        by_place = y is not None and not isinstance(y, Mapping)
+        graph = graph_of(graph, len(y) if by_place else None, **arrays)
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit to rows
             if hasattr(self, name):
                 delattr(self, name)
-        if is_rows(graph, y):
+        if nodes is None and target is None and options is None and is_rows(graph, y):
             x, y = validate_data(
                 self,
                 graph,
@@ -229,8 +240,9 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
                 f"this {type(self).__name__} is not fitted yet: call fit(graph) first"
             )
 
-    def _graph(self, graph: Any, nodes: Any = None) -> Graph:
+    def _graph(self, graph: Any, nodes: Any = None, **arrays: Any) -> Graph:
         """Read the graph to predict; None is the graph of the fit."""
+        graph = graph_of(graph, **arrays)
         self._check_fitted()
         if graph is not None and self._of_rows and is_matrix(graph):
             x = validate_data(self, graph, reset=False, accept_sparse="csr", dtype=np.float32)
@@ -246,10 +258,10 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         return self.graph_
 
     def _ready(
-        self, graph: Any, mask: Any, nodes: Any = None
+        self, graph: Any, mask: Any, **given: Unpack[GraphKeywords]
     ) -> tuple[GraphBank, Tensor, dict[str, Any]]:
         """Return the bank of a graph, the indices of the nodes asked for, and sampling options."""
-        known = self._graph(graph, nodes)
+        known = self._graph(graph, **given)
         places = mask_of(mask, known, None).nonzero().flatten()
         if not len(places):
             raise DataError("GFM133", "there is no node to predict", where=known.name)

@@ -7,7 +7,7 @@ Shapes:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from graphfm.checkpoint.checks import malformed
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
-from graphfm.estimator.classes import encode_labels
+from graphfm.estimator.given import GraphKeywords
 from graphfm.estimator.masks import mask_of, nodes_to_score
 from graphfm.estimator.saved import fill, open_folder, save_fitted
 from graphfm.fitting.answers import Answers, answer
@@ -27,6 +27,7 @@ from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.classes import class_values
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.readers.given_labels import with_labels
 from graphfm.metrics import accuracy
 
 if TYPE_CHECKING:
@@ -92,28 +93,41 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         """Divisor of the logits."""
         return self.calibration_.temperature
 
-    def predict(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:
+    def predict(
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        **given: Unpack[GraphKeywords],
+    ) -> np.ndarray:
         """Predict the class of each node, by name: (Q,); for multi-label 0 or 1: (Q, C).
 
         Args:
             graph: A graph with the feature columns of the fit, or a file with them. Default: the
                 graph of the fit.
             mask: Nodes to predict, (N,) bool. Default: all.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
         """
-        probabilities = self.predict_proba(graph, mask, nodes=nodes)
+        probabilities = self.predict_proba(graph, mask, **given)
         if self.model_.specs[TARGET].task.kind == "multilabel":
             return (probabilities > 0.5).astype(np.int8)
         return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_proba(
-        self, graph: Any = None, mask: Any = None, *, nodes: Any = None
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        **given: Unpack[GraphKeywords],
     ) -> np.ndarray:
         """Predict calibrated probabilities of the classes, (Q, C); arguments as in `predict`."""
-        return self.answer(graph, mask, nodes=nodes).proba
+        return self.answer(graph, mask, **given).proba
 
     def predict_set(
-        self, graph: Any = None, mask: Any = None, *, nodes: Any = None, coverage: float = 0.9
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        *,
+        coverage: float = 0.9,
+        **given: Unpack[GraphKeywords],
     ) -> np.ndarray:
         """Predict a set of classes for each node: (Q, C) bool, columns as in ``classes_``.
 
@@ -124,13 +138,13 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             mask: Nodes to predict, (N,) bool. Default: all.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             coverage: Share of sets that contain the true class, between 0 and 1. Default: 0.9.
 
         Raises:
             DataError: GFM180 if the coverage is out of range.
         """
-        sets = self.answer(graph, mask, nodes=nodes, coverage=coverage).sets
+        sets = self.answer(graph, mask, **given, coverage=coverage).sets
         assert sets is not None
         return sets
 
@@ -139,24 +153,28 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         graph: Any = None,
         mask: Any = None,
         *,
-        nodes: Any = None,
         coverage: float | None = None,
+        **given: Unpack[GraphKeywords],
     ) -> Answers:
         """Predict probabilities, prediction sets and novelty of nodes in one pass.
 
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             mask: Nodes to predict, (N,) bool. Default: all.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             coverage: Coverage of the prediction sets. Default: no sets.
         """
         if coverage is not None:
             check_coverage(coverage)
-        bank, places, sampling = self._ready(graph, mask, nodes)
+        bank, places, sampling = self._ready(graph, mask, **given)
         return answer(self.model_, bank, places, self.calibration_, coverage=coverage, **sampling)
 
     def score(
-        self, graph: Any = None, y: Any = None, mask: Any = None, *, nodes: Any = None
+        self,
+        graph: Any = None,
+        y: Any = None,
+        mask: Any = None,
+        **given: Unpack[GraphKeywords],
     ) -> float:
         """Compute the accuracy on the labelled nodes of a graph, or on rows of features.
 
@@ -165,16 +183,16 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             y: Label of each row or node, instead of the graph's own.
             mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled nodes
                 that the fit did not use.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
 
         Raises:
             DataError: GFM133 if there is no such node.
         """
-        known = self._graph(graph, nodes)
+        known = self._graph(graph, **given)
         if y is not None and self._of_rows:
-            given = self.predict_proba(known, mask)
+            found = self.predict_proba(known, mask)
             truth = np.asarray(y)[mask_of(mask, known, None).numpy()]
-            return float((self.classes_[given.argmax(axis=1)] == truth).mean())
+            return float((self.classes_[found.argmax(axis=1)] == truth).mean())
         known = self._labelled(known, y) if y is not None else known
         chosen = nodes_to_score(known, mask, self.graph_, self._learned)
         assert known.y is not None
@@ -188,9 +206,9 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         self,
         graph: Any = None,
         *,
-        nodes: Any = None,
         predictions: Answers | None = None,
         max_gcn_seconds: float | None = None,
+        **given: Unpack[GraphKeywords],
     ) -> dict[str, Scores]:
         """Score the model and simple baselines on the same test nodes.
 
@@ -200,7 +218,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         Args:
             graph: Graph with labels, as in :meth:`predict`. Its own split is used; if masks were
                 passed to :meth:`fit`, its test nodes are all other labelled nodes.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             predictions: Result of :meth:`answer` for all nodes. Default: computed.
             max_gcn_seconds: Time that the GCN may take, in seconds. Default: 30.
 
@@ -212,7 +230,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         """
         from graphfm.estimator.evaluation import compare_with_baselines
 
-        known = self._graph(graph, nodes)
+        known = self._graph(graph, **given)
         return compare_with_baselines(
             self, known, predictions=predictions, max_gcn_seconds=max_gcn_seconds
         )
@@ -222,8 +240,8 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         graph: Any = None,
         mask: Any = None,
         *,
-        nodes: Any = None,
         max_seconds: float = 20.0,
+        **given: Unpack[GraphKeywords],
     ) -> Importances:
         """Compute permutation importances: the accuracy lost when a column is shuffled.
 
@@ -231,7 +249,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             graph: A graph with labels, as in :meth:`predict`.
             mask: Nodes to evaluate on, (N,) bool. Default: the validation nodes, else the test
                 nodes, else all labelled nodes.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             max_seconds: Time limit in seconds; columns that matter more come first. Default: 20.
 
         Raises:
@@ -239,16 +257,16 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         """
         from graphfm.estimator.evaluation import importances_of
 
-        return importances_of(self, self._graph(graph, nodes), mask, max_seconds=max_seconds)
+        return importances_of(self, self._graph(graph, **given), mask, max_seconds=max_seconds)
 
     def report(
         self,
         path: str | Path,
         graph: Any = None,
         *,
-        nodes: Any = None,
         tsne: bool = False,
         max_seconds: float = 20.0,
+        **given: Unpack[GraphKeywords],
     ) -> None:
         """Write a report about the fitted model: one HTML file that loads nothing else.
 
@@ -257,7 +275,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         Args:
             path: File to write, .html; replaced if it exists.
             graph: A graph with labels, as in :meth:`predict`.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             tsne: If true, draw the map of nodes by t-SNE instead of principal components.
             max_seconds: Time for the importances, in seconds; 0 leaves them out. Default: 20.
 
@@ -266,7 +284,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         """
         from graphfm.estimator.evaluation import write_report_of
 
-        known = self._graph(graph, nodes)
+        known = self._graph(graph, **given)
         write_report_of(self, Path(path), known, tsne=tsne, max_seconds=max_seconds)
 
     def save(self, folder: str | Path) -> None:
@@ -323,8 +341,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
 
     def _labelled(self, graph: Graph, y: Any) -> Graph:
         if y is not None:
-            own, names = encode_labels(y)
-            graph = graph.replace(y=own, class_names=names)
+            graph = with_labels(graph, y, task="classify")
         if graph.y is not None and graph.y.is_floating_point():
             raise DataError(
                 "GFM118",

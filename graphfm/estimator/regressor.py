@@ -7,7 +7,7 @@ Shapes:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from torch import Tensor
 from graphfm.checkpoint.checks import malformed
 from graphfm.checkpoint.folder import Checkpoint
 from graphfm.estimator.base import GraphEstimator
+from graphfm.estimator.given import GraphKeywords
 from graphfm.estimator.masks import nodes_to_score
 from graphfm.estimator.saved import fill, open_folder, save_fitted
 from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.intervals import Values, answer_values
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.labels import as_numbers, labels
+from graphfm.graphs.labels import as_numbers
+from graphfm.graphs.readers.given_labels import with_labels
 from graphfm.metrics import r2
 
 if TYPE_CHECKING:
@@ -63,19 +65,29 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
 
     TASK = "regress"
 
-    def predict(self, graph: Any = None, mask: Any = None, *, nodes: Any = None) -> np.ndarray:
+    def predict(
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        **given: Unpack[GraphKeywords],
+    ) -> np.ndarray:
         """Predict the number of each node, in the unit of the target: (Q,) float64.
 
         Args:
             graph: A graph with the feature columns of the fit, or a file with them. Default: the
                 graph of the fit.
             mask: Nodes to predict, (N,) bool. Default: all.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
         """
-        return self.answer(graph, mask, nodes=nodes).values
+        return self.answer(graph, mask, **given).values
 
     def predict_interval(
-        self, graph: Any = None, mask: Any = None, *, nodes: Any = None, coverage: float = 0.9
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        *,
+        coverage: float = 0.9,
+        **given: Unpack[GraphKeywords],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict the lower and the upper end of an interval for each node, (Q,) each.
 
@@ -86,14 +98,14 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             mask: Nodes to predict, (N,) bool. Default: all.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             coverage: Share of intervals that contain the true number, between 0 and 1.
                 Default: 0.9.
 
         Raises:
             DataError: GFM180 if the coverage is out of range.
         """
-        found = self.answer(graph, mask, nodes=nodes, coverage=coverage)
+        found = self.answer(graph, mask, **given, coverage=coverage)
         assert found.low is not None and found.high is not None
         return found.low, found.high
 
@@ -102,26 +114,30 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         graph: Any = None,
         mask: Any = None,
         *,
-        nodes: Any = None,
         coverage: float | None = None,
+        **given: Unpack[GraphKeywords],
     ) -> Values:
         """Predict numbers, intervals and novelty of nodes in one pass.
 
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             mask: Nodes to predict, (N,) bool. Default: all.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             coverage: Coverage of the intervals. Default: no intervals.
         """
         if coverage is not None:
             check_coverage(coverage)
-        bank, places, sampling = self._ready(graph, mask, nodes)
+        bank, places, sampling = self._ready(graph, mask, **given)
         return answer_values(
             self.model_, bank, places, self.calibration_, coverage=coverage, **sampling
         )
 
     def score(
-        self, graph: Any = None, y: Any = None, mask: Any = None, *, nodes: Any = None
+        self,
+        graph: Any = None,
+        y: Any = None,
+        mask: Any = None,
+        **given: Unpack[GraphKeywords],
     ) -> float:
         """Compute R2, the share of the variance that is explained, on labelled nodes or rows.
 
@@ -130,12 +146,12 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
             y: Number of each row or node, instead of the graph's own.
             mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled nodes
                 that the fit did not use.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
 
         Raises:
             DataError: GFM133 if there is no such node.
         """
-        known = self._labelled(self._graph(graph, nodes), y)
+        known = self._labelled(self._graph(graph, **given), y)
         chosen = nodes_to_score(known, mask, self.graph_, self._learned)
         assert known.y is not None
         return r2(known.y[chosen].numpy(), self.predict(known, chosen))
@@ -144,8 +160,8 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         self,
         graph: Any = None,
         *,
-        nodes: Any = None,
         predictions: Values | None = None,
+        **given: Unpack[GraphKeywords],
     ) -> dict[str, NumberScores]:
         """Score the model and simple baselines on the same test nodes.
 
@@ -154,7 +170,7 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         Args:
             graph: Graph with labels, as in :meth:`predict`. Its own split is used; if masks were
                 passed to :meth:`fit`, its test nodes are all other labelled nodes.
-            nodes: Node table of an edge list.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
             predictions: Result of :meth:`answer` for all nodes. Default: computed.
 
         Returns:
@@ -165,7 +181,7 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         """
         from graphfm.estimator.evaluation import compare_with_baselines
 
-        known = self._graph(graph, nodes)
+        known = self._graph(graph, **given)
         return compare_with_baselines(self, known, predictions=predictions)
 
     def save(self, folder: str | Path) -> None:
@@ -203,6 +219,5 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
 
     def _labelled(self, graph: Graph, y: Any) -> Graph:
         if y is not None:
-            numbers, _ = labels(np.asarray(y, dtype=np.float64), task="regress")
-            return graph.replace(y=numbers, class_names=())
+            return with_labels(graph, y, task="regress")
         return as_numbers(graph)

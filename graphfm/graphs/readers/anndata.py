@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from graphfm.errors import FEW, DataError
 from graphfm.graphs.convert import features, fill_missing, from_adjacency
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.readers.ends import INDEX_LEVEL
 from graphfm.graphs.readers.memory import table_in_memory
 from graphfm.graphs.readers.node_table import node_fields, read_node_table
 
@@ -78,11 +77,11 @@ def read_cells(cells: Any, path: Path, name: str, options: ReadOptions) -> Graph
             fix=f"--obsp {keys[0]} (options=ReadOptions(obsp={keys[0]!r}))" if keys
             else "scanpy.pp.neighbors(adata) makes one",
         )  # fmt: skip
-    obs = table_in_memory(cells.obs, f"{path}, obs")
+    obs = table_in_memory(cells.obs.reset_index(drop=True), f"{path}, obs")
     ids = pa.array([str(i) for i in cells.obs_names], pa.string())
     nodes = read_node_table(obs, replace(options, features="none", id=None), None, ids=ids)
     used = (*nodes.target, *nodes.splits)
-    unread = [c for c in obs.names if c not in used and not c.startswith(INDEX_LEVEL)]
+    unread = [c for c in obs.names if c not in used]
     layers = [f"{part}[{k!r}]" for part in ("layers", "obsm") for k in getattr(cells, part, {})]
     for what, names in (("columns of obs", unread), ("matrices", layers)):
         if names:

@@ -35,12 +35,12 @@ def is_table(thing: Any) -> bool:
 def table_in_memory(thing: Any, name: str, *, index: bool = False) -> TableFile:
     """Return a table in memory in the form of a file.
 
-    An index of pandas is a column if it has a name or does not count the rows.
+    An index of pandas that has a name is a column.
 
     Args:
         thing: A table, see :func:`is_table`.
         name: Name of the table, for messages.
-        index: If True, an index of pandas that counts the rows is a column too.
+        index: If True, an index of pandas without a name is a column too.
 
     Raises:
         DataError: GFM103 for a table that pyarrow does not read, GFM106 for columns with the same
@@ -107,20 +107,17 @@ def arrow_column(values: Any) -> Any:
     return pa.array(words, pa.string())
 
 
-def _index_levels(thing: Any, all_levels: bool) -> list[tuple[str, Any]]:
+def _index_levels(thing: Any, unnamed: bool) -> list[tuple[str, Any]]:
     """Return the levels of the index of a pandas table as columns.
 
     Args:
         thing: The table.
-        all_levels: If False, an index that counts the rows is left out.
+        unnamed: If True, levels without a name are columns too.
     """
-    index = thing.index
-    if index.nlevels == 1 and index.name is None and not all_levels:
-        if len(index) == 0 or (index.dtype.kind in "iu" and (index == range(len(index))).all()):
-            return []
     return [
-        (f"{INDEX_LEVEL}{i}__" if level is None else str(level), index.get_level_values(i))
-        for i, level in enumerate(index.names)
+        (f"{INDEX_LEVEL}{i}__" if level is None else str(level), thing.index.get_level_values(i))
+        for i, level in enumerate(thing.index.names)
+        if unnamed or level is not None
     ]
 
 

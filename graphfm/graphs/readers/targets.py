@@ -102,7 +102,7 @@ def read_labels(
 ) -> dict[str, Any]:
     """Return the labels in one column of classes or numbers, or in several columns of 0 and 1.
 
-    An empty cell, ``NA`` and the like, and ``-1`` among numbers mean unlabelled. Classes are sorted
+    An empty cell, ``NA`` and the like, and ``-1`` mean unlabelled. Classes are sorted
     as numbers if all are numbers, else as text.
 
     Args:
@@ -168,9 +168,10 @@ def read_labels(
                     "--task regress predicts them as numbers", table.path.name, name,
                     len(classes))  # fmt: skip
     num_minus = 0
-    if ordered[:1] == (UNLABELLED,):
-        num_minus = int((y == 0).sum())
-        y, ordered = np.where(y == -1, -1, y - 1), ordered[1:]
+    if UNLABELLED in ordered:
+        at = ordered.index(UNLABELLED)
+        num_minus = int((y == at).sum())
+        y, ordered = np.where(y == at, -1, y - (y > at)), ordered[:at] + ordered[at + 1 :]
     if num_missing or num_minus:
         parts = [f"{num_missing:,} empty or NA"] * bool(num_missing)
         parts += [f"{num_minus:,} with {UNLABELLED}"] * bool(num_minus)

@@ -20,7 +20,7 @@ from graphfm.errors import DataError, GraphFMError
 from graphfm.graphs.catalog.rawfiles import check_raw, missing
 from graphfm.graphs.catalog.source import FetchedConfig, RawFile
 from graphfm.graphs.convert import from_pyg
-from graphfm.graphs.graph import Graph
+from graphfm.graphs.graph import MASKS, Graph
 
 
 class Config(FetchedConfig):
@@ -83,7 +83,7 @@ class Config(FetchedConfig):
         args = [self.name] if self.name else []
         if not self.root:
             with _seeded(self.seed):
-                return from_pyg(kind(*args, **self.args)[0], name=name)
+                return from_pyg(_one_split(kind(*args, **self.args)[0]), name=name)
         paths = self.raw_files(data)
         for path in paths:
             check_raw(path)
@@ -94,7 +94,7 @@ class Config(FetchedConfig):
                 shutil.copyfile(path, copy)
             try:
                 dataset = _offline(kind)(folder, *args, **self.args)
-                return from_pyg(self._completed(_union(dataset)), name=name)
+                return from_pyg(_one_split(self._completed(_union(dataset))), name=name)
             except (GraphFMError, MemoryError):
                 raise
             except ImportError as error:
@@ -167,3 +167,12 @@ def _seeded(seed: int) -> Iterator[None]:
             yield
         finally:
             np.random.set_state(state)
+
+
+def _one_split(data: Any) -> Any:
+    """Return the graph without masks that hold several splits; the catalog draws its own."""
+    for mask in MASKS:
+        values = getattr(data, mask, None)
+        if values is not None and values.ndim == 2:
+            delattr(data, mask)
+    return data
