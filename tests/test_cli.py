@@ -45,7 +45,7 @@ OPTIONS = {
     "datasets show": "help json",
     "datasets verify": "help json",
     "datasets stats": "destination directed drop features header help id json "
-    "nodes obsp source strip-ids "
+    "nodes obsp source split strip-ids "
     "target unknown-nodes",
     "datasets prepare": "all help jobs json mixture",
     "datasets landscape": "help json mixture out overwrite",

@@ -6,7 +6,6 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
@@ -208,8 +207,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         **arrays: Any,
     ) -> tuple[Graph, Reading | None]:
         """Read the graph of a fit, and how it was read; None if it was read before."""
-        by_place = y is not None and not isinstance(y, Mapping)
-        graph = graph_of(graph, len(y) if by_place else None, **arrays)
+        graph = graph_of(graph, y, **arrays)
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit to rows
             if hasattr(self, name):
                 delattr(self, name)

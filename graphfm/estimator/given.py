@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from graphfm.errors import DataError
@@ -27,7 +28,7 @@ class GraphKeywords(TypedDict, total=False):
 
 def graph_of(
     graph: Any,
-    num_nodes: int | None = None,
+    y: Any = None,
     *,
     edge_index: Any = None,
     adjacency: Any = None,
@@ -38,7 +39,7 @@ def graph_of(
 
     Args:
         graph: Graph that the user passed. Default: none.
-        num_nodes: Number of nodes where no array tells. Default: it follows from the edges.
+        y: Labels that the user passed; by position, they count the nodes. Default: none.
         edge_index: See :class:`GraphKeywords`, as the following. Default: none.
         adjacency: Default: none.
         x: Default: none.
@@ -60,4 +61,5 @@ def graph_of(
         return x  # rows of features without edges
     if "edge_index" not in found and "adjacency" not in found:
         raise DataError("GFM105", f"{named} needs edges", fix="pass edge_index= or adjacency=")
-    return found if num_nodes is None else {**found, "num_nodes": num_nodes}
+    by_id = y is None or isinstance(y, Mapping)
+    return found if by_id else {**found, "num_nodes": len(y)}
