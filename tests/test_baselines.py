@@ -203,7 +203,7 @@ def test_gcn_is_the_gcn_of_pyg(features):
     x = scaled_features(graph)
     assert isinstance(x, np.ndarray) == (features == "dense")
     task = Task.of(graph, *thirds(60)[:2])
-    model = ConvStack("gcn", task, KIPF)
+    model = ConvStack("gcn", task, {**KIPF, "inputs": "features"})
     every = torch.arange(60)
     ours = model(every, None)
 

@@ -26,6 +26,7 @@ from tests.test_baselines import blocks, thirds
 
 NUM_NODES, STEPS = 60, 10
 SETTINGS = {
+    "inputs": "features",
     "width": 16,
     "depth": 3,
     "heads": 1,
@@ -120,7 +121,7 @@ def test_training_is_theirs_step_by_step(model, norm, residual, monkeypatch):
     graph = blocks(NUM_NODES)
     settings = {**SETTINGS, "norm": norm, "residual": residual}
     task = LuoTask.of(graph, *thirds(NUM_NODES)[:2])
-    x, edge_index = task.inputs.x, edges_of(graph)
+    x, edge_index = task.inputs("features").x, edges_of(graph)
     train, y = torch.from_numpy(task.labels.train), torch.from_numpy(task.labels.y_train)
     torch.manual_seed(0)
     theirs, ours = Plain(model, settings, x.shape[1], 3), ConvStack(model, task, settings)

@@ -15,6 +15,7 @@ from tests.test_baselines import blocks, thirds
 
 NUM_NODES = 60
 EVERY = torch.arange(NUM_NODES)
+FEATURES = {"inputs": "features"}
 
 
 @pytest.fixture
@@ -35,14 +36,14 @@ def same_gradients(ours: torch.Tensor, theirs: torch.Tensor, pairs) -> None:
 
 def test_sage_is_the_sage_of_pyg(task):
     """A linear map before the mean is one after it. Seen to fail with A D^-1 for D^-1 A."""
-    model = ConvStack("sage", task, {**KIPF, "depth": 1})
-    layer = SAGEConv(task.inputs.shape[1], 3)
+    model = ConvStack("sage", task, {**KIPF, **FEATURES, "depth": 1})
+    layer = SAGEConv(task.inputs("features").num_columns, 3)
     with torch.no_grad():
         of_mean, of_self = model.maps[0].weight.chunk(2, dim=1)
         layer.lin_l.weight.copy_(of_mean.T)
         layer.lin_r.weight.copy_(of_self.T)
         layer.lin_l.bias.copy_(model.bias[0])
-    theirs = layer(task.inputs.x, task.graph.edge_index)
+    theirs = layer(task.inputs("features").x, task.graph.edge_index)
     same_gradients(model(EVERY, None), theirs, [(model.bias[0], layer.lin_l.bias)])
     of_mean, of_self = model.maps[0].weight.grad.chunk(2, dim=1)
     torch.testing.assert_close(of_mean.T, layer.lin_l.weight.grad, atol=1e-4, rtol=1e-4)
@@ -52,17 +53,19 @@ def test_sage_is_the_sage_of_pyg(task):
 @pytest.mark.parametrize("heads", (1, 3))
 def test_gat_is_the_gat_of_pyg(task, heads):
     """Seen to fail without self-loops, and with the weights of the transpose not turned."""
-    model = ConvStack("gat", task, {**KIPF, "depth": 1, "head": True, "width": 12, "heads": heads})
+    model = ConvStack(
+        "gat", task, {**KIPF, **FEATURES, "depth": 1, "head": True, "width": 12, "heads": heads}
+    )
     attention = model.convs[0]
     with torch.no_grad():
         attention.att_src.mul_(20)  # else all neighbors weigh the same
-    layer = GATConv(task.inputs.shape[1], 12 // heads, heads=heads)
+    layer = GATConv(task.inputs("features").num_columns, 12 // heads, heads=heads)
     with torch.no_grad():
         layer.lin.weight.copy_(model.maps[0].weight.T)
         layer.att_src.copy_(attention.att_src)
         layer.att_dst.copy_(attention.att_dst)
         ours_head = model.head.weight.clone(), model.head.bias.clone()
-    hidden = layer(task.inputs.x, task.graph.edge_index).relu()
+    hidden = layer(task.inputs("features").x, task.graph.edge_index).relu()
     theirs = torch.nn.functional.linear(hidden, *ours_head)
     pairs = [(attention.att_src, layer.att_src), (attention.att_dst, layer.att_dst)]
     same_gradients(model(EVERY, None), theirs, pairs)
@@ -75,8 +78,8 @@ def test_gat_is_the_gat_of_pyg(task, heads):
 def test_biases_begin_as_those_of_pyg(task, kind, residual):
     """As wide as those of the linear maps that PyG has there. Seen to fail with all zero."""
     width = 4096
-    settings = {**KIPF, "depth": 1, "head": True, "width": width, "residual": residual}
-    num_features = task.inputs.shape[1]
+    settings = {**KIPF, **FEATURES, "depth": 1, "head": True, "width": width, "residual": residual}
+    num_features = task.inputs("features").num_columns
     theirs = {
         "mlp": Linear(num_features, width).bias,
         "gcn": GCNConv(num_features, width).bias,
@@ -92,7 +95,7 @@ def test_biases_begin_as_those_of_pyg(task, kind, residual):
 
 def test_gat_holds_with_scores_far_apart(task):
     """Seen to fail (0 / 0) with scores taken relative to the largest of the whole graph."""
-    model = ConvStack("gat", task, {**KIPF, "depth": 1, "head": True})
+    model = ConvStack("gat", task, {**KIPF, **FEATURES, "depth": 1, "head": True})
     with torch.no_grad():
         model.convs[0].att_src.mul_(1000)
     assert bool(model(EVERY, None).isfinite().all())
@@ -100,10 +103,10 @@ def test_gat_holds_with_scores_far_apart(task):
 
 def test_gcnii_is_that_of_pyg(task):
     """Seen to fail with all layers numbered 1."""
-    settings = {**gcnii.DEFAULTS, "depth": 3, "width": 8}
+    settings = {**gcnii.DEFAULTS, **FEATURES, "depth": 3, "width": 8}
     model = gcnii.GCNII(task, settings)
     torch.nn.init.normal_(model.bias)
-    hidden = first = (task.inputs.x @ model.first.weight + model.bias).relu()
+    hidden = first = (task.inputs("features").x @ model.first.weight + model.bias).relu()
     pairs = []
     for number, mine in enumerate(model.layers, start=1):
         layer = GCN2Conv(8, alpha=0.1, theta=0.5, layer=number)
@@ -116,8 +119,8 @@ def test_gcnii_is_that_of_pyg(task):
 
 def test_gprgnn_begins_as_appnp(task):
     """With its first gammas it is personalised PageRank. Seen to fail with gamma_K left as is."""
-    model = gprgnn.GPRGNN(task, {**gprgnn.DEFAULTS, "alpha": 0.2})
-    far = model.last((task.inputs.x @ model.first.weight + model.bias).relu())
+    model = gprgnn.GPRGNN(task, {**gprgnn.DEFAULTS, **FEATURES, "alpha": 0.2})
+    far = model.last((task.inputs("features").x @ model.first.weight + model.bias).relu())
     theirs = APPNP(gprgnn.HOPS, 0.2)(far, task.graph.edge_index)
     torch.testing.assert_close(model(EVERY, None), theirs, atol=1e-5, rtol=1e-4)
     model(EVERY, None).sum().backward()
@@ -129,9 +132,9 @@ def test_nagphormer_reads_averages_of_features(task):
 
     Seen to fail with the bias averaged too.
     """
-    model = nagphormer.NAGphormer(task, {**nagphormer.DEFAULTS, "hops": 3})
+    model = nagphormer.NAGphormer(task, {**nagphormer.DEFAULTS, **FEATURES, "hops": 3})
     torch.nn.init.normal_(model.bias)  # it begins as zero, and zero has nothing to average
-    hops = [task.inputs.x]
+    hops = [task.inputs("features").x]
     for _ in range(3):
         hops.append(task.convolution.rows.to_dense() @ hops[-1])
     tokens = torch.stack(hops, dim=1) @ model.first.weight + model.bias
@@ -144,7 +147,7 @@ def test_nagphormer_reads_averages_of_features(task):
 
 def test_correct_and_smooth_is_that_of_pyg(task):
     """From the same base. Seen to fail with errors not scaled, and with labels not put in."""
-    settings = {**correct_and_smooth.DEFAULTS, "strength": 0.1}
+    settings = {**correct_and_smooth.DEFAULTS, **FEATURES, "strength": 0.1}
     ours = correct_and_smooth._fit(task, settings, seed=0, deadline=0)
     (base,) = task.cache.values()
     post = CorrectAndSmooth(100, 0.8, 100, 0.8, autoscale=True)

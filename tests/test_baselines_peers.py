@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from graphfm.baselines import peers as peers_module
-from graphfm.baselines.peers import MODULES, PEERS, TUNED, fit_peer
+from graphfm.baselines.inputs import LEARNED
+from graphfm.baselines.peers import MIN_TRIALS, MODULES, PEERS, TUNED, fit_peer
 from graphfm.baselines.task import MedianStopping, Peer, Task
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
@@ -163,6 +164,65 @@ def test_a_search_ends_in_time(quick, caplog):
         "gprgnn", graph, train, val, seed=0, trials=5, settings=cut.settings, max_seconds=0.0
     )
     np.testing.assert_array_equal(taken.proba, cut.proba)
+
+
+def test_a_search_has_at_least_ten_trials():
+    """Its own limit counts after them, and later trials stop. Seen to fail with MIN_TRIALS 0."""
+    graph = blocks()
+    train, val, _ = thirds(graph.num_nodes)
+    found = fit_peer("logistic", graph, train, val, seed=0, trials=24, search_seconds=0.0)
+    assert found.trials == MIN_TRIALS == 10
+
+
+@pytest.mark.parametrize("kind", NETWORKS[1:])
+def test_networks_learn_an_embedding_of_each_node_without_features(quick, kind):
+    """As the default; columns that our model reads stand beside it, and a search drops either.
+
+    Two communities with a label each: degree says nothing. Seen to fail with the input "degree".
+    """
+    graph = blocks(features="none")
+    train, val, rest = thirds(graph.num_nodes)
+    found = fit_peer(kind, graph, train, val, seed=0)
+    assert found.settings["inputs"] == "embeddings+degree+positions"
+    task = Task.of(graph, train, val)
+    assert task.columns(found.settings["inputs"]).shape[1] == 2 + task.prepared.pe.shape[1]
+    peer = import_module(f"graphfm.baselines.{MODULES[kind]}").PEERS[kind]
+    assert set(peer.space_for(task)["inputs"]) == set(LEARNED)
+
+
+def test_a_gcn_knows_communities_of_a_graph_without_features():
+    """By its embeddings, and not by degree alone."""
+    graph = blocks(features="none")
+    train, val, rest = thirds(graph.num_nodes)
+
+    def score(inputs: str) -> float:
+        settings = {**import_module("graphfm.baselines.classic").KIPF, "inputs": inputs}
+        proba = fit_peer("gcn", graph, train, val, seed=0, settings=settings).proba
+        return float((proba.argmax(1) == graph.y.numpy())[rest.numpy()].mean())
+
+    assert score("degree") < 0.6 < 0.8 < score("embeddings")
+
+
+@pytest.mark.parametrize("kind", ("logistic", "trees", "mlp", "correct-and-smooth"))
+def test_peers_without_embeddings_read_positions(quick, kind):
+    """They know the communities from positions. Seen to fail (0.4) with the input "degree"."""
+    graph = blocks(features="none")
+    train, val, rest = thirds(graph.num_nodes)
+    found = fit_peer(kind, graph, train, val, seed=0)
+    assert found.settings["inputs"] == "degree+positions"
+    assert (found.proba.argmax(1) == graph.y.numpy())[rest.numpy()].mean() > 0.9
+
+
+def test_positions_are_offered_beside_features():
+    """To every peer that reads features. Seen to fail with them offered to none."""
+    graph = blocks()
+    task = Task.of(graph, *thirds(graph.num_nodes)[:2])
+    width = task.own_features.shape[1]
+    for kind in ("logistic", "trees", *NETWORKS):
+        peer = import_module(f"graphfm.baselines.{MODULES[kind]}").PEERS[kind]
+        assert peer.space_for(task)["inputs"] == ("features", "features+positions")
+    both = task.columns("features+positions")
+    assert both.shape == (graph.num_nodes, width + task.prepared.pe.shape[1])
 
 
 def test_waiting_takes_no_trial_from_a_search(monkeypatch):

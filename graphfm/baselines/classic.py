@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from graphfm.baselines.message_passing import convolution
 from graphfm.baselines.networks import TRAINING, Network, fit_network
 from graphfm.baselines.sparse import FeatureLayer, dropout
-from graphfm.baselines.task import Peer, Settings, Task
+from graphfm.baselines.task import InputKind, Peer, Settings, Task
 
 KINDS = ("mlp", "gcn", "sage", "gat")
 
@@ -82,13 +82,12 @@ class ConvStack(Network):
         convs: list[nn.Module] = []
         norms: list[nn.Module] = []
         biases: list[Tensor] = []
-        fan_in = task.inputs.shape[1]
+        inputs = task.inputs(settings["inputs"])
+        fan_in = inputs.width
         for i, out in enumerate(widths):
             weight = _weight(kind, fan_in, out, self.parts)
             maps.append(
-                _Linear(weight)
-                if i
-                else FeatureLayer(task.inputs, weight, settings["input_dropout"])
+                _Linear(weight) if i else FeatureLayer(inputs, weight, settings["input_dropout"])
             )
             last = i == depth - 1 and not settings["head"]
             convs.append(convolution(kind, out, task, heads=1 if last else settings["heads"]))
@@ -158,7 +157,9 @@ def _peer(kind: str) -> Peer:
             lambda: ConvStack(kind, task, settings), task, settings, seed=seed, deadline=deadline
         )
 
-    return Peer(fit=fit, defaults=DEFAULTS[kind], space=SPACE)
+    # Without edges the embedding of a test node is never trained.
+    inputs: InputKind = "columns" if kind == "mlp" else "learned"
+    return Peer(fit=fit, defaults=DEFAULTS[kind], space=SPACE, inputs=inputs)
 
 
 PEERS = {kind: _peer(kind) for kind in KINDS}

@@ -50,7 +50,8 @@ def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.nd
 def _base(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
     """Probabilities of the model without edges, (N, C); trials with the same base share them."""
     kind = settings["base"]
-    chosen = NETWORKS["mlp"] if kind == "mlp" else {"strength": settings["strength"]}
+    chosen = dict(NETWORKS["mlp"]) if kind == "mlp" else {"strength": settings["strength"]}
+    chosen["inputs"] = settings["inputs"]
     key = (kind, *chosen.values(), seed)
     if key not in task.cache:
         peer = (CLASSIC if kind == "mlp" else LOGISTIC)[kind]
@@ -58,4 +59,4 @@ def _base(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.n
     return task.cache[key]
 
 
-PEERS = {"correct-and-smooth": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE)}
+PEERS = {"correct-and-smooth": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE, inputs="columns")}

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from graphfm.baselines.classic import KIPF, PEERS
 from graphfm.baselines.inputs import MAX_SPARSE_DENSITY, known_labels
-from graphfm.baselines.task import Task
+from graphfm.baselines.task import EMBEDDING_DIM, Task
+from graphfm.graphs.features.position import position_dim
 from graphfm.graphs.graph import Graph
 
 # Speed of one core: multiplications per second. planetoid-pubmed took 24 s with a validation in
@@ -24,13 +25,15 @@ from graphfm.graphs.graph import Graph
 SPARSE_RATE = 3.5e9
 DENSE_RATE = 1e10
 EPOCH_SECONDS = 0.002  # overhead of one epoch
+NO_FEATURES = EMBEDDING_DIM + position_dim() + 2  # input width on a graph without features
 
 
 def gcn(graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int = 0) -> np.ndarray:
     """Fit the network and return class probabilities of all nodes, (N, C).
 
     Adam takes 200 epochs on the whole graph. The epoch with the best validation score is kept, or
-    the last one without validation nodes. A graph without features gets log-degree and a constant.
+    the last one without validation nodes. A graph without features gets learned node embeddings,
+    log degree and the positional encoding that our model reads.
 
     Args:
         graph: The graph; only the labels under the masks are read.
@@ -38,8 +41,8 @@ def gcn(graph: Graph, train_mask: Tensor, val_mask: Tensor | None, *, seed: int 
         val_mask: Validation nodes, which choose the epoch, (N,) bool. None if there are none.
         seed: Seed of initial weights and dropout.
     """
-    task = Task.of(graph, train_mask, val_mask)
-    return PEERS["gcn"].fit(task, KIPF, seed=seed, deadline=math.inf)
+    task, peer = Task.of(graph, train_mask, val_mask), PEERS["gcn"]
+    return peer.fit(task, peer.defaults_for(task), seed=seed, deadline=math.inf)
 
 
 def gcn_seconds(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> float:
@@ -52,7 +55,7 @@ def gcn_seconds(graph: Graph, train_mask: Tensor, val_mask: Tensor | None) -> fl
     """
     labels = known_labels(graph, train_mask, val_mask)
     x = graph.x
-    entries = 2 * graph.num_nodes if x is None else graph.num_nodes * graph.num_features
+    entries = graph.num_nodes * (NO_FEATURES if x is None else graph.num_features)
     filled = entries if x is None or isinstance(x, Tensor) else x.nnz
     dense = filled > MAX_SPARSE_DENSITY * entries
     width = KIPF["width"]

@@ -56,8 +56,9 @@ class GCNII(Network):
     def __init__(self, task: Task, settings: Settings) -> None:
         super().__init__()
         width, self.rate = settings["width"], settings["dropout"]
-        weight = nn.init.xavier_uniform_(torch.empty(task.inputs.shape[1], width))
-        self.first = FeatureLayer(task.inputs, weight, self.rate)
+        inputs = task.inputs(settings["inputs"])
+        weight = nn.init.xavier_uniform_(torch.empty(inputs.width, width))
+        self.first = FeatureLayer(inputs, weight, self.rate)
         self.bias = nn.Parameter(torch.zeros(width))
         layers = [Layer(task.convolution, i + 1, settings) for i in range(settings["depth"])]
         self.layers = nn.ModuleList(layers)
@@ -99,4 +100,4 @@ def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.nd
     return fit_network(lambda: GCNII(task, settings), task, settings, seed=seed, deadline=deadline)
 
 
-PEERS = {"gcnii": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE)}
+PEERS = {"gcnii": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE, inputs="learned")}

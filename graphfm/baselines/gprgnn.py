@@ -56,8 +56,9 @@ class GPRGNN(Network):
         super().__init__()
         width, alpha = settings["width"], settings["alpha"]
         self.rate, self.hop_rate = settings["dropout"], settings["spread_dropout"]
-        weight = nn.init.xavier_uniform_(torch.empty(task.inputs.shape[1], width))
-        self.first = FeatureLayer(task.inputs, weight, self.rate)
+        inputs = task.inputs(settings["inputs"])
+        weight = nn.init.xavier_uniform_(torch.empty(inputs.width, width))
+        self.first = FeatureLayer(inputs, weight, self.rate)
         self.bias = nn.Parameter(torch.zeros(width))
         self.last = nn.Linear(width, task.labels.num_classes)
         gamma = alpha * (1 - alpha) ** torch.arange(HOPS + 1.0)
@@ -80,4 +81,4 @@ def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.nd
     return fit_network(lambda: GPRGNN(task, settings), task, settings, seed=seed, deadline=deadline)
 
 
-PEERS = {"gprgnn": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE)}
+PEERS = {"gprgnn": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE, inputs="learned")}

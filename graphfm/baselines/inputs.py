@@ -23,6 +23,19 @@ Features: TypeAlias = np.ndarray | sparse.csr_array
 # GCN on pubmed (10% nonzero) takes 40 s on one core with dense features and 13 s with sparse ones.
 MAX_SPARSE_DENSITY = 0.2
 
+# Inputs of a peer, its default first; a search chooses among them. A graph without features has
+# what our model reads (degree and positions), and for networks a learned embedding of each node.
+# With log degree alone a GCN has an accuracy of 0.23 on a social graph of 7,600 nodes without
+# features; with embeddings it has 0.82.
+EMBEDDINGS = "embeddings"
+WITH_FEATURES = ("features", "features+positions")
+COLUMNS_ONLY = ("degree+positions", "degree", "positions")
+LEARNED = (
+    *(f"{EMBEDDINGS}+{columns}" for columns in COLUMNS_ONLY),
+    EMBEDDINGS,
+    *COLUMNS_ONLY,
+)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KnownLabels:
@@ -135,8 +148,13 @@ def scaled_features(graph: Graph) -> Features | None:
     return _unit_columns(raw) if density <= MAX_SPARSE_DENSITY else _standardised(raw.toarray())
 
 
-def structural_features(graph: Graph) -> np.ndarray:
-    """Features of a graph without any: standardised log-degree and a constant, (N, 2) float32."""
+def scaled_positions(pe: np.ndarray) -> np.ndarray:
+    """Scale the positional encoding that our model reads, (N, P), to mean 0 and deviation 1."""
+    return _standardised(pe)
+
+
+def degree_features(graph: Graph) -> np.ndarray:
+    """Standardised log degree and a constant, (N, 2) float32."""
     rowptr, _ = graph.neighbors
     log_degree = np.log1p(rowptr.diff().numpy().astype(np.float32))
     spread = log_degree.std()

@@ -74,7 +74,8 @@ def _path(task: Task, x: Features, strengths: Sequence[float]) -> Iterator[np.nd
 
 
 def _own(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
-    return next(_path(task, task.features, (settings["strength"],)))
+    columns = task.columns(settings["inputs"])
+    return next(_path(task, columns, (settings["strength"],)))
 
 
 def _hops(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
@@ -84,6 +85,6 @@ def _hops(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.n
 DEFAULTS: Settings = {"strength": DEFAULT_STRENGTH}
 SPACE = {"strength": (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 3.0, 10.0, 30.0, 100.0, 1000.0)}
 PEERS = {
-    "logistic": Peer(fit=_own, defaults=DEFAULTS, space=SPACE),
+    "logistic": Peer(fit=_own, defaults=DEFAULTS, space=SPACE, inputs="columns"),
     "logistic-hops": Peer(fit=_hops, defaults=DEFAULTS, space=SPACE),
 }

@@ -5,7 +5,7 @@ large graphs" (arXiv 2206.04910). Hop2Token averages the features over 0 to K ho
 transformer reads the K + 1 tokens of a node; the readout is an attention over them:
 ``z = h_0 + sum_k a_k h_k``, ``a = softmax(W [h_0, h_k])``. Tokens are averaged after their linear
 map, which is equal and narrower: P^k (X W) = (P^k X) W. The authors also add Laplacian
-eigenvectors; this version does not.
+eigenvectors: the input ``features+positions``, which a search may choose.
 
 Shapes:
     N  nodes   Q  chosen nodes   K  hops   H  width   C  classes
@@ -59,8 +59,9 @@ class NAGphormer(Network):
     def __init__(self, task: Task, settings: Settings) -> None:
         super().__init__()
         width, self.rate, self.hops = settings["width"], settings["dropout"], settings["hops"]
-        weight = nn.init.xavier_uniform_(torch.empty(task.inputs.shape[1], width))
-        self.first = FeatureLayer(task.inputs, weight, 0.0)
+        inputs = task.inputs(settings["inputs"])
+        weight = nn.init.xavier_uniform_(torch.empty(inputs.width, width))
+        self.first = FeatureLayer(inputs, weight, 0.0)
         self.bias = nn.Parameter(torch.zeros(width))
         self.edges = task.convolution
         self.blocks = nn.ModuleList(_Block(width, self.rate) for _ in range(settings["depth"]))
@@ -122,4 +123,4 @@ def _fit(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.nd
     )
 
 
-PEERS = {"nagphormer": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE)}
+PEERS = {"nagphormer": Peer(fit=_fit, defaults=DEFAULTS, space=SPACE, inputs="learned")}

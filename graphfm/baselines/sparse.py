@@ -1,7 +1,8 @@
-"""Sparse matrices with a stored transpose, and a first layer for sparse features.
+"""Sparse matrices with a stored transpose, and a first layer for sparse features and embeddings.
 
 Shapes:
     N  nodes   M  columns   E  edges   F  feature columns   H  columns of a product
+    D  width of node embeddings
 """
 
 from __future__ import annotations
@@ -66,17 +67,25 @@ class AttentionEdges:
 
 
 class Inputs:
-    """Features for a first layer, dense or sparse, shared by all trials.
+    """Columns for a first layer, dense or sparse, shared by all trials.
 
     Args:
-        x: Features, (N, F).
+        x: Columns, (N, F).
+        embedding_dim: Width of the node embeddings that the network learns beside them. Default:
+            none.
     """
 
-    def __init__(self, x: Features) -> None:
-        self.shape: tuple[int, int] = x.shape
+    def __init__(self, x: Features, *, embedding_dim: int = 0) -> None:
+        self.num_nodes, self.num_columns = x.shape
+        self.embedding_dim = embedding_dim
         self.is_dense = isinstance(x, np.ndarray)
         self.x: Tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else csr(x)
         self._scipy = None if isinstance(x, np.ndarray) else x
+
+    @property
+    def width(self) -> int:
+        """Number of columns and embedding entries of a node, F + D."""
+        return self.num_columns + self.embedding_dim
 
     @cached_property
     def _transpose(self) -> tuple[Tensor, Tensor]:
@@ -88,7 +97,7 @@ class Inputs:
         return torch.from_numpy(transpose.data), csr(transpose)
 
     def times(self, weight: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
-        """Multiply the features by (F, H); a generator turns on dropout of features."""
+        """Multiply the columns by (F, H); a generator turns on dropout of their entries."""
         rate = 0.0 if rng is None else rate
         # Scale after the product, which has 64 columns; features have hundreds.
         scale = 1 / kept_share(rate)
@@ -101,11 +110,11 @@ class Inputs:
 
 
 class FeatureLayer(nn.Module):
-    """Product of features and weights, (N, F) @ (F, H), with dropout on the features.
+    """Product of inputs and weights, (N, F + D) @ (F + D, H), with dropout on the inputs.
 
     Args:
-        inputs: Features.
-        weight: Initial weights, (F, H).
+        inputs: Columns, and the width D of learned node embeddings.
+        weight: Initial weights, (F + D, H).
         rate: Dropout rate.
     """
 
@@ -113,10 +122,20 @@ class FeatureLayer(nn.Module):
         super().__init__()
         self.inputs, self.rate = inputs, rate
         self.weight = nn.Parameter(weight)
+        self.embedding: nn.Parameter | None = None
+        if inputs.embedding_dim:
+            drawn = torch.randn(inputs.num_nodes, inputs.embedding_dim)  # as nn.Embedding
+            self.embedding = nn.Parameter(drawn)
 
     def forward(self, rng: torch.Generator | None) -> Tensor:
         """Compute the product, (N, H); a generator turns dropout on."""
-        return self.inputs.times(self.weight, self.rate, rng)
+        if self.embedding is None:
+            return self.inputs.times(self.weight, self.rate, rng)
+        columns, learned = self.weight.split([self.inputs.num_columns, self.inputs.embedding_dim])
+        product = dropout(self.embedding, self.rate, rng) @ learned
+        if self.inputs.num_columns:
+            product = product + self.inputs.times(columns, self.rate, rng)
+        return product
 
 
 class _Product(torch.autograd.Function):

@@ -6,33 +6,46 @@ Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from scipy import sparse
 from torch import Tensor
 
 from graphfm.baselines.inputs import (
+    COLUMNS_ONLY,
+    EMBEDDINGS,
+    LEARNED,
+    WITH_FEATURES,
     Features,
     KnownLabels,
+    degree_features,
     known_labels,
     normalised_adjacency,
     scaled_features,
-    structural_features,
+    scaled_positions,
 )
 from graphfm.baselines.sparse import AttentionEdges, Inputs, Matrix
 from graphfm.graphs.features.multihop import multihop
 from graphfm.graphs.features.neighbor_mean import mean_matrix
-from graphfm.graphs.features.prepare import prepare
+from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
 from graphfm.metrics import roc_auc
 
 Settings = dict[str, Any]
 
 METRICS = ("accuracy", "roc_auc")
+InputKind = Literal["learned", "columns"]
+INPUTS: Mapping[InputKind | None, tuple[str, ...]] = {
+    "learned": LEARNED,
+    "columns": COLUMNS_ONLY,
+    None: (),
+}
+"""Inputs on a graph without features, the default first."""
+EMBEDDING_DIM = 64
 
 
 class MedianStopping:
@@ -77,6 +90,8 @@ class Task:
     metric: str = "accuracy"
     cache: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict)
     stopping: MedianStopping = field(default_factory=MedianStopping)
+    _columns: dict[tuple[str, bool], Features] = field(default_factory=dict)
+    _inputs: dict[str, Inputs] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -100,27 +115,57 @@ class Task:
         return scaled_features(self.graph)
 
     @cached_property
-    def features(self) -> Features:
-        """Scaled features, (N, F); log-degree and a constant, (N, 2), without any."""
-        x = self.own_features
-        return structural_features(self.graph) if x is None else x
-
-    @cached_property
-    def prepared(self) -> np.ndarray:
-        """Transformed features, as graphfm's models read them, (N, F') with F' at most 256."""
-        x: np.ndarray = prepare(self.graph).x.numpy()
-        return x if x.shape[1] else structural_features(self.graph)
+    def prepared(self) -> PreparedGraph:
+        """The graph as our model reads it: transformed features and positional encoding."""
+        return prepare(self.graph)
 
     @cached_property
     def hops(self) -> np.ndarray:
         """Transformed features, their means over one and two hops, positional encodings, (N, P)."""
-        columns: np.ndarray = multihop(prepare(self.graph)).numpy()
+        columns: np.ndarray = multihop(self.prepared).numpy()
         return columns
 
-    @cached_property
-    def inputs(self) -> Inputs:
-        """Features for a first layer."""
-        return Inputs(self.features)
+    def input_choices(self, kind: InputKind) -> tuple[str, ...]:
+        """Inputs that a search may choose among, the default first.
+
+        Args:
+            kind: ``learned`` for a network that may learn node embeddings, else ``columns``.
+        """
+        if self.own_features is not None:
+            return WITH_FEATURES
+        return INPUTS[kind]
+
+    def columns(self, names: str, *, transformed: bool = False) -> Features:
+        """Input columns, (N, F).
+
+        Args:
+            names: ``features``, ``degree`` and ``positions``, joined by ``+``; ``embeddings`` has
+                no columns.
+            transformed: If true, features are those that our model reads, at most 256 columns.
+        """
+        key = (names, transformed)
+        if key not in self._columns:
+            blocks: list[Features] = []
+            for name in names.split("+"):
+                if name == "degree":
+                    blocks.append(degree_features(self.graph))
+                elif name == "positions":
+                    blocks.append(scaled_positions(self.prepared.pe.numpy()))
+                elif name == "features":
+                    scaled = self.prepared.x.numpy() if transformed else self.own_features
+                    assert scaled is not None
+                    blocks.append(scaled)
+            self._columns[key] = _side_by_side(blocks, self.graph.num_nodes)
+        return self._columns[key]
+
+    def inputs(self, names: str) -> Inputs:
+        """Input of a network's first layer; ``names`` as in :meth:`columns`."""
+        if names not in self._inputs:
+            learned = EMBEDDINGS in names.split("+")
+            self._inputs[names] = Inputs(
+                self.columns(names), embedding_dim=EMBEDDING_DIM if learned else 0
+            )
+        return self._inputs[names]
 
     @cached_property
     def convolution(self) -> Matrix:
@@ -183,8 +228,34 @@ class Peer:
         fit: Function that fits the method.
         defaults: Default settings.
         space: Values of each setting for a random search; empty if there is nothing to search.
+        inputs: ``learned`` or ``columns`` if the method has the setting ``inputs``, whose values
+            are :meth:`Task.input_choices`. Default: it reads fixed columns, or none.
     """
 
     fit: Fit
     defaults: Settings
     space: Mapping[str, tuple[Any, ...]]
+    inputs: InputKind | None = None
+
+    def defaults_for(self, task: Task) -> Settings:
+        """Return the default settings on a graph, its inputs included."""
+        if self.inputs is None:
+            return self.defaults
+        return {**self.defaults, "inputs": task.input_choices(self.inputs)[0]}
+
+    def space_for(self, task: Task) -> Mapping[str, tuple[Any, ...]]:
+        """Return the search space on a graph, its inputs included."""
+        if self.inputs is None or not self.space:
+            return self.space
+        return {**self.space, "inputs": task.input_choices(self.inputs)}
+
+
+def _side_by_side(blocks: Sequence[Features], num_nodes: int) -> Features:
+    """Join blocks of columns, (N, F); the result is sparse if one of them is."""
+    if not blocks:
+        return np.zeros((num_nodes, 0), dtype=np.float32)
+    if len(blocks) == 1:
+        return blocks[0]
+    if all(isinstance(block, np.ndarray) for block in blocks):
+        return np.concatenate(blocks, axis=1)
+    return sparse.csr_array(sparse.hstack(blocks, format="csr", dtype=np.float32))

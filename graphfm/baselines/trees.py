@@ -83,7 +83,9 @@ def _boost(
 
 
 def _own(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
-    return _boost(task.prepared, task, settings, seed=seed, deadline=deadline)
+    x = task.columns(settings["inputs"], transformed=True)
+    assert isinstance(x, np.ndarray)
+    return _boost(x, task, settings, seed=seed, deadline=deadline)
 
 
 def _hops(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.ndarray:
@@ -91,6 +93,6 @@ def _hops(task: Task, settings: Settings, *, seed: int, deadline: float) -> np.n
 
 
 PEERS = {
-    "trees": Peer(fit=_own, defaults=DEFAULTS, space=SPACE),
+    "trees": Peer(fit=_own, defaults=DEFAULTS, space=SPACE, inputs="columns"),
     "trees-hops": Peer(fit=_hops, defaults=DEFAULTS, space=SPACE),
 }

@@ -16,7 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphfm.baselines.peers import MODULES
+from graphfm.baselines.peers import MIN_TRIALS, MODULES
+from graphfm.baselines.task import INPUTS
 from graphfm.benchmark.models import STATES, Competitor
 from graphfm.benchmark.suite import Suite
 from graphfm.errors import DataError
@@ -65,8 +66,8 @@ class Plan:
         trials: Maximum number of trials of each search; a search runs on seed 0.
         steps: Maximum number of gradient steps of graphfm's models.
         max_seconds: Time limit of each cell, in seconds. Default: none.
-        search_cost: Time limit of each search, as a multiple of one training of the default GCN on
-            the same graph. Default: none.
+        search_cost: Time limit of each search after its first ten trials, as a multiple of one
+            training of the default GCN on the same graph. Default: none.
     """
 
     suite: Suite
@@ -103,9 +104,9 @@ class Plan:
                     depends.append(self.steps if model.steps is None else model.steps)
             else:
                 peer = import_module(f"graphfm.baselines.{MODULES[model.kind]}").PEERS[model.kind]
-                depends.append(peer.defaults)
+                depends += [peer.defaults, INPUTS[peer.inputs]]
                 if model.tuned:
-                    depends += [peer.space, self.trials, self.search_cost, "searched on seed 0"]
+                    depends += [peer.space, self.trials, self.search_cost, MIN_TRIALS]
             keys[model.name] = hashlib.sha256(
                 json.dumps(depends, default=str).encode()
             ).hexdigest()[:10]

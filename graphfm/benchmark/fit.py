@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphfm.baselines.gcn import NO_FEATURES
 from graphfm.baselines.peers import fit_peer
 from graphfm.benchmark.models import ANCHOR, STATES, Competitor
 from graphfm.checkpoint.folder import Checkpoint
@@ -69,6 +70,7 @@ def measure(
     steps: int = MAX_STEPS,
     trials: int = 0,
     settings: Mapping[str, Any] | None = None,
+    search_seconds: float | None = None,
     max_seconds: float | None = None,
     metric: str = "accuracy",
 ) -> Measured:
@@ -83,6 +85,8 @@ def measure(
         steps: Maximum number of gradient steps of graphfm's models.
         trials: Maximum number of trials of a search.
         settings: Settings of a peer from an earlier search. Default: search, or the defaults.
+        search_seconds: Time limit of a search after its first ten trials, in seconds. Default:
+            none.
         max_seconds: Time limit in seconds: no trial and no step begins later. Default: none.
         metric: Metric that a search maximizes on validation nodes.
 
@@ -103,6 +107,7 @@ def measure(
             seed=seed,
             trials=trials if competitor.tuned else 0,
             settings=None if settings is None else dict(settings),
+            search_seconds=search_seconds,
             max_seconds=max_seconds,
             metric=metric,
         )
@@ -205,13 +210,10 @@ def _gcn_flops(graph: Graph, settings: Mapping[str, Any]) -> float:
     Validation adds one forward pass per epoch.
     """
     x = graph.x
-    filled = (
-        2 * graph.num_nodes
-        if x is None
-        else x.nnz
-        if not isinstance(x, torch.Tensor)
-        else x.numel()
-    )
+    if x is None:
+        filled = graph.num_nodes * NO_FEATURES
+    else:
+        filled = x.numel() if isinstance(x, torch.Tensor) else x.nnz
     width, edges = settings["width"], graph.num_edges + graph.num_nodes
     inputs = 2 * filled * width
     rest = 2 * (edges * (width + graph.num_classes) + graph.num_nodes * width * graph.num_classes)

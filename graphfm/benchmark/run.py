@@ -153,11 +153,10 @@ def _measure_cell(
         searched = plan.receipt(_cell(replace(unit, seed=0), model))
         if searched is None or searched["status"] != DONE:
             raise ValueError("the search on seed 0 failed, and other seeds reuse its settings")
-    limits = [plan.max_seconds]
-    if model.tuned and plan.search_cost is not None:
+    search_seconds = None
+    if model.tuned and searched is None and plan.search_cost is not None:
         gcn = _gcn_seconds(plan, split, prepared, metric)
-        limits.append(max(MIN_SEARCH_SECONDS, plan.search_cost * gcn))
-    max_seconds = min((limit for limit in limits if limit is not None), default=None)
+        search_seconds = max(MIN_SEARCH_SECONDS, plan.search_cost * gcn)
     found = measure(
         model,
         split,
@@ -167,7 +166,8 @@ def _measure_cell(
         steps=plan.steps,
         trials=plan.trials,
         settings=None if searched is None else searched["settings"],
-        max_seconds=max_seconds,
+        search_seconds=search_seconds,
+        max_seconds=plan.max_seconds,
         metric=metric,
     )
     if not np.isfinite(found.proba).all():
@@ -188,7 +188,8 @@ def _measure_cell(
         "wall_seconds": found.wall_seconds,
         "fit_seconds": found.fit_seconds,
         "trials": found.trials if searched is None else searched["trials"],
-        "max_seconds": max_seconds,
+        "search_seconds": search_seconds,
+        "max_seconds": plan.max_seconds,
         "flops": found.flops,
         "settings": dict(found.settings),
     }
