@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -167,10 +168,11 @@ def row_59_waiting_names_the_other_process(case: Case) -> None:
     with cache_lock("key", wait=True, what="graph"):
         waiting = threading.Thread(target=cache_lock("key", wait=True, what="graph").__enter__)
         waiting.start()
-        waiting.join(timeout=0.5)
-        case.said(f"graph: waiting for process {os.getpid()} on ")
+        line = f"graph: waiting for process {os.getpid()} on "
+        while waiting.is_alive() and line not in case.log.text:
+            time.sleep(0.01)
         assert waiting.is_alive()
-    waiting.join(timeout=10)
+    waiting.join(timeout=600)
     assert not waiting.is_alive()
 
 

@@ -45,7 +45,7 @@ def torchrun(nproc: int, out: Path, cases: dict[str, Any]) -> Any:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

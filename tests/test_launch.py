@@ -50,28 +50,27 @@ def test_no_process_is_refused():
 def test_a_chosen_exit_code_is_returned_without_a_restart():
     """A recipe that does not exist: exit 4. Seen to fail if every end counts as a death."""
     process = started("-c", LAUNCH, "pretrain", "no-such-recipe")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=1200)
     assert process.returncode == 4, output
     assert "restart" not in output and "GFM200" in output
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_killed_process_does_not_end_the_run(tmp_path):
     """SIGKILL to one of two, after a checkpoint: exit 0, and the weights of an undisturbed run.
 
     Seen to fail without a restart: exit 1 after 10 of 40 steps.
     """
     straight = started("-m", "graphfm", *RUN, "--out", str(tmp_path / "straight"))
-    output, _ = straight.communicate(timeout=280)
+    output, _ = straight.communicate(timeout=1200)
     assert straight.returncode == 0, output
     process = started("-m", "graphfm", *RUN, "--out", str(tmp_path / "killed"))
-    until = time.monotonic() + 100
+    until = time.monotonic() + 1000
     while not (tmp_path / "killed" / "LATEST").exists() and time.monotonic() < until:
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, output
     assert "restart 1 of 3" in output
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["finished"]

@@ -267,7 +267,7 @@ def chromium(page: Path, folder: Path) -> tuple[list[str], set[str]]:
             f"--log-net-log={folder / 'net.json'}", "--enable-logging=stderr", "--dump-dom",
             page.as_uri(),
         ],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0 and "<html" in done.stdout, done.stderr[-2000:]
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
