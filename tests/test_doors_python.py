@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch_geometric.data import Data, HeteroData, InMemoryDataset
 
 from graphfm.errors import DataError
 from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
+from graphfm.graphs.graph import Graph
 from graphfm.graphs.inputs import read_graph
 from graphfm.graphs.masks import read_mask
 from graphfm.graphs.readers.options import ReadOptions
@@ -97,6 +99,17 @@ def test_arrays_are_fitted_as_a_graph_is(trunk: Any) -> None:
         model.predict(graph, targets="y")
 
 
+def test_a_graph_is_made_of_arrays_and_lists() -> None:
+    """Failed: AttributeError, ndarray has no attribute is_floating_point."""
+    parts = {"x": np.arange(3.0)[:, None], "y": np.array([0, 1, -1], np.int32),
+             "train_mask": [True, False, False], "class_names": ("a", "b")}  # fmt: skip
+    graph = Graph.from_edges([[0, 1], [1, 2]], num_nodes=3, **parts)
+    assert graph.x is not None and graph.x.dtype == torch.float32
+    assert graph.y is not None and graph.y.dtype == torch.int64
+    options = ReadOptions(nodes={"id": ["0", "1"], "size": [1, 2]})
+    assert read_graph({"source": [0], "target": [1]}, options=options).graph.num_features == 1
+
+
 def test_all_methods_take_the_same_keywords() -> None:
     for kind in (GraphFMClassifier, GraphFMRegressor):
         for name in ("fit", "predict", "answer", "embed", "score", "compare"):
@@ -104,6 +117,68 @@ def test_all_methods_take_the_same_keywords() -> None:
 
 
 LABELS: dict[str, Any] = {f"n{i}": label for i, label in enumerate(["a", "b", None, "a", "b"])}
+
+
+def test_features_beside_edges_may_be_a_table() -> None:
+    edges, table = np.array([[0, 1], [1, 2]]), {"id": ["0", "1", "2"], "side": ["a", "b", "a"]}
+    for x in (pd.DataFrame(table).set_index("id"), pl.DataFrame(table).drop("id")):
+        read = read_graph({"edge_index": edges, "x": x})
+        assert [c.name for c in read.plan or ()][-1] == "side"
+        assert np.asarray(read.graph.x)[:, -2:].tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+EDGE_TABLE = {"source": ["a", "b"], "target": ["b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pd.to_timedelta([1, 2, None], unit="D"), [1, 2, 1.5]),
+        ([dt.time(0, 1), dt.time(0, 2), None], [60, 120, 90]),
+        (["00:01:00", "00:02:00", None], [60, 120, 90]),
+        (pd.to_datetime(["1970-01-02", "1970-01-03", None], utc=True), [1, 2, 1.5]),
+        (pd.array([1, 2, None], dtype="Int8"), [1, 2, 1.5]),
+        (pl.Series(["1.5", "2.5", None]).cast(pl.Decimal(10, 2)), [1.5, 2.5, 2]),
+        (pl.Series(["u", "v", "u"], dtype=pl.Enum(["u", "v"])), [1, 0, 1]),
+        (pd.Categorical(["u", "v", "u"]), [1, 0, 1]),
+    ],
+)
+def test_columns_of_all_types(cells: Any, expected: list[float], tmp_path: Path) -> None:
+    """Failed for times in CSV files (not readable) and an Enum of polars (unsupported cast)."""
+    kind = pl.DataFrame if isinstance(cells, pl.Series) else pd.DataFrame
+    nodes = kind({"id": list("abc"), "v": cells})
+    graph = read_graph(EDGE_TABLE, nodes=nodes).graph
+    np.testing.assert_allclose(np.asarray(graph.x)[:, 0], expected)
+    if kind is pd.DataFrame and not isinstance(cells, pd.TimedeltaIndex):
+        nodes.to_csv(tmp_path / "nodes.csv", index=False)
+        file = read_graph(EDGE_TABLE, nodes=tmp_path / "nodes.csv").graph
+        assert file.fingerprint == graph.fingerprint
+
+
+def test_tables_that_cannot_be_read_are_refused_by_name() -> None:
+    nodes = pd.DataFrame([["a", 1, 2]], columns=["id", "v", "v"])
+    with pytest.raises(DataError, match="GFM106.*'v'"):
+        read_graph(EDGE_TABLE, nodes=nodes)
+    with pytest.raises(DataError, match=r"GFM102.*LazyFrame(.|\n)*collect"):
+        read_graph(EDGE_TABLE, nodes=pl.LazyFrame({"id": ["a"]}))
+    with pytest.raises(DataError, match=r"GFM102(.|\n)*columns=\['source', 'target'\]"):
+        read_graph([("a", "b")])
+    with pytest.raises(DataError, match=r"GFM112.*\n.*edges, row 2: 'c'"):
+        read_graph(EDGE_TABLE, nodes={"id": ["a", "b"]})
+
+
+@pytest.mark.parametrize("name", [None, "person"])
+def test_ids_may_be_the_index(name: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    """The default index of pandas counts where the edges refer to it, and is silent otherwise."""
+    nodes = pd.DataFrame({"size": [1, 2, 3]}, index=pd.Index(list("abc"), name=name))
+    assert read_graph(EDGE_TABLE, nodes=nodes).graph.ids() == ("a", "b", "c")
+    table = nodes.reset_index(names="id")
+    caplog.clear()
+    assert read_graph(EDGE_TABLE, nodes=table).graph.num_features == 1
+    assert "index" not in caplog.text
+    by_place = {"source": [0, 1], "target": [1, 2]}
+    found = read_graph(by_place, nodes=table[["size"]])
+    assert found.graph.ids() == ("0", "1", "2") and found.graph.num_features == 1
 
 
 @pytest.mark.parametrize("kind", ["mapping", "series", "position", "series by position"])

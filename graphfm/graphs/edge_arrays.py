@@ -1,4 +1,4 @@
-"""Checks of an edge list in memory, and its sparse matrix.
+"""Arrays that a graph is made of: checks of its edges, their sparse matrix, other fields.
 
 Shapes:
     N  nodes   E  edges
@@ -6,7 +6,10 @@ Shapes:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 from scipy import sparse
 from torch import Tensor
 
@@ -50,3 +53,20 @@ def edge_array(edge_index: Tensor | np.ndarray, num_nodes: int, name: str) -> np
             where=f"{name}, edges {pairs}",
         )
     return edges
+
+
+def as_tensors(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of a graph with arrays and lists as tensors of the types that it needs."""
+    made = dict(fields)
+    for name in ("x", "y", "train_mask", "val_mask", "test_mask"):
+        value = fields.get(name)
+        if isinstance(value, np.ndarray | list):
+            array = torch.from_numpy(np.array(value))
+            if name == "x":
+                array = array.float()
+            elif name == "y" and array.is_floating_point():
+                array = array.double()
+            elif name == "y":
+                array = array.long() if array.ndim == 1 else array.to(torch.int8)
+            made[name] = array
+    return made

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from graphfm.errors import FEW, DataError
 from graphfm.graphs.classes import class_values
-from graphfm.graphs.edge_arrays import adjacency, edge_array
+from graphfm.graphs.edge_arrays import adjacency, as_tensors, edge_array
 from graphfm.graphs.spec import TaskSpec
 
 MASKS = ("train_mask", "val_mask", "test_mask")
@@ -94,7 +94,7 @@ class Graph:
             name: Id of the graph.
             directed: If True, edges are kept as listed; if False, missing reverses are added.
                 Default: undirected if every edge has its reverse.
-            **fields: Other fields of :class:`Graph`.
+            **fields: Other fields of :class:`Graph`; tensors may be arrays or lists.
 
         Raises:
             DataError: GFM113 to GFM115 for edges that are not valid, and the errors of the class.
@@ -117,7 +117,7 @@ class Graph:
             col=torch.from_numpy(matrix.indices.astype(np.int64)),
             directed=bool(directed),
             num_duplicates=num_duplicates,
-            **fields,
+            **as_tensors(fields),
         )
 
     @property

@@ -74,7 +74,7 @@ def read_graph(
     asked = replace(
         given,
         target=given.target if target is None else target,
-        nodes=given.nodes if nodes is None else _node_table(nodes),
+        nodes=_node_table(given.nodes if nodes is None else nodes),
         need_target=given.need_target and (like is None or target is not None),
         task=task or given.task,
     )
@@ -89,8 +89,8 @@ def read_graph(
         raise DataError(
             "GFM102",
             f"expected a graph, a table of edges, a file or a dataset id, got {type(thing)}",
-            fix="fit(edge_index=..., x=...) takes arrays; Graph.from_edges(edge_index, "
-            "num_nodes=...) makes a graph from them",
+            fix="fit(edge_index=..., x=...) takes arrays; a list of pairs is a table: "
+            "pandas.DataFrame(pairs, columns=['source', 'target'])",
         )
     refuse_unused(*kind, asked, usual)
     if like is not None:  # the masks of a graph to predict are not used
@@ -120,9 +120,18 @@ def _ready(thing: ReadGraph | Graph | str, task: Task | None) -> ReadGraph:
     return replace(thing, reading=replace(thing.reading, options=known))
 
 
-def _node_table(nodes: Any) -> Path | TableFile:
-    """Return a node table in the form in which it is read."""
-    return table_in_memory(nodes, "nodes", index=True) if is_table(nodes) else Path(nodes)
+def _node_table(nodes: Any) -> Path | TableFile | None:
+    """Return a node table in the form in which it is read; None for none."""
+    if nodes is None or isinstance(nodes, TableFile):
+        return nodes
+    if is_table(nodes):
+        return table_in_memory(nodes, "nodes", index=True)
+    if not isinstance(nodes, str | Path):
+        raise DataError(
+            "GFM102", f"expected the path of a node table, or a table, got {type(nodes)}",
+            fix="pass a table of pandas, polars (a LazyFrame: collect()) or pyarrow",
+        )  # fmt: skip
+    return Path(nodes)
 
 
 def as_graph(thing: Any, *, target: str | None = None, task: Task = "auto") -> Graph:

@@ -33,21 +33,23 @@ def storage(kind: Any) -> Any:
 
 
 def plain(array: Any, path: Path, name: str) -> Any:
-    """Return a column of a Parquet file in the type that :func:`storage` returns.
+    """Return a column in the type that :func:`storage` returns: times of day in seconds.
 
     Raises:
         DataError: GFM110 for lists and bytes.
     """
     import pyarrow as pa
+    from pyarrow import compute as pc
 
     kind = array.type
     if pa.types.is_dictionary(kind):
         array, kind = array.dictionary_decode(), kind.value_type
     _check_plain(kind, path, name)
     if pa.types.is_time(kind):
-        array = array.cast(pa.int32() if pa.types.is_time32(kind) else pa.int64())
+        array = pc.divide(array.cast(pa.time64("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
     if pa.types.is_duration(kind):
-        array = array.cast(pa.int64())
+        days = array.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64())
+        array = pc.divide(days, 86_400e6)
     wanted = storage(kind)
     if wanted == pa.float32() and not pa.types.is_null(kind):
         return array.cast(pa.float64(), safe=False).cast(wanted, safe=False)
@@ -64,7 +66,10 @@ def as_text(array: Any, path: Path, name: str) -> Any:
     from pyarrow import compute as pc
 
     if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
+        kind = pa.string() if is_words(array.type) else array.type.value_type
+        chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+        taken = [chunk.dictionary.cast(kind).take(chunk.indices) for chunk in chunks]
+        array = pa.chunked_array(taken, type=kind)
     if pa.types.is_floating(array.type):  # pandas stores integer ids as floats if one is missing
         try:
             array = array.cast(pa.int64())

@@ -17,10 +17,10 @@ from graphfm.graphs.convert import from_adjacency, from_pyg, is_networkx
 from graphfm.graphs.graph import MASKS, Graph
 from graphfm.graphs.readers.anndata import read_anndata, read_cells
 from graphfm.graphs.readers.arrays import arrays_graph, read_arrays
-from graphfm.graphs.readers.attributes import read_igraph, read_networkx
+from graphfm.graphs.readers.attributes import read_igraph, read_networkx, with_attributes
 from graphfm.graphs.readers.columns import Column
 from graphfm.graphs.readers.markup import read_markup
-from graphfm.graphs.readers.memory import ARRAYS
+from graphfm.graphs.readers.memory import ARRAYS, is_table, table_in_memory
 from graphfm.graphs.readers.options import unsafe_file
 from graphfm.graphs.readers.torch_data import read_torch
 
@@ -108,6 +108,13 @@ def read_object(
         graph, made = reader(thing, "graph", path, options, plan)
     elif suffix == ".h5ad":
         graph = read_cells(thing, path, "graph", options)
+    elif isinstance(thing, Mapping) and is_table(thing.get("x")):
+        x = thing["x"]  # an index of pandas is no feature
+        x = x.reset_index(drop=True) if hasattr(x, "reset_index") else x
+        columns = table_in_memory(x, "x").held
+        num_nodes = len(next(iter(columns.values())))
+        graph = arrays_graph({**thing, "x": None, "num_nodes": num_nodes}, "graph", options)
+        graph, made = with_attributes(graph, Path("x"), [*columns.items()], options, plan)
     elif isinstance(thing, Mapping):
         graph = arrays_graph(thing, "graph", options)
     elif suffix == ".pt":

@@ -140,12 +140,14 @@ def confirmed_id(
     for name in (*plain, *index):
         if len(ids[name]) < len(columns[name]):
             continue  # ids are unique
-        share = max(_mean(pc.is_in(ends[end], value_set=ids[name])) for end in listed.names)
+        shares = sorted(_mean(pc.is_in(ends[end], value_set=ids[name])) for end in listed.names)
+        share = sum(shares[-2:])  # two columns hold ends
         if share > best:
             best, chosen = share, name
     if chosen != names[0]:
-        log.warning("%s: column %r is read as the node ids, because the edges refer to it; if it "
-                    "is another one: --id", table.path.name, chosen)  # fmt: skip
+        what = "the index" if chosen.startswith(INDEX_LEVEL) else f"column {chosen!r}"
+        log.warning("%s: %s is read as the node ids, because the edges refer to it; if it is "
+                    "another column: --id", table.path.name, what)  # fmt: skip
     return chosen
 
 

@@ -170,6 +170,8 @@ def _as_float(array: Any) -> np.ndarray:
         array = array.cast(pa.timestamp("us"), safe=False)  # nanoseconds are cut
         days = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
         return np.asarray(days, dtype=np.float64) / 86_400e6  # us a day; null has become NaN
+    if pa.types.is_time(array.type):
+        array = array.cast(pa.int32())  # seconds, from a CSV file
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8()).cast(pa.float32())
     return np.asarray(array.to_numpy(zero_copy_only=False))

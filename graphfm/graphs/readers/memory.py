@@ -27,9 +27,9 @@ def is_table(thing: Any) -> bool:
         return bool(thing) and not any(name in thing for name in ARRAYS) and all(
             isinstance(v, list | tuple | np.ndarray) for v in thing.values()
         )  # fmt: skip
-    if isinstance(thing, type) or not (hasattr(thing, "columns") or hasattr(thing, "schema")):
+    if not hasattr(thing, "__arrow_c_stream__") and not hasattr(thing, "__dataframe__"):
         return False
-    return hasattr(thing, "__arrow_c_stream__") or hasattr(thing, "__dataframe__")
+    return not isinstance(thing, type) and (hasattr(thing, "columns") or hasattr(thing, "schema"))
 
 
 def table_in_memory(thing: Any, name: str, *, index: bool = False) -> TableFile:
@@ -62,6 +62,8 @@ def table_in_memory(thing: Any, name: str, *, index: bool = False) -> TableFile:
             found = to_arrow(thing)
             pairs = zip(found.column_names, found.columns, strict=True)
         return column_table(name, [(str(key), arrow_column(values)) for key, values in pairs])
+    except DataError:
+        raise
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise DataError(
             "GFM103", f"not readable as a table: {str(error)[:200]}", where=name,

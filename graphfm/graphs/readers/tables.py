@@ -143,7 +143,9 @@ class TableFile:
                     if "Empty CSV" not in str(error):
                         raise
                     schema = pa.schema([(name, pa.null()) for name in columns])
-        return {name: fixed.get(name, storage(schema.field(name).type)) for name in columns}
+        found = {name: fixed.get(name, schema.field(name).type) for name in columns}
+        clock = pa.types.is_time if self.delimiter else pa.types.is_null  # a CSV reader's own type
+        return {n: kind if clock(kind) else storage(kind) for n, kind in found.items()}
 
     def is_text(self, name: str) -> bool:
         """Return True if the source says that a column is text; a CSV file does not."""
