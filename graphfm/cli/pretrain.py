@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -80,7 +80,7 @@ def pretrain(
     Example: `graphfm pretrain demo train.steps=200 --out runs/mine`
     """
     from graphfm.cli.output import new_folder
-    from graphfm.config.load import load_recipe
+    from graphfm.config.load import is_incontext, load_incontext, load_recipe
     from graphfm.config.recipe import duration
     from graphfm.training.run_folder import LOCK, lock_folder
 
@@ -90,7 +90,11 @@ def pretrain(
     if rank:
         logging.getLogger("graphfm").setLevel(logging.ERROR)  # only the first process reports
     changes = list(overrides or []) + ([f"seed={seed}"] if seed is not None else [])
-    resolved = load_recipe(recipe, changes)
+    in_context = is_incontext(recipe)
+    resolved: Any = (load_incontext if in_context else load_recipe)(recipe, changes)
+    if in_context:
+        begins = resume if resume not in ("auto", "never") else None
+        _refuse(resume=begins, skip_broken=skip_broken, trust_shards=trust_shards, nproc=nproc)
     out = out or Path("runs") / resolved.name
     words: list[object] = [recipe, *changes, "--out", out, "--device", device]
     words += ["--max-time", max_time] if max_time is not None else []
@@ -108,7 +112,8 @@ def pretrain(
         with lock_folder(out) if is_run and not dry_run else nullcontext():
             pass
         # One process empties the folder itself, when everything else is known to work.
-        new_folder(out, overwrite=overwrite, dry_run=dry_run or nproc is None)
+        empties_itself = nproc is None and not in_context
+        new_folder(out, overwrite=overwrite, dry_run=dry_run or empties_itself)
     if nproc is not None and not launched and not dry_run:
         from graphfm.training.launch import launch
 
@@ -118,17 +123,24 @@ def pretrain(
     from graphfm.training.stops import Interrupted, exit_code
 
     try:
-        receipt = run(
-            resolved,
-            out=out,
-            resume=resume,
-            device=device,
-            dry_run=dry_run,
-            max_time=limit,
-            skip_broken=skip_broken,
-            trust_shards=trust_shards,
-            overwrite=overwrite and not launched,
-        )
+        if in_context:
+            from graphfm.training.incontext import pretrain_incontext
+
+            receipt = pretrain_incontext(
+                resolved, out=out, device=device, dry_run=dry_run, max_time=limit
+            )
+        else:
+            receipt = run(
+                resolved,
+                out=out,
+                resume=resume,
+                device=device,
+                dry_run=dry_run,
+                max_time=limit,
+                skip_broken=skip_broken,
+                trust_shards=trust_shards,
+                overwrite=overwrite and not launched,
+            )
     except Interrupted as signal:
         note(f"stopped by {signal.reason} before the first step; nothing was saved")
         raise typer.Exit(exit_code(signal.reason)) from None
@@ -150,5 +162,14 @@ def pretrain(
     if dry_run:
         note("Nothing written.")
         next_step("graphfm pretrain", recipe, *changes, "--out", out)
+    elif in_context:
+        note(f"The network lies in {out}/checkpoints; no fit reads it yet.")
     else:
         next_step("graphfm finetune --graph digits --out", unused("runs/digits"), "--from", out)
+
+
+def _refuse(**options: object) -> None:
+    """Raise an error for options that in-context pretraining does not have."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise typer.BadParameter(f"{', '.join(given)}: a recipe with tasks does not have this")

@@ -21,7 +21,7 @@ def list_recipes(
     from graphfm.config.yaml_text import read_yaml
 
     about = {}
-    for name in recipe_names():
+    for name in recipe_names() + recipe_names(incontext=True):
         content = read_yaml(shipped("recipes") / f"{name}.yaml")
         about[name] = " ".join(str(content.get("about", "")).split())
     if as_json:
@@ -42,9 +42,10 @@ def show_recipe(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show a recipe with all inherited and default values, as YAML."""
-    from graphfm.config.load import load_recipe
+    from graphfm.config.load import is_incontext, load_incontext, load_recipe
 
-    resolved = load_recipe(recipe, overrides or [])
+    load = load_incontext if is_incontext(recipe) else load_recipe
+    resolved = load(recipe, overrides or [])
     if as_json:
         show_json(resolved.model_dump(mode="json"))
     else:
@@ -60,15 +61,18 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check recipes: keys, ranges of values, and whether the mixture exists."""
-    from graphfm.config.load import load_recipe, recipe_names
+    from graphfm.config.load import is_incontext, load_incontext, load_recipe, recipe_names
     from graphfm.graphs.catalog.catalog import Catalog
 
     catalog = Catalog.read()
-    names = files or recipe_names()
+    names = files or recipe_names() + recipe_names(incontext=True)
     faults: dict[str, str] = {}
     for name in names:
         try:
-            catalog.mixture(load_recipe(name).data.mixture)
+            if is_incontext(name):
+                catalog.mixture(load_incontext(name).tasks.mixture)
+            else:
+                catalog.mixture(load_recipe(name).data.mixture)
         except ValueError as error:  # RecipeError and DataError: report all faulty recipes
             faults[name] = str(error)
     if as_json:

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from graphfm.config.parts import config_class, did_you_mean, kinds, validated
+from graphfm.config.incontext import InContextRecipe
+from graphfm.config.parts import Model, config_class, did_you_mean, kinds, validated
 from graphfm.config.recipe import Recipe
 from graphfm.config.yaml_text import LOADER, MAX_DEPTH, parse_yaml, read_yaml
 from graphfm.errors import RecipeError
@@ -34,11 +35,25 @@ def shipped(folder: str) -> Path:
     return inside if inside.is_dir() else package.parent / folder
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the recipes in the package, for :func:`load_recipe`."""
+def recipe_names(*, incontext: bool = False) -> list[str]:
+    """Return the names of the recipes in the package, for :func:`load_recipe`.
+
+    Args:
+        incontext: If true, those for :func:`load_incontext`.
+    """
     root = shipped("recipes")
-    files = [p for p in root.rglob("*.yaml") if p.parent.name != "scaling"]  # scaling/ holds grids
-    return sorted(str(p.relative_to(root).with_suffix("")) for p in files)
+    names = sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+    kept = [name for name in names if not name.startswith("scaling/")]  # scaling/ holds grids
+    return [name for name in kept if name.startswith("incontext/") == incontext]
+
+
+def is_incontext(name: str | Path) -> bool:
+    """Return true if a recipe is one of in-context pretraining: it has the key ``tasks``.
+
+    Raises:
+        RecipeError: GFM200 if the recipe does not exist, GFM205 or GFM206 if it cannot be read.
+    """
+    return "tasks" in _read_extended(_recipe_path(str(name)), ())
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -51,6 +66,16 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: GFM200 if the recipe does not exist, GFM201 to GFM206 if it is invalid.
     """
+    return _load(Recipe, name, overrides)
+
+
+def load_incontext(name: str | Path, overrides: Sequence[str] = ()) -> InContextRecipe:
+    """Read and check a recipe of in-context pretraining, as :func:`load_recipe` does."""
+    return _load(InContextRecipe, name, overrides)
+
+
+def _load(schema: type[Model], name: str | Path, overrides: Sequence[str]) -> Model:
+    """Read a recipe and check it by its schema."""
     path = _recipe_path(str(name))
     values = _read_extended(path, ())
     for override in overrides:
@@ -63,7 +88,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             raise RecipeError("GFM204", error.what, where=override[:200]) from None
         _set(values, key.strip(), value, override)
     try:
-        return validated(Recipe, values)
+        return validated(schema, values)
     except RecipeError as error:
         raise RecipeError(
             error.code, error.what, where=_place(path, error.where, overrides), fix=error.fix
@@ -82,7 +107,7 @@ def _recipe_path(name: str, where: str = "") -> Path:
     """
     if Path(name).suffix in {".yaml", ".yml"} and _is_file(Path(name)):
         return Path(name)
-    names = recipe_names()
+    names = recipe_names() + recipe_names(incontext=True)
     found = [n for n in names if name in (n, n.rsplit("/", 1)[-1])]
     if len(found) != 1:
         what = f"no recipe {name[:200]!r}" if not found else f"{name} can be {' or '.join(found)}"

@@ -1,0 +1,1 @@
+"""Tasks of in-context pretraining: a graph, some shown labels, and labels to predict."""
