@@ -43,7 +43,8 @@ def model():
 def graph():
     """With 60 validation nodes: 30 to fit with, 30 to calibrate with."""
     whole = synthetic("sets", num_nodes=240, num_features=7, feature_signal=0.7, seed=5)
-    return with_split(whole, (0.5, 0.25, 0.25), seed=0)
+    named = whole.replace(node_ids=tuple(f"node {i}" for i in range(240)))
+    return with_split(named, (0.5, 0.25, 0.25), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +258,11 @@ def test_a_fit_of_before_calibration_still_loads(fitted, graph, tmp_path: Path) 
     fitted.save(tmp_path / "fit")
     config = Checkpoint.open(tmp_path / "fit").config
     del config["estimator"]["calibration"], config["estimator"]["corpus_novelty"]
-    tensors = {"transform": fitted.transform_.tensors(), "experts": fitted.experts_.tensors()}
+    tensors = {
+        "transform": fitted.transform_.tensors(),
+        "experts": fitted.experts_.tensors(),
+        "order": fitted.order_.tensors(),
+    }
     save_checkpoint(
         tmp_path / "old", GraphFM.from_checkpoint(tmp_path / "fit"), meta=config, extra=tensors
     )
@@ -350,7 +355,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 
     out, preds = tmp_path / "model", tmp_path / "preds.csv"
     result = json.loads(
-        ran("finetune", "--graph", "karate-club", "--tune", "probe", "--split", "0.3/0.6/0.1",
+        ran("finetune", "--graph", "karate-club", "--tune", "probe", "--split", "0.4/0.5/0.1",
             "--out", out, "--json")
     )  # fmt: skip
     assert result["calibration_nodes"] > 8 and result["temperature"] > 0

@@ -60,6 +60,8 @@ def number_scores(values: np.ndarray, y: Tensor, mask: Tensor) -> NumberScores:
     """
     known = _known_under(mask, y)
     truth, given = y.numpy()[known], values[known]
+    order = np.lexsort((given, truth))  # resamples do not depend on the order of the nodes
+    truth, given = truth[order], given[order]
     # All scores follow from sums over nodes, so that a resample is a weight of each node. Numbers
     # are centred first: the variance of years would otherwise lose its digits.
     centred = truth - truth.mean()

@@ -9,6 +9,7 @@ from torch import Tensor
 from graphfm.experts.pool import Experts
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.ensemble import Ensemble
+from graphfm.fitting.fit_order import FitOrder
 from graphfm.fitting.fitted import FitSummary
 from graphfm.graphs.features.multihop import Scaling
 from graphfm.graphs.features.transform import FeatureTransform
@@ -31,6 +32,7 @@ class FittedAttributes:
     graph_name_: str
     model_: GraphFM | Ensemble
     not_judged_on_: list[str]
+    order_: FitOrder | None
     reading_: Reading | None
     rows_: Tensor | None
     scaling_: Scaling | None

@@ -25,6 +25,7 @@ from graphfm.estimator.rows import join_rows
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.cost import check_memory
 from graphfm.fitting.finetune import MAX_STEPS, finetune
+from graphfm.fitting.fit_order import FitOrder, prepare_in_order
 from graphfm.fitting.inference import check_answers, node_states
 from graphfm.fitting.novelty import graph_novelty
 from graphfm.fitting.probe import MAX_CONTEXT, SAMPLING, bank_of
@@ -33,6 +34,7 @@ from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.inputs import is_matrix, is_rows, read_graph, rows_graph
+from graphfm.graphs.order import Order, inverse
 from graphfm.graphs.readers.options import Reading, ReadOptions
 from graphfm.graphs.spec import Task
 from graphfm.machine import pick_device
@@ -107,12 +109,18 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         """
         budget = Budget(self.max_time)
         known, self.reading_ = self._read_fit_graph(graph, y, target, options, **given)
-        train, val = fit_masks(known, train_mask, val_mask, seed=self.seed)
+        order = Order.of(known)
+        ordered = order.apply(known)
+        masks = [
+            None if mask is None else mask_of(mask, known, None)[order.nodes]
+            for mask in (train_mask, val_mask)
+        ]
+        train, val = fit_masks(ordered, *masks, seed=self.seed)
         start = self._pretrained()
         model = start.to(pick_device(self.device))
         sizes = sizes_of(known, model, num_train=int(train.sum()))
         check_memory(sizes, model, model.device, ensemble=self.ensemble, where=known.name)
-        prepared = prepare(known)
+        prepared = prepare_in_order(ordered, order)
         fitted = finetune(
             prepared,
             model,
@@ -133,26 +141,28 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         )
         self.model_, self.calibration_ = fitted.model, fitted.calibration
         self.transform_, self.scaling_ = prepared.transform, fitted.scaling
-        self.experts_ = fitted.experts
+        self.experts_, self.order_ = fitted.experts, FitOrder.of(order, prepared)
         self.rows_ = None
         if self._of_rows:  # the encoder reads them again when other rows are predicted
-            kept = sample_context(known.num_nodes, MAX_CONTEXT, seed=[self.seed, 0, 0])
+            keys = prepared.sample_keys
+            kept = sample_context(known.num_nodes, MAX_CONTEXT, seed=[self.seed, 0, 0], keys=keys)
             self.rows_ = prepared.x[kept].clone()
         self.not_judged_on_ = not_judged_on(about)
         self.graph_, self.graph_name_ = known, known.name
         no_masks = train_mask is None and val_mask is None
-        self._given_masks, self._bank = None if no_masks else (train, val), None
-        self._learned = (train, val)
+        self._learned = (train[order.places], val[order.places])
+        self._given_masks = None if no_masks else self._learned
+        self._bank = None
         return self
 
     def embed(
         self, graph: Any = None, mask: Any = None, **given: Unpack[GraphKeywords]
     ) -> np.ndarray:
         """Return the state of each node, (Q, D); arguments as in :meth:`predict`."""
-        bank, places, sampling = self._ready(graph, mask, **given)
+        bank, places, back, sampling = self._ready(graph, mask, **given)
         states = node_states(self.model_, bank, 0, places, **sampling).cpu()
         check_answers(states)
-        return states.numpy()
+        return states[back].numpy()
 
     def answer(
         self,
@@ -257,27 +267,41 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
 
     def _ready(
         self, graph: Any, mask: Any, **given: Unpack[GraphKeywords]
-    ) -> tuple[GraphBank, Tensor, dict[str, Any]]:
-        """Return the bank of a graph, the indices of the nodes asked for, and sampling options."""
+    ) -> tuple[GraphBank, Tensor, Tensor, dict[str, Any]]:
+        """Return what a prediction needs.
+
+        Returns:
+            The bank of the graph in canonical order; the indices in it of the nodes asked for,
+            ascending; the position among these of each node in the user's order; and sampling
+            options.
+        """
         known = self._graph(graph, **given)
-        places = mask_of(mask, known, None).nonzero().flatten()
-        if not len(places):
+        asked = mask_of(mask, known, None).nonzero().flatten()
+        if not len(asked):
             raise DataError("GFM133", "there is no node to predict", where=known.name)
-        sampling: dict[str, Any] = {"seed": self.seed, **SAMPLING}
+        order = None if self.order_ is None else self.order_.order_of(known)
+        places, by_place = (asked if order is None else order.places[asked]).sort()
+        back, sampling = inverse(by_place), {"seed": self.seed, **SAMPLING}
         if self.rows_ is not None and known.num_edges == 0:
             # The encoder reads rows of the fit only: predictions do not depend on the other rows.
-            prepared = join_rows(self.rows_, self._prepared(known))
+            prepared = join_rows(self.rows_, self._prepared(known, order))
             places, sampling["num_context"] = places + len(self.rows_), len(self.rows_)
-            return self._new_bank(prepared), places, sampling
+            return self._new_bank(prepared), places, back, sampling
         if known is not self.graph_:
-            return self._new_bank(self._prepared(known)), places, sampling
+            return self._new_bank(self._prepared(known, order)), places, back, sampling
         if self._bank is None or self._bank.device != next(self.model_.parameters()).device:
-            self._bank = self._new_bank(self._prepared(known))
-        return self._bank, places, sampling
+            self._bank = self._new_bank(self._prepared(known, order))
+        return self._bank, places, back, sampling
 
-    def _prepared(self, graph: Graph) -> PreparedGraph:
-        """Transform the features of a graph as in the fit."""
-        return prepare(graph, transform=self.transform_, cache=self.rows_ is None)
+    def _prepared(self, graph: Graph, order: Order | None) -> PreparedGraph:
+        """Prepare a graph as in the fit; folders of version 0.1.0 keep the user's order."""
+        cache = self.rows_ is None
+        if order is None or self.order_ is None:
+            return prepare(graph, transform=self.transform_, cache=cache)
+        ordered = order.apply(graph)
+        return self.order_.align(
+            prepare_in_order(ordered, order, transform=self.transform_, cache=cache)
+        )
 
     def _new_bank(self, prepared: PreparedGraph) -> GraphBank:
         """Build the bank of a graph, with raw columns and expert predictions as in the fit."""

@@ -27,6 +27,7 @@ from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.classes import class_values
 from graphfm.graphs.graph import Graph
+from graphfm.graphs.order import inverse
 from graphfm.graphs.readers.given_labels import with_labels
 from graphfm.metrics import accuracy
 
@@ -166,8 +167,12 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         """
         if coverage is not None:
             check_coverage(coverage)
-        bank, places, sampling = self._ready(graph, mask, **given)
-        return answer(self.model_, bank, places, self.calibration_, coverage=coverage, **sampling)
+        bank, places, back, sampling = self._ready(graph, mask, **given)
+        found = answer(self.model_, bank, places, self.calibration_, coverage=coverage, **sampling)
+        classes = np.arange(found.proba.shape[1])
+        if self.order_ is not None:
+            classes = inverse(self.order_.classes).numpy()
+        return found.take(back.numpy(), classes)
 
     def score(
         self,

@@ -18,6 +18,7 @@ from graphfm.estimator.masks import mask_of, split_to_compare
 from graphfm.estimator.saved import config_of
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.labels import as_numbers
+from graphfm.graphs.order import Order, in_order
 
 if TYPE_CHECKING:
     from graphfm.report.importance import Importances
@@ -50,7 +51,9 @@ def compare_with_baselines(
     split = split_to_compare(graph, estimator.masks_given_for(graph))
     answers = estimator.answer(graph) if predictions is None else predictions
     if estimator.TASK == "regress":
-        return dict(compare_numbers(answers.values, as_numbers(split)))
+        split = as_numbers(split)
+        order = Order.of(split)
+        return dict(compare_numbers(answers.values[order.nodes.numpy()], order.apply(split)))
     classes = estimator.own_config()["classes"]
     if list(split.class_names) != classes:
         y, unknown = match_classes(split, classes)
@@ -59,8 +62,17 @@ def compare_with_baselines(
             answers,
             proba=add_unknown_columns(answers.proba, unknown),
             uncalibrated=add_unknown_columns(answers.uncalibrated, unknown),
+            sets=None,
         )
-    return dict(compare(answers, split, seed=estimator.seed, max_gcn_seconds=max_gcn_seconds))
+    order = Order.of(split)
+    return dict(
+        compare(
+            answers.take(order.nodes.numpy(), order.classes.numpy()),
+            order.apply(split),
+            seed=estimator.seed,
+            max_gcn_seconds=max_gcn_seconds,
+        )
+    )
 
 
 def write_report_of(
@@ -139,7 +151,9 @@ def importances_of(
     given = estimator.masks_given_for(graph)
     own = (graph.val_mask if given is None else given[1], graph.test_mask)
     parts = [part for part in own if part is not None and bool((part & known).any())]
-    nodes = (mask_of(mask, graph, parts[0] if parts else None) & known).nonzero().flatten()
+    chosen = mask_of(mask, graph, parts[0] if parts else None) & known
+    ordered, order = in_order(graph)
+    nodes = chosen[order].nonzero().flatten()
     if y is None or not len(nodes):
         raise DataError(
             "GFM133", "there are no labelled nodes to compute importances on", where=graph.name
@@ -150,10 +164,10 @@ def importances_of(
 
     columns = saved_columns(config_of(estimator)["estimator"])
     found = permutation_importances(
-        graph,
+        ordered,
         predict,
         nodes,
-        y[nodes].numpy(),
+        y[order][nodes].numpy(),
         column_groups(columns, graph.num_features),
         max_seconds=max_seconds,
         seed=estimator.seed,

@@ -127,10 +127,11 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         """
         if coverage is not None:
             check_coverage(coverage)
-        bank, places, sampling = self._ready(graph, mask, **given)
-        return answer_values(
+        bank, places, back, sampling = self._ready(graph, mask, **given)
+        found = answer_values(
             self.model_, bank, places, self.calibration_, coverage=coverage, **sampling
         )
+        return found.take(back.numpy())
 
     def score(
         self,

@@ -13,6 +13,7 @@ from graphfm.errors import CheckpointError
 from graphfm.experts.pool import Experts
 from graphfm.fitting.calibration import Calibration
 from graphfm.fitting.ensemble import load_members, split_members
+from graphfm.fitting.fit_order import FitOrder
 from graphfm.fitting.fitted import FitSummary
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.features.transform import FeatureTransform
@@ -73,6 +74,8 @@ def save_fitted(
         extra["scaling"] = {k: v.cpu() for k, v in estimator.scaling_.items()}
     if estimator.experts_ is not None:
         extra["experts"] = estimator.experts_.tensors()
+    if estimator.order_ is not None:
+        extra["order"] = estimator.order_.tensors()
     if estimator.rows_ is not None:
         extra["rows"] = {"x": estimator.rows_}
     save_checkpoint(folder, first, meta=config_of(estimator), extra=extra, files=files)
@@ -150,6 +153,8 @@ def _fill(estimator: GraphEstimator, checkpoint: Checkpoint, saved: dict[str, An
     estimator.reading_ = saved_reading(checkpoint)
     estimator.scaling_ = checkpoint.tensors("scaling")
     estimator.rows_ = (checkpoint.tensors("rows") or {}).get("x")
+    order = checkpoint.tensors("order")  # folders of version 0.1.0 keep the user's order
+    estimator.order_ = None if order is None else FitOrder.from_parts(order)
     estimator.experts_ = None
     if saved.get("experts") is not None:
         tensors = _needed(checkpoint, "experts")

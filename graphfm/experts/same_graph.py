@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from graphfm.graphs.features.prepare import PreparedGraph
+from graphfm.graphs.hashing import splitmix64
 from graphfm.graphs.splits import stable_hash
 
 log = logging.getLogger(__name__)
@@ -26,18 +27,25 @@ MIN_ALIKE = 0.9  # share of matched nodes that must look as they did
 
 
 def describe_nodes(graph: PreparedGraph, nodes: Tensor) -> dict[str, Tensor]:
-    """Return what nodes are recognised by: ``id``, ``degree`` and ``x``, (n,) each.
+    """Return what nodes are recognised by: ``id``, ``place``, ``degree`` and ``x``, (n,) each.
 
-    ``id`` is a hash of the node's name, ``x`` the sum of its features.
+    ``id`` is a hash of the node's name, ``place`` its position in the canonical order, ``x`` the
+    sum of its features.
     """
-    return {"id": torch.from_numpy(_name_hashes(graph))[nodes], **_looks(graph, nodes)}
+    ids = torch.from_numpy(_name_hashes(graph))[nodes]
+    return {"id": ids, "place": nodes, **_looks(graph, nodes)}
 
 
 def edge_hash(graph: PreparedGraph) -> Tensor:
-    """Return a hash of all edges, (1,) int64."""
+    """Return a hash of all edges by position; in canonical order a second one by id: (1 or 2,)."""
     digest = hashlib.blake2b(graph.rowptr.numpy().tobytes(), digest_size=8)
     digest.update(graph.col.numpy().tobytes())
-    return torch.from_numpy(np.frombuffer(digest.digest(), dtype=np.int64).copy())
+    hashes = np.frombuffer(digest.digest(), dtype=np.int64).copy()
+    if graph.id_hashes is not None:
+        ids = splitmix64(graph.id_hashes.numpy())
+        ends = np.repeat(ids, graph.rowptr.diff().numpy()) + splitmix64(ids)[graph.col.numpy()]
+        hashes = np.append(hashes, splitmix64(ends).sum(dtype=np.uint64).view(np.int64))
+    return torch.from_numpy(hashes)
 
 
 def match_labels(graph: PreparedGraph, known: Mapping[str, Tensor], edges: Tensor) -> Tensor:
@@ -53,27 +61,51 @@ def match_labels(graph: PreparedGraph, known: Mapping[str, Tensor], edges: Tenso
         edges: Result of :func:`edge_hash` for the graph of the fit.
     """
     labels = torch.full((graph.num_nodes,), -1)
-    hashes, wanted = _name_hashes(graph), known["id"].numpy()
-    order = np.argsort(hashes)
-    nodes = order[np.searchsorted(hashes, wanted, sorter=order).clip(max=len(order) - 1)]
-    found = hashes[nodes] == wanted
-    if not found.any():
-        return labels
-    here, nodes = torch.from_numpy(found), torch.from_numpy(nodes[found])
-    then = {key: values[here] for key, values in known.items()}
-    same_edges = torch.equal(edge_hash(graph), edges)
-    if not (same_edges or _look_alike(_looks(graph, nodes), then)):
+    nodes, here, alike = match_nodes(graph, known, edges)
+    if not alike:
         log.warning(
             "%s: %d nodes have names of training nodes, but other features or fewer edges: no "
             "training label is used as context", graph.name, len(nodes),
         )  # fmt: skip
         return labels
-    labels[nodes] = then["y"]
+    labels[nodes] = known["y"][here]
     return labels
+
+
+def match_nodes(
+    graph: PreparedGraph, known: Mapping[str, Tensor], edges: Tensor
+) -> tuple[Tensor, Tensor, bool]:
+    """Find nodes of a fit in a graph.
+
+    Args:
+        graph: Graph to predict on.
+        known: Result of :func:`describe_nodes` in the graph of the fit.
+        edges: Result of :func:`edge_hash` for the graph of the fit.
+
+    Returns:
+        The nodes found, (m,); their positions in ``known``, (m,); and false if the edges differ and
+        the nodes do not look as they did.
+    """
+    now = edge_hash(graph)
+    same_edges = len(now) == len(edges) and bool(now[-1] == edges[-1])
+    if not same_edges and graph.node_ids is None and len(now) == 2 and now[0] == edges[0]:
+        # Numbers are no names: the same graph may number its nodes in another order.
+        return known["place"], torch.arange(len(known["place"])), True
+    hashes, wanted = _name_hashes(graph), known["id"].numpy()
+    order = np.argsort(hashes)
+    at = order[np.searchsorted(hashes, wanted, sorter=order).clip(max=len(order) - 1)]
+    found = hashes[at] == wanted
+    nodes, here = torch.from_numpy(at[found]), torch.from_numpy(found).nonzero().flatten()
+    if same_edges or not len(nodes):
+        return nodes, here, True
+    then = {key: known[key][here] for key in ("degree", "x")}
+    return nodes, here, _look_alike(_looks(graph, nodes), then)
 
 
 def _name_hashes(graph: PreparedGraph) -> np.ndarray:
     """Hash of each node's name, (N,) int64."""
+    if graph.id_hashes is not None:
+        return graph.id_hashes.numpy()
     names = graph.node_ids or [str(place) for place in range(graph.num_nodes)]
     return stable_hash(names, seed=0).view(np.int64)
 

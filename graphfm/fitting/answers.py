@@ -51,6 +51,16 @@ class Answers:
     sets: np.ndarray | None = None
     filled: np.ndarray | None = None
 
+    def take(self, rows: np.ndarray, classes: np.ndarray) -> Answers:
+        """Return the predictions of some nodes, with the classes in another order."""
+        return Answers(
+            proba=self.proba[rows][:, classes],
+            uncalibrated=self.uncalibrated[rows][:, classes],
+            novelty=self.novelty[rows],
+            sets=None if self.sets is None else self.sets[rows][:, classes],
+            filled=None if self.filled is None else self.filled[rows],
+        )
+
 
 @one_thread_if_small(1)
 def answer(

@@ -245,7 +245,7 @@ def _batch_at(bank: GraphBank, nodes: Tensor, step: int, seed: int) -> GraphBatc
     size = min(TARGETS_PER_STEP, len(nodes))
     visit = Visit(graph=0, start=step * size, num_targets=size)
     places = targets_of(visit, len(nodes), seed=seed, graph_key=0)
-    context = sample_context(bank.num_nodes, STEP_CONTEXT, seed=[seed, step])
+    context = sample_context(bank.num_nodes, STEP_CONTEXT, seed=[seed, step], keys=bank.sample_keys)
     return make_batch(
         bank,
         [0],

@@ -56,7 +56,8 @@ def decoded_tiles(
     model.eval()
     num_nodes = bank.offset[graph + 1] - bank.offset[graph]
     of = num_nodes if num_context is None else num_context
-    context = sample_context(of, max_context, seed=[seed, 0, 0])
+    keys = None if bank.sample_keys is None else bank.sample_keys[:of]
+    context = sample_context(of, max_context, seed=[seed, 0, 0], keys=keys)
     if not model.encoder.num_latents:
         context = context[:0]  # the model has no encoder that reads it
     latents = None
@@ -146,7 +147,8 @@ class Neighborhood:
     ) -> Neighborhood:
         """Sample at most k neighbors of each node; the nodes ``beside`` are included too."""
         nodes = nodes.cpu()
-        keys = row_keys(nodes, bank.graph_key.cpu()[:1].expand(len(nodes)), seed=seed, epoch=0)
+        own = nodes if bank.sample_keys is None else bank.sample_keys.cpu()[nodes]
+        keys = row_keys(own, bank.graph_key.cpu()[:1].expand(len(nodes)), seed=seed, epoch=0)
         rowptr, col = bank.rowptr.cpu(), bank.col.cpu()
         found, mask = sample_neighbors(rowptr, col, nodes, keys, k)
         everything = torch.arange(bank.num_nodes)

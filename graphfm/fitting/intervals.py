@@ -51,6 +51,15 @@ class Values:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
 
+    def take(self, rows: np.ndarray) -> Values:
+        """Return the predictions of some nodes."""
+        return Values(
+            values=self.values[rows],
+            novelty=self.novelty[rows],
+            low=None if self.low is None else self.low[rows],
+            high=None if self.high is None else self.high[rows],
+        )
+
 
 def calibrate_values(
     model: GraphFM | Ensemble,

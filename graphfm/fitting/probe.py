@@ -60,7 +60,13 @@ def bank_of(
     raw, scaling = scaled_multihop(prepared, like)
     if experts is not None:
         raw = torch.cat([raw, experts.columns(prepared, raw)], dim=1)
-    return GraphBank([renamed], raw={TARGET: raw}, scaling=scaling, device=device)
+    return GraphBank(
+        [renamed],
+        raw={TARGET: raw},
+        scaling=scaling,
+        device=device,
+        sample_keys=prepared.sample_keys,
+    )
 
 
 def add_experts(

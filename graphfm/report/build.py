@@ -7,9 +7,11 @@ the fit says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graphfm.graphs.order import in_order
 from graphfm.report.facts import (
     fit_facts,
     graph_facts,
@@ -82,6 +84,8 @@ def build_page(
         max_seconds: Time for the importances of columns, in seconds; 0 leaves them out.
         seed: Seed of samples and shuffles.
     """
+    if subject is not None:  # samples and pictures do not depend on the order of the nodes
+        subject = replace(subject, graph=in_order(subject.graph)[0])
     estimator, scores = record.estimator, record.fit.get("test", {})
     metric = next(iter(scores.get("graphfm", ())), "accuracy")
     methods = method_rows(scores, metric)

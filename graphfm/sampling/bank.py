@@ -37,6 +37,7 @@ class GraphBank:
         raw: Raw multi-hop features (n, R) by name, of the graphs whose head reads them.
         scaling: Scaling of the raw columns; a fitted model keeps it.
         device: Device of all tensors.
+        sample_keys: Key of each node for random samples, (N,) int64. Default: its position.
 
     Raises:
         DataError: GFM119 if two graphs have the same name.
@@ -49,6 +50,7 @@ class GraphBank:
         raw: Mapping[str, Tensor] | None = None,
         scaling: dict[str, Tensor] | None = None,
         device: torch.device | str = "cpu",
+        sample_keys: Tensor | None = None,
     ):
         self.names = tuple(g.name for g in graphs)
         if len(set(self.names)) != len(self.names):
@@ -87,6 +89,7 @@ class GraphBank:
                 self.y[graph.name] = graph.y.to(device)
             edges += len(graph.col)
         self.scaling = scaling
+        self.sample_keys = None if sample_keys is None else sample_keys.to(device)
         self.raw = {name: values.to(device) for name, values in (raw or {}).items()}
         self.keys = [stable_key(name) for name in self.names]  # on the host: no wait to read them
         self.graph_key = torch.tensor(self.keys, device=device)
@@ -122,6 +125,8 @@ class GraphBank:
         moved.device = torch.device(device)
         moved.rowptr, moved.col = self.rowptr.to(device), self.col.to(device)
         moved.pe, moved.graph_key = self.pe.to(device), self.graph_key.to(device)
+        if self.sample_keys is not None:
+            moved.sample_keys = self.sample_keys.to(device)
         for name in ("x", "y", "raw"):
             tensors = getattr(self, name)
             setattr(moved, name, {graph: value.to(device) for graph, value in tensors.items()})

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphfm.graphs.hashing import splitmix64
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.neighbors import row_keys, sample_neighbors
 
@@ -103,9 +104,9 @@ def make_batch(
     key = np.array([bank.keys[g] for g in graphs])[owner]
     read = torch.cat(list(context)).cpu().numpy() + start[:-1].repeat(np.diff(context_ptr))
     n_id, at, shift, graph_key, context_at = _send([own, rows, back, key, read], bank.device)
-    neighbors, mask = sample_neighbors(
-        bank.rowptr, bank.col, at, row_keys(n_id, graph_key, seed=seed, epoch=epoch), num_neighbors
-    )
+    node_key = n_id if bank.sample_keys is None else bank.sample_keys[at]
+    row_key = row_keys(node_key, graph_key, seed=seed, epoch=epoch)
+    neighbors, mask = sample_neighbors(bank.rowptr, bank.col, at, row_key, num_neighbors)
     entries = [context_at, at - shift, (neighbors - shift[:, None]).flatten()]
     nodes, token, ptr = tokens_of(torch.cat(entries), start)
     at_context, at_query, at_neighbors = token.split([len(e) for e in entries])
@@ -177,16 +178,27 @@ def _marked(entries: Tensor, start: np.ndarray) -> tuple[Tensor, Tensor, tuple[i
     return nodes, place, ptr
 
 
-def sample_context(num_nodes: int, max_context: int, *, seed: Sequence[int]) -> Tensor:
+def sample_context(
+    num_nodes: int, max_context: int, *, seed: Sequence[int], keys: Tensor | None = None
+) -> Tensor:
     """Return the nodes that the encoder reads, (M,) ascending: all, or a uniform sample.
 
     Args:
         num_nodes: Number of nodes of the graph.
         max_context: Largest size M of the sample.
         seed: Seed of the sample.
+        keys: Key of each node, (N,): the sample does not depend on the other nodes. Default: by
+            position.
     """
     if num_nodes <= max_context:
         return torch.arange(num_nodes)
+    if keys is not None:
+        salt = int(np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0])
+        by_key, order = keys.cpu().sort(stable=True)
+        repeat = np.arange(num_nodes) - np.searchsorted(by_key.numpy(), by_key.numpy())
+        hashes = splitmix64(splitmix64(by_key.numpy() ^ np.int64(salt - 2**63)) + repeat)
+        first = torch.from_numpy(np.argsort(hashes, kind="stable")[:max_context])
+        return order[first].sort().values
     rng = np.random.default_rng(list(seed))
     chosen = rng.choice(num_nodes, max_context, replace=False, shuffle=False)
     return torch.from_numpy(np.sort(chosen))

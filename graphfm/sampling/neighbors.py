@@ -79,7 +79,7 @@ def row_keys(local: Tensor, graph_key: Tensor, *, seed: int, epoch: int) -> Tens
     """Return the random key of each row.
 
     Args:
-        local: (R,) int64, position of each node in its own graph.
+        local: (R,) int64, position of each node in its own graph, or another key of it.
         graph_key: (R,) int64, stable key of that graph.
         seed: Seed of the run.
         epoch: Number that changes the neighbors of every node.

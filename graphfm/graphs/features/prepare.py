@@ -53,6 +53,8 @@ class PreparedGraph:
         node_ids: The user's id of each node, (N,); None = its position.
         transform: Transform that gave ``x``; it applies to new rows with the same columns.
         position_method: Method that computed ``pe``: ``eigsh``, ``diffusion``, ...
+        id_hashes: Hash of the user's id of each node, (N,) int64; None = of ``node_ids``.
+        sample_keys: Key of each node for random samples, (N,) int64; None = its position.
     """
 
     name: str
@@ -69,6 +71,8 @@ class PreparedGraph:
     node_ids: tuple[str, ...] | None
     transform: FeatureTransform
     position_method: str = ""
+    id_hashes: Tensor | None = None
+    sample_keys: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
