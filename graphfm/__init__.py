@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphfm.errors import GraphFMError as GraphFMError
     from graphfm.estimator import GraphFMClassifier as GraphFMClassifier
     from graphfm.estimator import GraphFMRegressor as GraphFMRegressor
+    from graphfm.estimator import cross_val_predict_nodes as cross_val_predict_nodes
     from graphfm.fitting.finetune import finetune as finetune
     from graphfm.graphs.catalog.catalog import Catalog as Catalog
     from graphfm.graphs.graph import Graph as Graph
@@ -34,6 +35,7 @@ _HOMES = {
     "GraphSpec": "graphs.spec",
     "Recipe": "config.recipe",
     "as_graph": "graphs.inputs",
+    "cross_val_predict_nodes": "estimator",
     "finetune": "fitting.finetune",
     "load_recipe": "config.load",
     "pretrain": "training.pretrain",

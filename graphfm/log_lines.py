@@ -1,4 +1,4 @@
-"""Collect log messages of the package as lines, for a receipt or a report."""
+"""Collect or print log messages of the package."""
 
 from __future__ import annotations
 
@@ -43,3 +43,29 @@ def collect_log_lines(
         yield collector.lines
     finally:
         package.handlers, package.propagate = handlers, propagate
+
+
+class _Printer(logging.Handler):
+    """Handler that prints each message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
+
+
+@contextmanager
+def print_log_lines() -> Iterator[None]:
+    """Print what the package logs inside the ``with`` block, unless a handler shows it already."""
+    package = logging.getLogger("graphfm")
+    if package.handlers:
+        yield
+        return
+    printer, level, propagate = _Printer(), package.level, package.propagate
+    package.addHandler(printer)
+    package.setLevel(logging.INFO)
+    package.propagate = False  # the root would show warnings twice
+    try:
+        yield
+    finally:
+        package.removeHandler(printer)
+        package.setLevel(level)
+        package.propagate = propagate

@@ -30,10 +30,10 @@ OPTIONS = {
     "pretrain": "device dry-run help json max-time nproc out overwrite resume seed skip-broken "
     "trust-shards",
     "finetune": "destination device directed drop dry-run duplicate-weights ensemble features "
-    "from graph header help id json max-steps max-time nodes obsp out overwrite seed "
-    "source split strip-ids target task tune unknown-nodes",
-    "predict": "coverage directed graph help json model nodes only out overwrite proba target "
-    "unknown-nodes",
+    "from graph header help id json max-steps max-time nodes obsp out overwrite "
+    "refit-all seed source split strip-ids target task tune unknown-nodes",
+    "predict": "coverage directed graph help json model nodes only out overwrite proba safe-csv "
+    "target unknown-nodes",
     "embed": "directed graph help json model nodes out overwrite target unknown-nodes",
     "evaluate": "coverage directed graph help json model nodes on target unknown-nodes",
     "inspect": "help json target",

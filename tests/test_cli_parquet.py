@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pyarrow.parquet
+import pytest
 
 from tests.test_cli import ran
 
@@ -26,6 +27,7 @@ def test_predictions_and_states_as_parquet_are_those_of_the_csv(tmp_path: Path) 
         for text, typed in zip(*rows, strict=True):
             assert isinstance(typed["id"], str)
             for name, value in typed.items():
-                same = float(text[name]) == value if isinstance(value, float) else None
+                is_float = isinstance(value, float)
+                same = is_float and float(text[name]) == pytest.approx(value, rel=1e-5, abs=1e-9)
                 assert same or str(value).lower() == text[name].lower()
     assert not list(tmp_path.glob(".*"))

@@ -21,12 +21,9 @@ from graphfm.checkpoint.folder import Checkpoint
 from graphfm.checkpoint.split_json import read_split
 from graphfm.cli.fit import save_fit
 from graphfm.cli.main import app
-from graphfm.cli.output import PredictedRows
-from graphfm.cli.predict import write_predictions
 from graphfm.errors import DataError
 from graphfm.estimator import GraphFMClassifier
 from graphfm.estimator.masks import fit_masks
-from graphfm.graphs.graph import Graph
 from graphfm.graphs.inputs import read_graph
 from graphfm.graphs.splits import complete_split
 from tests.graphs import synthetic
@@ -74,7 +71,7 @@ def test_fit_that_fails_late_leaves_nothing(
     out = tmp_path / "model"
     for interrupt in (KeyboardInterrupt, RuntimeError):
         with monkeypatch.context() as patch:
-            patch.setattr("graphfm.checkpoint.split_json.split_text", Mock(side_effect=interrupt))
+            patch.setattr("graphfm.estimator.saved.split_text", Mock(side_effect=interrupt))
             assert fit(tables, out).exit_code != 0
         assert list(tmp_path.iterdir()) == []
 
@@ -93,7 +90,7 @@ def test_kill_at_each_step_leaves_a_whole_folder(
     graph = read_graph(tables, target="label").graph
     model = GraphFMClassifier("random", tune="probe").fit(graph)
     out = tmp_path / "model"
-    save_fit(model, out, graph, {"seed": 0})
+    save_fit(model, out, {"seed": 0})
     steps = seed = 0
     while True:
         calls = count()
@@ -114,7 +111,7 @@ def test_kill_at_each_step_leaves_a_whole_folder(
                 patch.setattr(name, killed_before(call))
             patch.setattr("shutil.rmtree", Mock())
             with suppress(Killed):
-                save_fit(model, out, graph, {"seed": steps})
+                save_fit(model, out, {"seed": steps})
                 break
         before, seed = seed, read_split(Checkpoint.open(out))["seed"]
         assert seed in (before, steps)
@@ -206,27 +203,6 @@ def test_predictions_name_the_split(tables: Path, tmp_path: Path) -> None:
     assert read_csv(only) == [row for row in kept if row["split"] == "unlabelled"]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-@settings(max_examples=25, deadline=None)
-@given(names=st.lists(st.text("ab\r\n,\"' ", min_size=1), min_size=3, max_size=6, unique=True))
-def test_as_many_rows_as_nodes(
-    tmp_path_factory: pytest.TempPathFactory, suffix: str, names: list[str]
-) -> None:
-    """Ids come back from the file. Seen to fail with a bare carriage return in an id."""
-    from pyarrow import parquet
-
-    out = tmp_path_factory.mktemp("preds") / f"preds{suffix}"
-    count = len(names)
-    graph = Graph.from_edges(np.array([[0], [1]]), num_nodes=count).replace(node_ids=tuple(names))
-    rows = PredictedRows(split=["train"] * count)
-    write_predictions(out, graph, np.full((count, 2), 0.5), ["a", "b"], rows=rows)
-    if suffix == ".csv":
-        found = [row["id"] for row in read_csv(out)]
-    else:
-        found = parquet.read_table(out)["id"].to_pylist()
-    assert found == names
-
-
 def test_score_never_reads_nodes_of_the_fit(tables: Path) -> None:
     """Seen to fail with all labelled nodes scored: training nodes among them."""
     model = GraphFMClassifier("random", tune="probe").fit(tables, target="label")
@@ -266,3 +242,40 @@ def test_fit_reads_no_label_of_validation_or_test_nodes(tables: Path) -> None:
     for name, weight in default.items():
         assert torch.equal(weight, other_test[name]), name
         assert ".score." not in name or torch.equal(weight, other_val[name]), name
+
+
+def test_refit_learns_from_every_label_at_the_chosen_depth(tables: Path, tmp_path: Path) -> None:
+    """Scores are those of the fit before. Seen to fail with scores of the second fit."""
+    outs = [tmp_path / name for name in ("split", "all")]
+    before, after = (
+        json.loads(fit(tables, out, "--tune", "decoder", "--max-steps", 3, "--json", *more).stdout)
+        for out, more in zip(outs, ([], ["--refit-all"]), strict=True)
+    )
+    for name in ("depth", "best_step", "test", "metric", "temperature", "verdict", "val_score"):
+        assert before[name] == after[name], name
+    split, every = (GraphFMClassifier.load(out) for out in outs)
+    assert split.tune_ == every.tune_ and split.best_step_ == every.best_step_
+    assert len(every.split_["train"]) == 50 and not every.split_["val"] + every.split_["test"]
+    assert len(split.split_["train"]) < 50
+    refused = run("evaluate", "--model", outs[1], "--graph", tables)
+    assert refused.exit_code != 0 and "--refit-all" in refused.stderr
+    done = run("predict", "--model", outs[1], "--graph", tables, "--out", tmp_path / "preds.csv",
+               "--only", "unlabelled")  # fmt: skip
+    assert done.exit_code == 0 and "--on all" in done.stderr
+    rows = read_csv(tmp_path / "preds.csv")
+    assert [row["id"] for row in rows] == [f"n{i}" for i in range(50, 60)]
+    graph = read_graph(tables, target="label").graph
+    assert graph.y is not None
+    flipped = graph.y.clone()
+    test = [graph.ids().index(name) for name in split.split_["test"]]
+    flipped[test] = 1 - flipped[test]
+    masks = [torch.tensor([i in split.split_[p] for i in graph.ids()]) for p in ("train", "val")]
+    probas = []
+    for refit in (False, True):
+        for y in (graph.y, flipped):
+            model = GraphFMClassifier("random", tune="probe", refit=refit)
+            model.fit(graph.replace(y=y), train_mask=masks[0], val_mask=masks[1])
+            probas.append(model.predict_proba())
+    with pytest.raises(DataError, match="that the fit did not use"):
+        model.score()  # of the last one, which learned from every label
+    assert np.array_equal(probas[0], probas[1]) and not np.allclose(probas[2], probas[3])

@@ -13,6 +13,7 @@ from graphfm.baselines.majority import majority
 from graphfm.baselines.numbers import features_only, mean
 from graphfm.benchmark.number_scores import NumberScores, number_scores
 from graphfm.benchmark.scores import Scores, scores
+from graphfm.benchmark.verdict import Comparison
 from graphfm.errors import DataError
 from graphfm.fitting.answers import Answers
 from graphfm.graphs.graph import Graph
@@ -31,7 +32,7 @@ BASELINES = {
 @one_thread_if_small(1)
 def compare(
     predictions: Answers, graph: Graph, *, seed: int = 0, max_gcn_seconds: float | None = None
-) -> dict[str, Scores]:
+) -> Comparison[Scores]:
     """Score predicted classes and simple baselines on the test nodes of a graph.
 
     A warning names each baseline that is skipped: all but majority need one class per node, and the
@@ -44,7 +45,7 @@ def compare(
         max_gcn_seconds: Time that the GCN may take, in seconds. Default: :data:`GCN_SECONDS`.
 
     Returns:
-        Scores by method, ``graphfm`` first.
+        Scores by method, ``graphfm`` first, with a ``verdict``.
 
     Raises:
         DataError: GFM131 if no test node is labelled.
@@ -52,7 +53,7 @@ def compare(
     y, train, val, test = graph.y, graph.train_mask, graph.val_mask, graph.test_mask
     assert y is not None and train is not None and test is not None
     own = scores(predictions.proba, y, test, uncalibrated=predictions.uncalibrated)
-    result = {"graphfm": own}
+    result = Comparison({"graphfm": own})
     skipped = []
     for name, baseline in BASELINES.items():
         try:
@@ -81,7 +82,7 @@ def compare(
 
 
 @one_thread_if_small(1)
-def compare_numbers(values: np.ndarray, graph: Graph) -> dict[str, NumberScores]:
+def compare_numbers(values: np.ndarray, graph: Graph) -> Comparison[NumberScores]:
     """Score predicted numbers and simple baselines on the test nodes of a graph.
 
     Args:
@@ -89,7 +90,7 @@ def compare_numbers(values: np.ndarray, graph: Graph) -> dict[str, NumberScores]
         graph: Graph with a continuous target, training nodes and test nodes.
 
     Returns:
-        Scores by method, ``graphfm`` first.
+        Scores by method, ``graphfm`` first, with a ``verdict``.
     """
     y, train, test = graph.y, graph.train_mask, graph.test_mask
     assert y is not None and train is not None and test is not None
@@ -98,4 +99,4 @@ def compare_numbers(values: np.ndarray, graph: Graph) -> dict[str, NumberScores]
         "mean": mean(graph, train),
         "features-only ridge regression": features_only(graph, train),
     }
-    return {name: number_scores(v, y, test) for name, v in predictions.items()}
+    return Comparison({name: number_scores(v, y, test) for name, v in predictions.items()})

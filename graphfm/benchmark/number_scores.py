@@ -6,7 +6,7 @@ Shapes:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class NumberScores:
         r2: Coefficient of determination; None if all evaluated nodes have the same number.
         bootstrap: 95% bootstrap interval over nodes of each score.
         num_nodes: Number of evaluated nodes, n.
+        influence: Influence of each evaluated node on -RMSE, (n,). Their mean is -RMSE, their
+            spread gives its standard error. Not saved.
     """
 
     rmse: float
@@ -35,6 +37,7 @@ class NumberScores:
     r2: float | None
     bootstrap: dict[str, Interval]
     num_nodes: int
+    influence: np.ndarray = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as plain data."""
@@ -60,6 +63,7 @@ def number_scores(values: np.ndarray, y: Tensor, mask: Tensor) -> NumberScores:
     """
     known = _known_under(mask, y)
     truth, given = y.numpy()[known], values[known]
+    squared = (given - truth) ** 2  # in the order of the nodes, which pairs it with other methods
     order = np.lexsort((given, truth))  # resamples do not depend on the order of the nodes
     truth, given = truth[order], given[order]
     # All scores follow from sums over nodes, so that a resample is a weight of each node. Numbers
@@ -79,12 +83,14 @@ def number_scores(values: np.ndarray, y: Tensor, mask: Tensor) -> NumberScores:
             low, high = np.quantile(finite, [0.025, 0.975])
             bootstrap[name] = (float(low), float(high))
     r2 = float(values_of["r2"][0])
+    rmse = float(values_of["rmse"][0])
     return NumberScores(
-        rmse=float(values_of["rmse"][0]),
+        rmse=rmse,
         mae=float(values_of["mae"][0]),
         r2=r2 if np.isfinite(r2) else None,
         bootstrap=bootstrap,
         num_nodes=len(truth),
+        influence=-(squared + rmse**2) / (2 * rmse) if rmse > 0 else np.zeros(len(truth)),
     )
 
 

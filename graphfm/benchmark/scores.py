@@ -6,7 +6,7 @@ Shapes:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Scores:
         ece_uncalibrated: Calibration error before temperature scaling; None if unknown.
         bootstrap: 95% bootstrap interval over nodes of each score of the predicted classes.
         num_nodes: Number of evaluated nodes, n.
+        influence: Influence of each evaluated node on the main score, (n,). Their mean is the
+            score, their spread gives its standard error. Not saved.
     """
 
     metric: str
@@ -52,6 +54,7 @@ class Scores:
     ece_uncalibrated: float | None
     bootstrap: dict[str, Interval]
     num_nodes: int
+    influence: np.ndarray = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as plain data; ``interval`` and ``bootstrap`` are at 95%."""
@@ -109,6 +112,9 @@ def scores(
         ece_uncalibrated=before,
         bootstrap=bootstrap,
         num_nodes=len(truth),
+        influence=_f1_influence(truth, given >= 0.5)
+        if multilabel
+        else (truth == given.argmax(axis=1)).astype(np.float64),
     )
 
 
@@ -232,6 +238,21 @@ def _label_scores(
         interval = (float(low), float(high))
     macro = float(f1_score(truth, predicted.astype(np.int8), average="macro", zero_division=0))
     return {"micro_f1": main, "macro_f1": macro}, {"micro_f1": interval}
+
+
+def _f1_influence(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the influence of each node on micro F1, 2 h / (2 h + e), plus the score, (n,).
+
+    Args:
+        truth: Labels of 0 and 1, (n, C).
+        predicted: Predicted labels, (n, C) bool.
+    """
+    hits = ((truth == 1) & predicted).sum(axis=1)
+    errors = ((truth == 1) != predicted).sum(axis=1)
+    h, e = hits.mean(), errors.mean()
+    whole = max(2 * h + e, 1 / len(truth))
+    change = 2 * (e * (hits - h) - h * (errors - e)) / whole**2
+    return np.asarray(2 * h / whole + change)
 
 
 def _percentiles(resampled: dict[str, np.ndarray]) -> dict[str, Interval]:

@@ -153,6 +153,20 @@ class Pretrained:
         )
 
 
+def weights_name(model: Pretrained, given: object) -> str:
+    """Return the name of the weights that a fit begins with; ``random`` for none.
+
+    Args:
+        model: The pretrained model.
+        given: Argument of :meth:`Pretrained.from_pretrained`, or the model itself.
+    """
+    if "name" in model.about:
+        return str(model.about["name"])
+    if given is model:
+        return "given"
+    return RANDOM if given is None else str(given)
+
+
 def find_weights(name: str | Path | None = None, *, revision: str | None = None) -> Path | None:
     """Return the checkpoint folder of a name; None = random weights.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +24,13 @@ SPLIT_JSON = "split.json"
 PARTS = ("train", "val", "test")
 
 
-def split_text(graph: Graph, facts: Mapping[str, Any]) -> str:
-    """Return the content of ``split.json``: node ids of each part, and facts about the fit.
+def split_text(nodes: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) -> str:
+    """Return the content of ``split.json``.
 
     Args:
-        graph: The graph with its split.
+        nodes: Ids of the nodes in each part of the split.
         facts: Arguments of the fit and its results, as plain data.
     """
-    ids = graph.ids()
-    nodes = {
-        part: [ids[i] for i in mask.nonzero().flatten().tolist()]
-        for part in PARTS
-        if (mask := getattr(graph, f"{part}_mask")) is not None
-    }
     return json.dumps({**facts, "nodes": nodes}, indent=1)
 
 
@@ -47,13 +42,19 @@ def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
         graph: The graph with its split.
         facts: Arguments of the fit and its results, as plain data.
     """
+    ids = graph.ids()
+    nodes = {
+        part: [ids[i] for i in mask.nonzero().flatten().tolist()]
+        for part in PARTS
+        if (mask := getattr(graph, f"{part}_mask")) is not None
+    }
     with whole_file(folder / SPLIT_JSON) as path:
-        path.write_text(split_text(graph, facts), encoding="utf-8")
+        path.write_text(split_text(nodes, facts), encoding="utf-8")
     list_file(folder, SPLIT_JSON)
 
 
 def read_split(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Read what :func:`save_split` wrote; empty for a model that was fitted in Python.
+    """Read what :func:`save_split` wrote; empty for a model of rows of features.
 
     In a folder of format 1 the manifest does not list the file. It is read with a warning.
 
@@ -65,7 +66,7 @@ def read_split(checkpoint: Checkpoint) -> dict[str, Any]:
     if not (path.is_file() if is_old else checkpoint.has(SPLIT_JSON)):
         return {}
     if is_old:
-        log.warning("%s is not verified: an older version wrote it without a hash", path)
+        _warn_unverified(path)
     content = read_json(path)
     nodes = content.get("nodes", {}) if isinstance(content, dict) else None
     if not isinstance(nodes, dict) or not all(_is_ids(nodes.get(part, [])) for part in PARTS):
@@ -76,6 +77,12 @@ def read_split(checkpoint: Checkpoint) -> dict[str, Any]:
             fix=FIX,
         )
     return dict(content)
+
+
+@cache
+def _warn_unverified(path: Path) -> None:
+    """Log a warning, once for each file."""
+    log.warning("%s is not verified: an older version wrote it without a hash", path)
 
 
 def _is_ids(value: Any) -> bool:

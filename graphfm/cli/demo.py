@@ -31,8 +31,7 @@ def demo(
 
     from graphfm.cli.comparison import comparison_table, split_graph
     from graphfm.cli.fit import fit
-    from graphfm.cli.output import new_folder
-    from graphfm.cli.predict import write_predictions
+    from graphfm.cli.output import new_folder, write_table
     from graphfm.config.load import load_recipe
     from graphfm.graphs.catalog.catalog import Catalog
     from graphfm.graphs.inputs import as_graph, read_graph
@@ -70,7 +69,7 @@ def demo(
 
     note(f"3/3  predicting {whole.num_nodes:,} nodes")
     model, preds, picture = result["model"], out / "preds.csv", out / "learning-curves.png"
-    write_predictions(preds, whole, model.predict_proba(whole), [str(c) for c in model.classes_])
+    write_table(preds, model.predict_table(whole, proba=False))
     draw_curves(run, picture)
     facts = {
         **asked,

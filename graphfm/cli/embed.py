@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +35,7 @@ def embed(
 ) -> None:
     """Write the embedding of every node: the vector that the model predicts from."""
     from graphfm.cli.fitted import open_fitted, suggest_scores
-    from graphfm.cli.output import check_file, table_file
+    from graphfm.cli.output import check_file, write_table
     from graphfm.places import stream_number
     from graphfm.storage import whole_file
 
@@ -53,13 +52,12 @@ def embed(
         with whole_file(out) as path:
             np.savez_compressed(path, ids=np.array(read.ids()), embedding=states)
     else:
-        with table_file(out, text=("id",)) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", *(f"e{i}" for i in range(states.shape[1]))])
-            writer.writerows(
-                [name, *(f"{v:.6g}" for v in row)]
-                for name, row in zip(read.ids(), states, strict=True)
-            )
+        import pyarrow as pa
+
+        from graphfm.estimator.tables import text_array
+
+        names = ["id", *(f"e{i}" for i in range(states.shape[1]))]
+        write_table(out, pa.table([text_array(read.ids()), *map(pa.array, states.T)], names=names))
     if as_json:
         show_json({"out": str(out), "num_nodes": len(states), "dim": states.shape[1]})
     note(f"{states.shape[0]:,} x {states.shape[1]} numbers written to {out}")

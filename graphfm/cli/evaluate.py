@@ -208,5 +208,12 @@ def _nodes(graph: Graph, fit: dict[str, Any], on: Part) -> Tensor:
                 fix="score all labelled nodes with --on all",
             )
         return own
+    if not named:
+        raise DataError(
+            "GFM131",
+            f"the fit kept no {on.value} nodes: it learned from all labels, or its split had none",
+            fix="finetune without --refit-all and with another --split keeps some; --on all scores "
+            "all labelled nodes, also those that the model learned from",
+        )
     wanted = set(named)
     return torch.tensor([name in wanted for name in graph.ids()])

@@ -99,6 +99,15 @@ def finetune(
             rich_help_panel="Model",
         ),
     ] = 1,
+    refit_all: Annotated[
+        bool,
+        typer.Option(
+            "--refit-all",
+            help="At the end, fit again on every label, at the depth that was chosen. The scores "
+            "are those of the fit before.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     max_steps: Annotated[
         int | None,
         typer.Option(
@@ -183,6 +192,7 @@ def finetune(
         "max_steps": max_steps,
         "max_time": seconds,
         "ensemble": ensemble,
+        "refit_all": refit_all,
         "seed": seed,
     }
     if dry_run:
@@ -215,6 +225,8 @@ def finetune(
     note(f"depth {result['json']['depth']}: {result['json']['tune_reason']}")
     warn_if_unlike_corpus(result["json"]["corpus_novelty"], result["json"]["far_states"])
     note(f"fitted in {result['json']['fit_seconds']:.1f} s, saved to {out}")
+    if result["json"]["verdict"]:
+        note("\n".join(result["json"]["verdict"]["text"]))
     beside = ["--nodes", nodes] if nodes else []
     next_step(
         "graphfm predict --out", unused("preds.csv"), "--model", out, "--graph", graph, *beside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from graphfm.cli.terminal import note, pairs
 
 if TYPE_CHECKING:
     from graphfm.benchmark.scores import Scores
+    from graphfm.benchmark.verdict import Comparison
     from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
     from graphfm.graphs.graph import Graph
     from graphfm.graphs.readers.options import ReadGraph
@@ -26,12 +28,13 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
     Args:
         read: The graph with its split, and how its file was read.
         out: Folder to save the model to; what it holds is replaced after the fit.
-        asked: Options of the fit: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble``
-            and ``seed``; saved in ``split.json`` with everything else that the dictionary has.
+        asked: Options of the fit: ``from``, ``tune``, ``max_steps``, ``max_time``, ``ensemble``,
+            ``refit_all`` and ``seed``; saved in ``split.json`` with everything else that the
+            dictionary has.
         device: Device to compute on.
 
     Returns:
-        ``model``, the fitted estimator; ``scores``, the test scores by method, empty without test
+        ``model``, the fitted estimator; ``scores``, the test scores by method, None without test
         nodes; ``json``, the facts of the fit as plain data.
     """
     from graphfm.cli.audit import warn_if_seen
@@ -42,12 +45,12 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
     whole = read.graph
     assert whole.y is not None and whole.test_mask is not None
     estimator = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
-    model = estimator(asked["from"], device=device, verbose=True, **chosen)
+    model = estimator(asked["from"], device=device, verbose=sys.stderr.isatty(), **chosen)
     began = time.perf_counter()
     model.fit(read)
     seconds = time.perf_counter() - began
     limit = asked.get("max_time")
-    scores: dict[str, Any] = {}
+    scores: Comparison[Any] | None = None
     coverage: dict[str, Any] = {}
     if bool((whole.test_mask & whole.labelled).any()):
         left = None if limit is None else limit - seconds
@@ -58,6 +61,14 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
     if isinstance(model, GraphFMClassifier):
         coverage["temperature"] = model.temperature_
     warn_if_seen(whole, model.not_judged_on_)
+    if asked.get("refit_all"):
+        began = time.perf_counter()
+        model.refit_all()
+        seconds += time.perf_counter() - began
+        note(
+            f"fitted again on all {int(whole.labelled.sum()):,} labels (--refit-all): the saved "
+            "model is this fit; scores and calibration are those of the fit before"
+        )
     facts = {
         "weights": model.weights_,
         "fit_seconds": seconds,
@@ -72,16 +83,17 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
         **coverage,
         "corpus_novelty": model.corpus_novelty_,
         "far_states": model.far_states_,
-        "metric": next(iter(scores.values())).to_json() if scores else None,
-        "test": {name: s.to_json() for name, s in scores.items()},
+        "metric": scores["graphfm"].to_json() if scores else None,
+        "test": {name: s.to_json() for name, s in (scores or {}).items()},
+        "verdict": scores.verdict if scores else None,
     }
-    save_fit(model, out, whole, {**asked, **facts})
+    save_fit(model, out, {**asked, **facts})
     return {"model": model, "scores": scores, "json": facts}
 
 
 def _test_scores(
     model: GraphFMClassifier | GraphFMRegressor, graph: Graph, *, max_gcn_seconds: float | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Comparison[Any], dict[str, Any]]:
     """Return the test scores by method, and the scores of the sets or intervals."""
     from graphfm.benchmark.number_scores import interval_scores
     from graphfm.benchmark.scores import set_scores
@@ -92,23 +104,20 @@ def _test_scores(
     if isinstance(model, GraphFMRegressor):
         values = model.answer(graph, coverage=COVERAGE)
         found = interval_scores(values, *test, coverage=COVERAGE)
-        return dict(model.compare(graph, predictions=values)), {"intervals": found}
+        return model.compare(graph, predictions=values), {"intervals": found}
     answers = model.answer(graph, coverage=COVERAGE)
     assert answers.sets is not None
     sets = set_scores(answers.sets, *test, coverage=COVERAGE)
     compared = model.compare(graph, predictions=answers, max_gcn_seconds=max_gcn_seconds)
-    return dict(compared), {"sets": sets}
+    return compared, {"sets": sets}
 
 
-def save_fit(
-    model: GraphFMClassifier | GraphFMRegressor, out: Path, graph: Graph, facts: dict[str, Any]
-) -> None:
+def save_fit(model: GraphFMClassifier | GraphFMRegressor, out: Path, facts: dict[str, Any]) -> None:
     """Write the model, its split and its metrics; the whole folder appears at once.
 
     Raises:
         OutputError: GFM801 if the folder cannot be written; an existing folder stays as it was.
     """
-    from graphfm.checkpoint.split_json import SPLIT_JSON, split_text
     from graphfm.errors import OutputError
     from graphfm.estimator.saved import save_fitted
     from graphfm.storage import whole_folder
@@ -116,7 +125,7 @@ def save_fit(
 
     try:
         with whole_folder(out.resolve()) as folder:
-            save_fitted(model, folder, files={SPLIT_JSON: split_text(graph, facts)})
+            save_fitted(model, folder, facts=facts)
             log = MetricsLog(folder)
             for record in model.history_:
                 metrics = {k: v for k, v in record.items() if k != "step"}

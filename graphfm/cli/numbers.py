@@ -1,18 +1,15 @@
-"""Text and files of the commands for a continuous target."""
+"""Text of the commands for a continuous target."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphfm.cli.terminal import note, pairs, table
 
 if TYPE_CHECKING:
     from graphfm.benchmark.number_scores import NumberScores
-    from graphfm.cli.output import PredictedRows
     from graphfm.fitting.intervals import Values
-    from graphfm.graphs.graph import Graph
 
 HEAD = ["method", "RMSE", "95% interval", "MAE", "R2"]
 
@@ -53,36 +50,6 @@ def number_lines(own: NumberScores, floor: NumberScores | None, kept: Mapping[st
 def interval_line(kept: Mapping[str, Any]) -> str:
     """Return one line on the coverage and width of the intervals."""
     return pairs({"intervals": f"{_kept(kept)} (requested: {kept['asked']:.0%})"}, indent="")
-
-
-def write_numbers(
-    out: Path, graph: Graph, values: Values, rows: PredictedRows | None = None
-) -> None:
-    """Write ``id,prediction,low,high,novelty``; a cell with an unknown value is empty.
-
-    Args:
-        out: File to write; Parquet if the name ends in ``.parquet``, else CSV.
-        graph: The graph; its node ids become the first column.
-        values: Predictions with intervals for all nodes.
-        rows: Nodes to write, and the split. Default: all nodes, no column ``split``.
-    """
-    import numpy as np
-
-    from graphfm.cli.output import PredictedRows, RowWriter, table_file
-
-    rows = rows or PredictedRows()
-
-    assert values.low is not None and values.high is not None
-    with table_file(out, text=("id", "split")) as file:
-        writer = RowWriter(file)
-        writer.writerow(["id", "prediction", "low", "high", "novelty", *rows.head])
-        columns = (values.values, values.low, values.high)
-        for i, name in enumerate(graph.ids()):
-            if not rows.has(i):
-                continue
-            numbers = [f"{c[i]:.9g}" if np.isfinite(c[i]) else "" for c in columns]
-            novelty = "" if np.isnan(values.novelty[i]) else f"{values.novelty[i]:.4f}"
-            writer.writerow([name, *numbers, novelty, *rows.cells(i)])
 
 
 def note_intervals(values: Values, coverage: float, *, same_graph: bool, fitted_on: str) -> float:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from graphfm.errors import OutputError
 
 if TYPE_CHECKING:
-    from graphfm.graphs.graph import Graph
+    import pyarrow as pa
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes such a cell for a formula
 # Files that only graphfm writes: --overwrite removes a folder only if it has one of them.
 _OURS = ("run.json", "config.resolved.yaml", "split.json", "demo.json", ".graphfm.lock")
 
@@ -146,99 +146,47 @@ def check_file(out: Path, *, overwrite: bool = False) -> None:
         raise OutputError("GFM403", "the folder of --out does not exist", where=str(out.parent))
 
 
-@contextmanager
-def table_file(out: Path, *, text: Sequence[str]) -> Iterator[TextIO]:
-    """Open a CSV file for writing; with the suffix ``.parquet`` it is converted at the end.
+def write_table(out: Path, table: pa.Table, *, safe: bool = False) -> None:
+    """Write a table as CSV, or as Parquet if the name ends in ``.parquet``; whole or not at all.
+
+    In CSV a missing value is an empty cell, and a text with a carriage return is quoted, so that
+    there are as many rows as nodes.
 
     Args:
-        out: File to write. It appears only when it is complete.
-        text: Columns that are text in Parquet, even if all values look like numbers.
+        out: File to write; replaced if it exists.
+        table: The table.
+        safe: If true, put ``'`` before each text in CSV that a spreadsheet could take for a
+            formula: one that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return.
     """
     from graphfm.storage import whole_file
 
     with whole_file(out) as path:
-        lines = path if out.suffix != ".parquet" else path.with_suffix(".csv")
-        try:
-            with lines.open("w", encoding="utf-8", newline="") as file:
-                yield file
-            if lines != path:
-                _to_parquet(lines, path, text)
-        finally:
-            if lines != path:
-                lines.unlink(missing_ok=True)
+        if out.suffix == ".parquet":
+            from pyarrow import parquet
+
+            parquet.write_table(table, path)
+            return
+        columns = [_cells(column, safe=safe) for column in table.columns]
+        # The csv module leaves a bare carriage return unquoted, and readers end a row there.
+        is_broken = any("\r" in cell for cells in columns for cell in cells)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            if is_broken:
+                writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            else:
+                writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(table.column_names)
+            writer.writerows(zip(*columns, strict=True))
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictedRows:
-    """Nodes that a file of predictions lists, and the part of the split that each is in.
-
-    Args:
-        split: ``train``, ``val``, ``test``, ``unlabelled`` or nothing for each node, (N,) text.
-            Default: unknown, so the file has no column ``split``.
-        only: Part to write. Default: all nodes.
-    """
-
-    split: Sequence[str] | None = None
-    only: str | None = None
-
-    @property
-    def head(self) -> list[str]:
-        """Name of the column of the split, if it is known."""
-        return [] if self.split is None else ["split"]
-
-    def has(self, node: int) -> bool:
-        """Return true if a node is written."""
-        return self.only is None or (self.split is not None and self.split[node] == self.only)
-
-    def cells(self, node: int) -> list[str]:
-        """Return the cell of the column of the split, if it is known."""
-        return [] if self.split is None else [self.split[node]]
-
-
-def parts_of_nodes(graph: Graph, fit: Mapping[str, Any]) -> list[str] | None:
-    """Return the part of the split of each node; None if a fit does not know its split.
-
-    Args:
-        graph: The graph to predict.
-        fit: Content of ``split.json``. Nodes are found by id.
-    """
-    nodes = fit.get("nodes")
-    if not nodes:
-        return None
-    part = {name: word for word, names in nodes.items() for name in names}
-    known = graph.labelled.tolist() if graph.y is not None else [False] * graph.num_nodes
-    return [
-        part.get(name, "" if labelled else "unlabelled")
-        for name, labelled in zip(graph.ids(), known, strict=True)
-    ]
-
-
-class RowWriter:
-    """CSV writer that quotes a carriage return too, so that a row stays one row.
-
-    Args:
-        file: Text file to write.
-    """
-
-    def __init__(self, file: TextIO):
-        self.plain = csv.writer(file, lineterminator="\n")
-        self.quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-
-    def writerow(self, row: Sequence[object]) -> None:
-        """Write one row."""
-        has_return = any("\r" in cell for cell in row if isinstance(cell, str))
-        (self.quoted if has_return else self.plain).writerow(row)
-
-
-def _to_parquet(lines: Path, path: Path, text: Sequence[str]) -> None:
+def _cells(column: pa.ChunkedArray, *, safe: bool) -> list[str]:
+    """Return the cells of a column in CSV."""
     import pyarrow as pa
-    from pyarrow import csv, parquet
 
-    table = csv.read_csv(
-        lines,
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(text, pa.string()), strings_can_be_null=False
-        ),
-    )
-    parquet.write_table(table, path)
+    values = column.to_pylist()
+    if pa.types.is_floating(column.type):
+        digits = ".9g" if column.type == pa.float64() else ".6g"
+        return ["" if v is None else f"{v:{digits}}" for v in values]
+    if pa.types.is_boolean(column.type):
+        return ["" if v is None else str(v).lower() for v in values]
+    cells = ["" if v is None else str(v) for v in values]
+    return [f"'{c}" if c.startswith(FORMULA) else c for c in cells] if safe else cells

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +13,13 @@ from graphfm.cli.terminal import note, show_json
 from graphfm.errors import RecipeError
 
 if TYPE_CHECKING:
-    import numpy as np
+    import pyarrow as pa
 
-    from graphfm.cli.output import PredictedRows
+    from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
+    from graphfm.fitting.answers import Answers
     from graphfm.graphs.graph import Graph
 
 NUMBER_COVERAGE = 0.9  # default coverage of the intervals of a regression
-SET_COLUMNS = ["set", "abstain", "novelty"]
 
 
 class Only(StrEnum):
@@ -61,6 +59,14 @@ def predict(
         Only | None,
         typer.Option(help="Write only these nodes: unlabelled, those without a known label."),
     ] = None,
+    safe_csv: Annotated[
+        bool,
+        typer.Option(
+            "--safe-csv",
+            help="For spreadsheets: put ' before a text that begins with =, +, - or @ in the CSV "
+            "file, or they may run it as a formula.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
@@ -84,11 +90,9 @@ def predict(
     contains the true number with the probability --coverage (default 0.9).
     """
     from graphfm.cli.fitted import open_fitted, suggest_scores
-    from graphfm.cli.numbers import not_calibrated_here, note_intervals, write_numbers
-    from graphfm.cli.output import PredictedRows, check_file, parts_of_nodes
+    from graphfm.cli.output import check_file, write_table
     from graphfm.estimator import GraphFMRegressor
     from graphfm.fitting.conformal import check_coverage
-    from graphfm.fitting.probe import TARGET
 
     if coverage is not None:
         check_coverage(coverage)
@@ -96,8 +100,19 @@ def predict(
     fitted, read, fit = open_fitted(
         model, graph, target, nodes=nodes, directed=directed, unknown_nodes=unknown_nodes
     )
-    suggest = partial(
-        suggest_scores,
+    made = _numbers if isinstance(fitted, GraphFMRegressor) else _classes
+    table, facts = made(fitted, read, proba=proba, coverage=coverage)
+    if only is not None:
+        table = table.filter(~read.labelled.numpy())
+    write_table(out, table, safe=safe_csv)
+    facts = {"out": str(out), "num_nodes": table.num_rows, **facts}
+    if "split" in table.column_names:
+        counts = table["split"].value_counts().to_pylist()
+        facts["split"] = {count["values"]: count["counts"] for count in counts}
+    if as_json:
+        show_json(facts)
+    note(f"{facts['num_nodes']:,} predictions written to {out}")
+    suggest_scores(
         model,
         graph,
         read,
@@ -108,120 +123,54 @@ def predict(
         directed=directed or None,
         undirected=directed is False or None,
     )
-    parts = parts_of_nodes(read, fit)
-    if only is not None and parts is None:
-        parts = ["" if known else "unlabelled" for known in read.labelled.tolist()]
-    rows = PredictedRows(split=parts, only=only.value if only else None)
-    written = sum(rows.has(i) for i in range(read.num_nodes))
-    if isinstance(fitted, GraphFMRegressor):
-        if proba:
-            raise RecipeError(
-                "GFM209", "--proba needs a model of classes, but this model predicts a number"
-            )
-        asked = NUMBER_COVERAGE if coverage is None else coverage
-        values = fitted.answer(read, coverage=asked)
-        write_numbers(out, read, values, rows)
-        same = read.name == fitted.graph_name_
-        width = note_intervals(values, asked, same_graph=same, fitted_on=fitted.graph_name_)
-        known = width if width < float("inf") else None
-        facts = {"out": str(out), "num_nodes": written, "coverage": asked, "width": known}
-        _done(facts, as_json=as_json)
-        suggest()
-        return
-    classes = [str(c) for c in fitted.classes_]
-    several = fitted.model_.specs[TARGET].task.kind == "multilabel"
+
+
+def _numbers(
+    fitted: GraphFMRegressor, read: Graph, *, proba: bool, coverage: float | None
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the predictions of a number as a table, and facts about them."""
+    from graphfm.cli.numbers import note_intervals
+
+    if proba:
+        raise RecipeError(
+            "GFM209", "--proba needs a model of classes, but this model predicts a number"
+        )
+    asked = NUMBER_COVERAGE if coverage is None else coverage
+    values = fitted.answer(read, coverage=asked)
+    same = read.name == fitted.graph_name_
+    width = note_intervals(values, asked, same_graph=same, fitted_on=fitted.graph_name_)
+    facts = {"coverage": asked, "width": width if width < float("inf") else None}
+    return fitted.table_of(read, values), facts
+
+
+def _classes(
+    fitted: GraphFMClassifier, read: Graph, *, proba: bool, coverage: float | None
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the predictions of classes as a table, and facts about them."""
     answers = fitted.answer(read, coverage=coverage)
-    more = None
-    if answers.sets is not None:
-        more = SetColumns(sets=answers.sets, novelty=answers.novelty)
-    write_predictions(out, read, answers.proba, classes, several, proba, more, rows)
-    facts = {"out": str(out), "num_nodes": written, "classes": classes}
-    if coverage is not None and more is not None:
-        sizes = more.sets.sum(axis=1)
-        facts |= {"coverage": coverage, "mean_set_size": float(sizes.mean())}
-        note(f"prediction sets at {coverage:.0%}: {sizes.mean():.2f} classes on average")
-        if read.name != fitted.graph_name_:
-            note(not_calibrated_here(coverage, fitted.graph_name_))
-        if not several:
-            abstained = int((sizes != 1).sum())
-            facts["num_abstained"] = abstained
-            note(
-                f"{abstained:,} of {len(sizes):,} nodes have no single class in their set (abstain)"
-            )
-        if answers.filled is not None and answers.filled.any():
-            note(f"{answers.filled.sum():,} sets were empty; they now have the most probable class")
-    _done(facts, as_json=as_json)
-    suggest()
+    facts: dict[str, Any] = {"classes": fitted.classes_.tolist()}
+    if coverage is not None:
+        facts |= _note_sets(fitted, read, answers, coverage)
+    return fitted.table_of(read, answers, proba=proba), facts
 
 
-def _done(facts: dict[str, Any], *, as_json: bool) -> None:
-    """Print the result."""
-    if as_json:
-        show_json(facts)
-    note(f"{facts['num_nodes']:,} predictions written to {facts['out']}")
+def _note_sets(
+    fitted: GraphFMClassifier, read: Graph, answers: Answers, coverage: float
+) -> dict[str, Any]:
+    """Print lines about the prediction sets, and return the facts in them."""
+    from graphfm.cli.numbers import not_calibrated_here
+    from graphfm.fitting.probe import TARGET
 
-
-@dataclass(frozen=True, kw_only=True)
-class SetColumns:
-    """Values of the columns that ``--coverage`` adds.
-
-    Args:
-        sets: Prediction sets, (N, C) bool.
-        novelty: Novelty of each node, (N,); NaN if unknown, written as an empty cell.
-    """
-
-    sets: np.ndarray
-    novelty: np.ndarray
-
-
-def write_predictions(
-    out: Path,
-    graph: Graph,
-    probabilities: np.ndarray,
-    classes: list[str],
-    several: bool = False,
-    every: bool = False,
-    beside: SetColumns | None = None,
-    rows: PredictedRows | None = None,
-) -> None:
-    """Write ``id,label,probability``, then ``set,abstain,novelty`` and a column per class.
-
-    Args:
-        out: File to write; Parquet if the name ends in ``.parquet``, else CSV.
-        graph: The graph; its node ids become the first column.
-        probabilities: Class probabilities, (N, C).
-        classes: Class names, C of them.
-        several: True if a node can have several labels.
-        every: True to add the ``p_CLASS`` columns.
-        beside: Values of the set columns; None to leave them out.
-        rows: Nodes to write, and the split. Default: all nodes, no column ``split``.
-    """
-    import numpy as np
-
-    from graphfm.cli.output import PredictedRows, RowWriter, table_file
-
-    rows = rows or PredictedRows()
-    if several:
-        above = probabilities >= 0.5
-        labels = [";".join(c for c, yes in zip(classes, row, strict=True) if yes) for row in above]
-        best = np.where(above, probabilities, 1 - probabilities).prod(axis=1)
-    else:
-        choice = probabilities.argmax(axis=1)
-        labels = [classes[i] for i in choice]
-        best = probabilities[np.arange(len(choice)), choice]
-    with table_file(out, text=("id", "label", "set", "split")) as file:
-        writer = RowWriter(file)
-        named = SET_COLUMNS if beside is not None else []
-        columns = [f"p_{c}" for c in classes if every]
-        writer.writerow(["id", "label", "probability", *named, *columns, *rows.head])
-        for i, name in enumerate(graph.ids()):
-            if not rows.has(i):
-                continue
-            more = [f"{p:.6f}" for p in probabilities[i]] if every else []
-            if beside is not None:
-                chosen = [c for c, yes in zip(classes, beside.sets[i], strict=True) if yes]
-                joined, novelty = ";".join(chosen), beside.novelty[i]
-                alone = joined == labels[i] if several else len(chosen) == 1
-                far = "" if np.isnan(novelty) else f"{novelty:.4f}"
-                more = [joined, "false" if alone else "true", far, *more]
-            writer.writerow([name, labels[i], f"{best[i]:.6f}", *more, *rows.cells(i)])
+    assert answers.sets is not None and answers.filled is not None
+    sizes = answers.sets.sum(axis=1)
+    facts = {"coverage": coverage, "mean_set_size": float(sizes.mean())}
+    note(f"prediction sets at {coverage:.0%}: {sizes.mean():.2f} classes on average")
+    if read.name != fitted.graph_name_:
+        note(not_calibrated_here(coverage, fitted.graph_name_))
+    if fitted.model_.specs[TARGET].task.kind != "multilabel":
+        abstained = int((sizes != 1).sum())
+        facts["num_abstained"] = abstained
+        note(f"{abstained:,} of {len(sizes):,} nodes have no single class in their set (abstain)")
+    if answers.filled.any():
+        note(f"{answers.filled.sum():,} sets were empty; they now have the most probable class")
+    return facts

@@ -36,6 +36,7 @@ class FittedAttributes:
     reading_: Reading | None
     rows_: Tensor | None
     scaling_: Scaling | None
+    split_: dict[str, list[str]]
     summary_: FitSummary
     transform_: FeatureTransform
 

@@ -6,21 +6,23 @@ Shapes:
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from graphfm.checkpoint.folder import not_judged_on
-from graphfm.checkpoint.pretrained import NOVELTY, RANDOM
+from graphfm.checkpoint.pretrained import NOVELTY, weights_name
 from graphfm.errors import DataError
 from graphfm.estimator.attributes import FittedAttributes
 from graphfm.estimator.given import GraphKeywords, graph_of
-from graphfm.estimator.masks import fit_masks, mask_of
+from graphfm.estimator.masks import fit_masks, mask_of, parts_of_nodes, split_ids
 from graphfm.estimator.rows import join_rows
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.cost import check_memory
@@ -29,6 +31,7 @@ from graphfm.fitting.fit_order import FitOrder, prepare_in_order
 from graphfm.fitting.inference import check_answers, node_states
 from graphfm.fitting.novelty import graph_novelty
 from graphfm.fitting.probe import MAX_CONTEXT, SAMPLING, bank_of
+from graphfm.fitting.refit import refit
 from graphfm.fitting.sizes import sizes_of
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
@@ -37,6 +40,7 @@ from graphfm.graphs.inputs import is_matrix, is_rows, read_graph, rows_graph
 from graphfm.graphs.order import Order, inverse
 from graphfm.graphs.readers.options import Reading, ReadOptions
 from graphfm.graphs.spec import Task
+from graphfm.log_lines import print_log_lines
 from graphfm.machine import pick_device
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
@@ -52,7 +56,6 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
     # Of the graph of the fit; none is saved.
     _bank: GraphBank | None = None
     _given_masks: tuple[Tensor, Tensor] | None = None
-    _learned: tuple[Tensor, Tensor] | None = None  # training and validation nodes
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         seed: int = 0,
         device: str = "auto",
         verbose: bool = False,
+        refit: bool = False,
     ):
         self.checkpoint = checkpoint
         self.tune = tune
@@ -74,6 +78,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         self.seed = seed
         self.device = device
         self.verbose = verbose
+        self.refit = refit
 
     def fit(
         self,
@@ -107,6 +112,19 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         Raises:
             DataError: If the graph or the labels cannot be used.
         """
+        with print_log_lines() if self.verbose else nullcontext():
+            return self._fit(graph, y, train_mask, val_mask, target, options, given)
+
+    def _fit(
+        self,
+        graph: Any,
+        y: Any,
+        train_mask: Any,
+        val_mask: Any,
+        target: str | None,
+        options: ReadOptions | None,
+        given: GraphKeywords,
+    ) -> Self:
         budget = Budget(self.max_time)
         known, self.reading_ = self._read_fit_graph(graph, y, target, options, **given)
         order = Order.of(known)
@@ -136,7 +154,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         )
         about = start.about
         self.summary_ = fitted.summary(
-            weights=str(about.get("name", "given" if start is self.checkpoint else RANDOM)),
+            weights=weights_name(start, self.checkpoint),
             corpus_novelty=_corpus_novelty(about.get("corpus", []), known),
         )
         self.model_, self.calibration_ = fitted.model, fitted.calibration
@@ -150,9 +168,37 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         self.not_judged_on_ = not_judged_on(about)
         self.graph_, self.graph_name_ = known, known.name
         no_masks = train_mask is None and val_mask is None
-        self._learned = (train[order.places], val[order.places])
-        self._given_masks = None if no_masks else self._learned
-        self._bank = None
+        learned = (train[order.places], val[order.places])
+        self._given_masks, self._bank = None if no_masks else learned, None
+        self.split_ = {} if self._of_rows else split_ids(known, *learned)
+        return self.refit_all() if self.refit else self
+
+    def refit_all(self) -> Self:
+        """Fit again on every label of the graph, at the depth and the step that the fit chose.
+
+        Temperature, thresholds and ``val_score_`` stay those of the fit before: no label is left to
+        measure them on. Afterwards :meth:`score` needs a mask or another graph.
+
+        Raises:
+            DataError: GFM124 for a loaded model, which does not hold its graph.
+        """
+        known = self._graph(None)
+        assert self.order_ is not None
+        order = self.order_.order_of(known)
+        fitted = refit(
+            self.model_,
+            self._prepared(known, order),
+            self._pretrained().to(pick_device(self.device)),
+            labelled=known.labelled[order.nodes],
+            tune=self.tune_,
+            steps=self.best_step_,
+            seed=self.seed,
+            progress=self.verbose,
+        )
+        self.model_, self.scaling_, self.experts_ = fitted.model, fitted.scaling, fitted.experts
+        nobody = torch.zeros_like(known.labelled)
+        self._given_masks, self._bank = (known.labelled, nobody), None
+        self.split_ = {} if self._of_rows else split_ids(known, known.labelled, nobody)
         return self
 
     def embed(
@@ -188,6 +234,15 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
     def masks_given_for(self, graph: Graph) -> tuple[Tensor, Tensor] | None:
         """Training and validation nodes of the fit, if masks were passed and it had this graph."""
         return self._given_masks if graph is self.graph_ else None
+
+    def parts_of(self, graph: Graph) -> list[str | None] | None:
+        """Part that each node had in the fit: train, val, test, unlabelled, or None for no part.
+
+        The result is None if the split is unknown, or if neither ids nor the name of the graph say
+        that these are nodes of the fit.
+        """
+        same = graph.node_ids is not None or graph.name == self.graph_name_
+        return parts_of_nodes(graph, self.split_) if same and any(self.split_.values()) else None
 
     def own_config(self) -> dict[str, Any]:
         """Return the keys that only this kind of estimator saves."""
@@ -292,6 +347,12 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         if self._bank is None or self._bank.device != next(self.model_.parameters()).device:
             self._bank = self._new_bank(self._prepared(known, order))
         return self._bank, places, back, sampling
+
+    def _rows_of_table(self, graph: Graph, mask: Any) -> tuple[list[str], list[str | None] | None]:
+        """Return the ids and the parts of the nodes under a mask."""
+        places = mask_of(mask, graph, None).nonzero().flatten().tolist()
+        ids, parts = graph.ids(), self.parts_of(graph)
+        return [ids[i] for i in places], None if parts is None else [parts[i] for i in places]
 
     def _prepared(self, graph: Graph, order: Order | None) -> PreparedGraph:
         """Prepare a graph as in the fit; folders of version 0.1.0 keep the user's order."""

@@ -22,6 +22,7 @@ from graphfm.estimator.base import GraphEstimator
 from graphfm.estimator.given import GraphKeywords
 from graphfm.estimator.masks import mask_of, nodes_to_score
 from graphfm.estimator.saved import fill, open_folder, save_fitted
+from graphfm.estimator.tables import class_table
 from graphfm.fitting.answers import Answers, answer
 from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.probe import TARGET
@@ -29,10 +30,14 @@ from graphfm.graphs.classes import class_values
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.order import inverse
 from graphfm.graphs.readers.given_labels import with_labels
+from graphfm.graphs.readers.options import Reading
 from graphfm.metrics import accuracy
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from graphfm.benchmark.scores import Scores
+    from graphfm.benchmark.verdict import Comparison
     from graphfm.report.importance import Importances
 
 
@@ -51,11 +56,13 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         ensemble: Number of ensemble members, whose mean is predicted. Default: 1.
         seed: Seed of everything random. Default: 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Default: ``auto``.
-        verbose: If true, show progress bars.
+        verbose: If true, print how a file was read, and show progress bars.
+        refit: If true, fit again on every label, also of validation and test nodes, after the depth
+            was chosen and the probabilities calibrated. Default: false.
 
     Attributes:
-        classes_: Names of the classes (of the labels for multi-label), (C,); with rows of features
-            the values of ``y``.
+        classes_: Classes in the type of the labels, (C,); for multi-label the names of the labels.
+        split_: Ids of the training, validation and test nodes; empty for rows of features.
         tune_: Depth of the fit. ``tune_reason_`` gives the reason.
         tried_: Depths that were tried: validation score, steps, seconds.
         members_: Number of ensemble members.
@@ -95,12 +102,11 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         return self.calibration_.temperature
 
     def predict(
-        self,
-        graph: Any = None,
-        mask: Any = None,
-        **given: Unpack[GraphKeywords],
+        self, graph: Any = None, mask: Any = None, **given: Unpack[GraphKeywords]
     ) -> np.ndarray:
-        """Predict the class of each node, by name: (Q,); for multi-label 0 or 1: (Q, C).
+        """Predict the class of each node, in the type of the labels: (Q,).
+
+        With several labels per node, predict 0 or 1 for each label: (Q, C).
 
         Args:
             graph: A graph with the feature columns of the fit, or a file with them. Default: the
@@ -114,13 +120,44 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_proba(
-        self,
-        graph: Any = None,
-        mask: Any = None,
-        **given: Unpack[GraphKeywords],
+        self, graph: Any = None, mask: Any = None, **given: Unpack[GraphKeywords]
     ) -> np.ndarray:
         """Predict calibrated probabilities of the classes, (Q, C); arguments as in `predict`."""
         return self.answer(graph, mask, **given).proba
+
+    def predict_table(
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        *,
+        proba: bool = True,
+        coverage: float | None = None,
+        **given: Unpack[GraphKeywords],
+    ) -> pa.Table:
+        """Predict as an Arrow table: one row per node, with its id and its part in the fit.
+
+        The columns are ``id``, ``label``, ``probability``, a column ``p_CLASS`` per class, and
+        ``split``: train, val, test or unlabelled. ``.to_pandas()`` makes a pandas table.
+
+        Args:
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            proba: If false, leave out the columns ``p_CLASS``.
+            coverage: Coverage of the prediction sets, which adds the columns ``set``, ``abstain``
+                and ``novelty``. Default: no sets.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
+        """
+        known = self._graph(graph, **given)
+        found = self.answer(known, mask, coverage=coverage)
+        return self.table_of(known, found, mask, proba=proba)
+
+    def table_of(
+        self, graph: Graph, found: Answers, mask: Any = None, *, proba: bool = True
+    ) -> pa.Table:
+        """Return predictions that :meth:`answer` made as the table of :meth:`predict_table`."""
+        several = self.model_.specs[TARGET].task.kind == "multilabel"
+        ids, parts = self._rows_of_table(graph, mask)
+        return class_table(ids, found, self.classes_, several=several, proba=proba, parts=parts)
 
     def predict_set(
         self,
@@ -186,8 +223,8 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             y: Label of each row or node, instead of the graph's own.
-            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled nodes
-                that the fit did not use.
+            mask: Nodes to score, (N,) bool. Default: the test nodes of the fit; in another graph
+                its own test nodes, or all labelled nodes.
             **given: Node table or arrays, see :class:`GraphKeywords`.
 
         Raises:
@@ -199,7 +236,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             truth = np.asarray(y)[mask_of(mask, known, None).numpy()]
             return float((self.classes_[found.argmax(axis=1)] == truth).mean())
         known = self._labelled(known, y) if y is not None else known
-        chosen = nodes_to_score(known, mask, self.graph_, self._learned)
+        chosen = nodes_to_score(known, mask, self.parts_of(known))
         assert known.y is not None
         found = known.y[chosen].numpy()
         if known.y.ndim == 1:  # the graph may number its classes differently
@@ -214,7 +251,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         predictions: Answers | None = None,
         max_gcn_seconds: float | None = None,
         **given: Unpack[GraphKeywords],
-    ) -> dict[str, Scores]:
+    ) -> Comparison[Scores]:
         """Score the model and simple baselines on the same test nodes.
 
         The baselines are the majority class, logistic regression on the features, label
@@ -228,7 +265,8 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             max_gcn_seconds: Time that the GCN may take, in seconds. Default: 30.
 
         Returns:
-            Scores by method, ``graphfm`` first.
+            Scores by method, ``graphfm`` first. Its attribute ``verdict`` compares the model with
+            the best other method, paired over test nodes, with a 95% interval.
 
         Raises:
             DataError: GFM133 without training or test nodes.
@@ -312,13 +350,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         Raises:
             CheckpointError: GFM301 to GFM307 if the folder holds no such model.
         """
-        checkpoint = open_folder(
-            folder,
-            kind=(
-                "classify",
-                "multilabel",
-            ),
-        )
+        checkpoint = open_folder(folder, kind=("classify", "multilabel"))
         saved = checkpoint.config["estimator"]
         with malformed(checkpoint.path / "config.json", "estimator"):
             estimator = cls(**saved["params"])
@@ -344,6 +376,12 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         return torch.from_numpy(codes.astype(np.int64)), tuple(str(c) for c in self.classes_)
 
+    def _read_fit_graph(self, *given: Any, **arrays: Any) -> tuple[Graph, Reading | None]:
+        known, reading = super()._read_fit_graph(*given, **arrays)
+        if not self._of_rows:
+            self.classes_ = known.class_values
+        return known, reading
+
     def _labelled(self, graph: Graph, y: Any) -> Graph:
         if y is not None:
             graph = with_labels(graph, y, task="classify")
@@ -354,5 +392,4 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
                 where=graph.name,
                 fix="GraphFMRegressor predicts numbers; or cut the values into classes",
             )
-        self.classes_ = np.array(graph.class_names)
         return graph

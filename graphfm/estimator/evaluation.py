@@ -21,6 +21,7 @@ from graphfm.graphs.labels import as_numbers
 from graphfm.graphs.order import Order, in_order
 
 if TYPE_CHECKING:
+    from graphfm.benchmark.verdict import Comparison
     from graphfm.report.importance import Importances
 
 
@@ -30,7 +31,7 @@ def compare_with_baselines(
     *,
     predictions: Any = None,
     max_gcn_seconds: float | None = None,
-) -> dict[str, Any]:
+) -> Comparison[Any]:
     """Score a fitted estimator and simple baselines on the same test nodes.
 
     Args:
@@ -40,7 +41,7 @@ def compare_with_baselines(
         max_gcn_seconds: Time that the GCN may take, in seconds. Default: 30.
 
     Returns:
-        Scores by method, ``graphfm`` first.
+        Scores by method, ``graphfm`` first, with a ``verdict``.
 
     Raises:
         DataError: GFM133 without training or test nodes.
@@ -53,7 +54,7 @@ def compare_with_baselines(
     if estimator.TASK == "regress":
         split = as_numbers(split)
         order = Order.of(split)
-        return dict(compare_numbers(answers.values[order.nodes.numpy()], order.apply(split)))
+        return compare_numbers(answers.values[order.nodes.numpy()], order.apply(split))
     classes = estimator.own_config()["classes"]
     if list(split.class_names) != classes:
         y, unknown = match_classes(split, classes)
@@ -65,13 +66,11 @@ def compare_with_baselines(
             sets=None,
         )
     order = Order.of(split)
-    return dict(
-        compare(
-            answers.take(order.nodes.numpy(), order.classes.numpy()),
-            order.apply(split),
-            seed=estimator.seed,
-            max_gcn_seconds=max_gcn_seconds,
-        )
+    return compare(
+        answers.take(order.nodes.numpy(), order.classes.numpy()),
+        order.apply(split),
+        seed=estimator.seed,
+        max_gcn_seconds=max_gcn_seconds,
     )
 
 
@@ -102,18 +101,19 @@ def write_report_of(
 
     if path.suffix not in (".html", ".htm"):
         raise OutputError("GFM402", f"a report must end in .html, got {path.name}", where=str(path))
-    scores = {}
+    fit: dict[str, Any] = {"tune_reason": estimator.tune_reason_}
     try:
         split = split_to_compare(graph, estimator.masks_given_for(graph))
     except DataError:
         split = graph
     else:
         found = compare_with_baselines(estimator, graph)
-        scores = {name: score.to_json() for name, score in found.items()}
+        fit["test"] = {name: score.to_json() for name, score in found.items()}
+        fit["verdict"] = found.verdict
     config = config_of(estimator)
     record = FitRecord(
         config=config,
-        fit={"test": scores, "tune_reason": estimator.tune_reason_},
+        fit=fit,
         commands=fit_command({}, path),
         columns=saved_columns(config["estimator"]),
     )

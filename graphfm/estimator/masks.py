@@ -6,6 +6,7 @@ Shapes:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,30 +76,59 @@ def fit_masks(graph: Graph, train: Any, val: Any, *, seed: int) -> tuple[Tensor,
     return parts[0], parts[1]
 
 
-def nodes_to_score(
-    graph: Graph, mask: Any, fitted: Graph | None, learned: tuple[Tensor, Tensor] | None
-) -> Tensor:
+def split_ids(graph: Graph, train: Tensor, val: Tensor) -> dict[str, list[str]]:
+    """Return the ids of the labelled nodes in each part of the split of a fit.
+
+    Args:
+        graph: Graph of the fit. Its test nodes are the test nodes; without a test mask, all nodes
+            that the fit did not use.
+        train: Training nodes of the fit, (N,) bool.
+        val: Validation nodes of the fit, (N,) bool.
+    """
+    test = mask_of(None, graph, graph.test_mask) & ~train & ~val
+    ids = graph.ids()
+    return {
+        part: [ids[i] for i in (mask & graph.labelled).nonzero().flatten().tolist()]
+        for part, mask in (("train", train), ("val", val), ("test", test))
+    }
+
+
+def parts_of_nodes(graph: Graph, split: Mapping[str, Sequence[str]]) -> list[str | None]:
+    """Return the part of a split of each node, found by id; ``unlabelled`` without a label.
+
+    A labelled node that is in no part has None.
+
+    Args:
+        graph: Any graph.
+        split: Ids of the nodes in each part; see :func:`split_ids`.
+    """
+    part = {name: word for word, names in split.items() for name in names}
+    return [
+        part.get(name, None if labelled else "unlabelled")
+        for name, labelled in zip(graph.ids(), graph.labelled.tolist(), strict=True)
+    ]
+
+
+def nodes_to_score(graph: Graph, mask: Any, parts: Sequence[str | None] | None) -> Tensor:
     """Return the labelled nodes to score, (N,) bool: without a mask, never nodes of the fit.
 
     Args:
         graph: Graph with labels.
-        mask: Mask that the user passed; None takes the graph's test nodes, or all nodes that the
-            fit did not use.
-        fitted: Graph of the fit; None if it is unknown.
-        learned: Training and validation nodes of the fit, (N,) bool each; None if unknown.
+        mask: Mask that the user passed. None takes the test nodes of the fit; in another graph its
+            own test nodes, or all.
+        parts: Part of each node in the split of the fit, (N,); None for another graph.
 
     Raises:
         DataError: GFM116 for a mask that is not (N,) bool, GFM133 if there is no such node.
     """
-    chosen = graph.labelled & mask_of(mask, graph, graph.test_mask)
-    is_fitted = fitted is not None and (
-        fitted.num_nodes == graph.num_nodes
-        and fitted.num_edges == graph.num_edges
-        and fitted.node_ids == graph.node_ids
-    )
-    if mask is None and is_fitted and learned is not None:
-        chosen &= ~(learned[0] | learned[1])
-    if graph.y is None or not bool(chosen.any()):
+    chosen = graph.labelled & mask_of(mask, graph, None)
+    if mask is None and parts is not None and "test" in parts:
+        chosen &= torch.tensor([part == "test" for part in parts])
+    elif mask is None:
+        chosen &= mask_of(None, graph, graph.test_mask)
+        if parts is not None:
+            chosen &= torch.tensor([part not in ("train", "val") for part in parts])
+    if not bool(chosen.any()):
         raise DataError(
             "GFM133",
             "there is no labelled node to score on that the fit did not use",

@@ -20,6 +20,7 @@ from graphfm.estimator.base import GraphEstimator
 from graphfm.estimator.given import GraphKeywords
 from graphfm.estimator.masks import nodes_to_score
 from graphfm.estimator.saved import fill, open_folder, save_fitted
+from graphfm.estimator.tables import value_table
 from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.intervals import Values, answer_values
 from graphfm.graphs.graph import Graph
@@ -28,7 +29,10 @@ from graphfm.graphs.readers.given_labels import with_labels
 from graphfm.metrics import r2
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from graphfm.benchmark.number_scores import NumberScores
+    from graphfm.benchmark.verdict import Comparison
 
 
 class GraphFMRegressor(RegressorMixin, GraphEstimator):
@@ -45,7 +49,9 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         ensemble: Number of ensemble members, whose mean is predicted. Default: 1.
         seed: Seed of everything random. Default: 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Default: ``auto``.
-        verbose: If true, show progress bars.
+        verbose: If true, print how a file was read, and show progress bars.
+        refit: If true, fit again on every label, also of validation and test nodes, after the depth
+            was chosen and the probabilities calibrated. Default: false.
 
     Attributes:
         val_score_: Share of the training targets' variance that is explained on validation nodes;
@@ -80,6 +86,34 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
             **given: Node table or arrays, see :class:`GraphKeywords`.
         """
         return self.answer(graph, mask, **given).values
+
+    def predict_table(
+        self,
+        graph: Any = None,
+        mask: Any = None,
+        *,
+        coverage: float | None = None,
+        **given: Unpack[GraphKeywords],
+    ) -> pa.Table:
+        """Predict as an Arrow table: one row per node, with its id and its part in the fit.
+
+        The columns are ``id``, ``prediction``, ``novelty`` and ``split``: train, val, test or
+        unlabelled. ``.to_pandas()`` makes a pandas table.
+
+        Args:
+            graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
+            mask: Nodes to predict, (N,) bool. Default: all.
+            coverage: Coverage of the intervals, which adds the columns ``low`` and ``high``.
+                Default: no intervals.
+            **given: Node table or arrays, see :class:`GraphKeywords`.
+        """
+        known = self._graph(graph, **given)
+        return self.table_of(known, self.answer(known, mask, coverage=coverage), mask)
+
+    def table_of(self, graph: Graph, found: Values, mask: Any = None) -> pa.Table:
+        """Return predictions that :meth:`answer` made as the table of :meth:`predict_table`."""
+        ids, parts = self._rows_of_table(graph, mask)
+        return value_table(ids, found, parts=parts)
 
     def predict_interval(
         self,
@@ -145,15 +179,15 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         Args:
             graph: Graph or file, see :meth:`predict`. Default: the graph of the fit.
             y: Number of each row or node, instead of the graph's own.
-            mask: Nodes to score, (N,) bool. Default: the graph's test nodes, or all labelled nodes
-                that the fit did not use.
+            mask: Nodes to score, (N,) bool. Default: the test nodes of the fit; in another graph
+                its own test nodes, or all labelled nodes.
             **given: Node table or arrays, see :class:`GraphKeywords`.
 
         Raises:
             DataError: GFM133 if there is no such node.
         """
         known = self._labelled(self._graph(graph, **given), y)
-        chosen = nodes_to_score(known, mask, self.graph_, self._learned)
+        chosen = nodes_to_score(known, mask, self.parts_of(known))
         assert known.y is not None
         return r2(known.y[chosen].numpy(), self.predict(known, chosen))
 
@@ -163,7 +197,7 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         *,
         predictions: Values | None = None,
         **given: Unpack[GraphKeywords],
-    ) -> dict[str, NumberScores]:
+    ) -> Comparison[NumberScores]:
         """Score the model and simple baselines on the same test nodes.
 
         The baselines are the mean and a ridge regression on the features.
@@ -175,7 +209,8 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
             predictions: Result of :meth:`answer` for all nodes. Default: computed.
 
         Returns:
-            Scores by method, ``graphfm`` first.
+            Scores by method, ``graphfm`` first. Its attribute ``verdict`` compares the model with
+            the best other method, paired over test nodes, with a 95% interval.
 
         Raises:
             DataError: GFM133 without training or test nodes.
@@ -186,15 +221,7 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         return compare_with_baselines(self, known, predictions=predictions)
 
     def save(self, folder: str | Path) -> None:
-        """Write the fitted model to a folder that :meth:`load` reads; the graph is not saved.
-
-        Args:
-            folder: Folder to write. A model that it holds is replaced; other files stay.
-
-        Raises:
-            OutputError: GFM801 if the folder cannot be written, GFM402 if it holds files that are
-                not a model.
-        """
+        """Write the fitted model to a folder, as :meth:`GraphFMClassifier.save`."""
         self._check_fitted()
         save_fitted(self, Path(folder))
 

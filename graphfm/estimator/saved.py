@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphfm.checkpoint.checks import in_range, malformed
 from graphfm.checkpoint.folder import Checkpoint, save_checkpoint
-from graphfm.checkpoint.split_json import read_split
+from graphfm.checkpoint.split_json import SPLIT_JSON, read_split, split_text
 from graphfm.errors import CheckpointError
 from graphfm.experts.pool import Experts
 from graphfm.fitting.calibration import Calibration
@@ -29,7 +29,7 @@ def config_of(estimator: GraphEstimator) -> dict[str, Any]:
     """Return what ``config.json`` keeps of a fitted estimator, without the shape of the model."""
     params = {k: v for k, v in estimator.get_params().items() if k != "checkpoint"}
     given = estimator.checkpoint
-    params["checkpoint"] = str(given) if given is not None else None
+    params["checkpoint"] = str(given) if isinstance(given, str | Path) else None
     reading = estimator.reading_
     return {
         "name": f"fitted on {estimator.graph_name_}",
@@ -51,14 +51,14 @@ def config_of(estimator: GraphEstimator) -> dict[str, Any]:
 
 
 def save_fitted(
-    estimator: GraphEstimator, folder: Path, *, files: Mapping[str, str] | None = None
+    estimator: GraphEstimator, folder: Path, *, facts: Mapping[str, Any] | None = None
 ) -> None:
     """Write a fitted estimator to a checkpoint folder.
 
     Args:
         estimator: Fitted estimator.
         folder: Folder to write. A model that it holds is replaced; other files stay.
-        files: Further text files by name, such as ``split.json``. Default: none.
+        facts: Facts about the fit that ``split.json`` keeps beside the split. Default: none.
 
     Raises:
         OutputError: GFM801 if it cannot be written, GFM402 if the folder holds files that are not
@@ -78,6 +78,9 @@ def save_fitted(
         extra["order"] = estimator.order_.tensors()
     if estimator.rows_ is not None:
         extra["rows"] = {"x": estimator.rows_}
+    files = {}
+    if facts or estimator.split_:
+        files[SPLIT_JSON] = split_text(estimator.split_, facts or {})
     save_checkpoint(folder, first, meta=config_of(estimator), extra=extra, files=files)
 
 
@@ -110,17 +113,16 @@ def open_folder(folder: str | Path | Checkpoint, kind: Sequence[str] = ()) -> Ch
     return checkpoint
 
 
-def saved_reading(checkpoint: Checkpoint) -> Reading | None:
+def saved_reading(saved: Mapping[str, Any], split: Mapping[str, Any]) -> Reading | None:
     """Return how the graph of a fit was read; None if it came from no file.
 
-    Raises:
-        CheckpointError: GFM302 for a split.json that is damaged.
+    Args:
+        saved: What ``config.json`` keeps of the estimator.
+        split: Content of ``split.json``.
     """
-    saved = checkpoint.config["estimator"].get("input")
-    if saved is not None:
-        return Reading.from_json(saved)
+    if saved.get("input") is not None:
+        return Reading.from_json(saved["input"])
     # In version 0.1.0 the command line gave the estimator a graph, and kept its reading here.
-    split = read_split(checkpoint)
     if split.get("input") is None:
         return None
     return Reading.from_json({"target": split.get("target"), **split["input"]})
@@ -150,7 +152,9 @@ def _fill(estimator: GraphEstimator, checkpoint: Checkpoint, saved: dict[str, An
     if "calibration" in saved:
         tensors = _needed(checkpoint, "calibration")
         estimator.calibration_ = Calibration.from_parts(saved["calibration"], tensors)
-    estimator.reading_ = saved_reading(checkpoint)
+    split = read_split(checkpoint)
+    estimator.reading_ = saved_reading(saved, split)
+    estimator.split_ = split.get("nodes", {})
     estimator.scaling_ = checkpoint.tensors("scaling")
     estimator.rows_ = (checkpoint.tensors("rows") or {}).get("x")
     order = checkpoint.tensors("order")  # folders of version 0.1.0 keep the user's order

@@ -61,6 +61,10 @@ class Answers:
             filled=None if self.filled is None else self.filled[rows],
         )
 
+    def __repr__(self) -> str:
+        sets = "" if self.sets is None else f", sets of {self.sets.sum(axis=1).mean():.2f} classes"
+        return f"Answers({len(self.proba):,} nodes, {self.proba.shape[1]:,} classes{sets})"
+
 
 @one_thread_if_small(1)
 def answer(

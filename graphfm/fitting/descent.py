@@ -6,7 +6,6 @@ Shapes:
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -199,9 +198,7 @@ def descend(
         c,
         seed=seed,
     )
-    bar = tqdm(
-        total=c.steps, unit="step", desc=depth, disable=not (progress and sys.stderr.isatty())
-    )
+    bar = tqdm(total=c.steps, unit="step", desc=depth, disable=not progress)
     for step in taken:
         result.steps = step.number
         result.history.append({"step": step.number, "loss": float(step.loss)})

@@ -22,18 +22,22 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
         device: Device of the fit.
 
     Raises:
-        DataError: GFM149 if the fit needs more memory than is free.
+        DataError: Whatever the fit would refuse: GFM131 and GFM132 for too few labels or classes,
+            GFM149 if it needs more memory than is free.
     """
+    from graphfm.checkpoint.pretrained import weights_name
     from graphfm.fitting.calibration import num_choosing
     from graphfm.fitting.cost import check_memory, seconds_of
     from graphfm.fitting.depth import AUTO, depths_to_try
     from graphfm.fitting.descent import DEPTHS, Depth
-    from graphfm.fitting.finetune import MAX_STEPS
+    from graphfm.fitting.finetune import MAX_STEPS, training_nodes
     from graphfm.fitting.sizes import sizes_of
     from graphfm.machine import memory_left, pick_device
     from graphfm.model.graphfm import GraphFM
 
     model = GraphFM.from_pretrained(asked["from"], seed=asked["seed"])
+    assert whole.train_mask is not None
+    training_nodes(whole, whole.train_mask)
     labelled = whole.labelled
     counts = {
         part: int((mask & labelled).sum())
@@ -70,7 +74,7 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
         "depths": list(depths),
         "depths_left_out": left_out,
         "steps": steps,
-        "weights": model.about.get("name", "random"),
+        "weights": weights_name(model, asked["from"]),
         "params_trunk": params["trunk"],
         "params_head": (model.shape.dim + sizes.num_raw + 1) * sizes.num_classes,
         "memory_gib": round(needed / GIB, 2),

@@ -33,7 +33,7 @@ from graphfm.fitting.members import FitSetup, fit_deeper, fit_other_members, fit
 from graphfm.fitting.probe import SAMPLING, add_experts, bank_of
 from graphfm.fitting.sizes import sizes_of
 from graphfm.graphs.features.prepare import PreparedGraph
-from graphfm.graphs.graph import labelled_nodes
+from graphfm.graphs.graph import Graph, labelled_nodes
 from graphfm.machine import one_thread_if_small
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.batch import subsample
@@ -93,7 +93,7 @@ def finetune(
         raise DataError("GFM209", f"tune must be one of {', '.join((AUTO, *DEPTHS))}, got {tune!r}")
     if ensemble < 1:
         raise DataError("GFM209", f"ensemble must be at least 1 member, got {ensemble}")
-    nodes = _training_nodes(prepared, train_mask)
+    nodes = training_nodes(prepared, train_mask)
     choosing, calibrating = _validation_nodes(prepared, val_mask, seed)
     sizes = sizes_of(
         prepared,
@@ -149,21 +149,25 @@ def finetune(
     return fitted
 
 
-def _training_nodes(prepared: PreparedGraph, mask: Tensor) -> Tensor:
-    """Indices of the labelled training nodes, ascending."""
-    y = prepared.y
+def training_nodes(graph: Graph | PreparedGraph, mask: Tensor) -> Tensor:
+    """Return the indices of the labelled training nodes, ascending.
+
+    Raises:
+        DataError: GFM131 with fewer than 2 of them, GFM132 with only one class among them.
+    """
+    y = graph.y
     if y is None:
-        raise DataError("GFM131", "the graph has no labels to learn from", where=prepared.name)
+        raise DataError("GFM131", "the graph has no labels to learn from", where=graph.name)
     nodes = (mask & labelled_nodes(y)).nonzero().flatten()
     if len(nodes) < 2:
         raise DataError(
             "GFM131",
             f"fitting needs at least 2 labelled training nodes, got {len(nodes)}",
-            where=prepared.name,
+            where=graph.name,
         )
     if y.ndim == 1 and len(y[nodes].unique()) < 2:
         same = "number to predict" if y.is_floating_point() else "class"
-        raise DataError("GFM132", f"all training nodes have the same {same}", where=prepared.name)
+        raise DataError("GFM132", f"all training nodes have the same {same}", where=graph.name)
     return nodes
 
 

@@ -60,6 +60,10 @@ class Values:
             high=None if self.high is None else self.high[rows],
         )
 
+    def __repr__(self) -> str:
+        low, high = self.values.min(), self.values.max()
+        return f"Values({len(self.values):,} nodes, {low:.4g} to {high:.4g})"
+
 
 def calibrate_values(
     model: GraphFM | Ensemble,

@@ -135,6 +135,22 @@ def with_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> G
     return graph.replace(train_mask=train, val_mask=val, test_mask=test)
 
 
+def node_folds(graph: Graph, num_folds: int, *, seed: int) -> np.ndarray:
+    """Return the fold of each node, (N,), stratified by class; unlabelled nodes are one stratum.
+
+    Args:
+        graph: A graph with labels.
+        num_folds: Number of folds.
+        seed: Seed of the folds, which depend on the ids of the nodes and not on their order.
+    """
+    assert graph.y is not None
+    keys = stable_hash(graph.ids(), seed=seed)
+    strata = graph.y.numpy() if graph.has_classes else graph.labelled.numpy()
+    folds = np.empty(graph.num_nodes, dtype=np.int64)
+    folds[np.lexsort((keys, strata))] = np.arange(graph.num_nodes) % num_folds
+    return folds
+
+
 def complete_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> Graph:
     """Return the graph with its own parts of a split; only missing parts are drawn.
 

@@ -28,26 +28,19 @@ def lead_sentences(record: FitRecord, methods: list[dict[str, Any]], metric: str
     """
     estimator = record.estimator
     task = f"{len(estimator['classes'])} classes"
-    start = record.fit.get("from") or estimator["params"].get("checkpoint")
-    start = start or estimator.get("weights") or "random"  # older folders lack "weights"
+    start = weights_of(record)
     model = "A model with random initial weights"
     if start != "random":
-        model = f"The pretrained model {short(str(start))}"
+        model = f"The pretrained model {short(start)}"
     if not methods:
         return [f"{model}, fitted to predict {task}."]
-    own, others = methods[0], methods[1:]
-    name = metric.replace("_", " ")
+    own, name = methods[0], metric.replace("_", " ")
     lead = [
         f"{model}, fitted to predict {task}: {name} {own['score']:.3f} on {own['num']} test nodes "
         f"(95% confidence interval {own['low']:.3f} to {own['high']:.3f})."
     ]
-    if others:
-        best = max(others, key=lambda m: m["score"])
-        apart = own["low"] > best["high"] or best["low"] > own["high"]
-        lead.append(
-            f"The best other method on the same split is {best['name']} with "
-            f"{best['score']:.3f}; the intervals {'do not overlap' if apart else 'overlap'}."
-        )
+    if record.fit.get("verdict"):  # older folders lack it
+        lead = [*(f"{sentence}." for sentence in record.fit["verdict"]["text"]), *lead]
     return lead
 
 
@@ -117,7 +110,7 @@ def fit_facts(record: FitRecord) -> dict[str, str]:
     estimator = record.estimator
     params, history = estimator["params"], estimator["history"]
     steps = max((int(r["step"]) for r in history if "loss" in r), default=0)
-    weights = params.get("checkpoint") or estimator.get("weights") or "random"
+    weights = weights_of(record)
     temperature = estimator.get("calibration", {}).get("temperature")
     facts = {
         "pretrained weights": "none: random initial weights" if weights == "random" else weights,
@@ -131,6 +124,13 @@ def fit_facts(record: FitRecord) -> dict[str, str]:
         "benchmarks": BENCHMARKS if record.config.get("not_judged_on") else None,
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def weights_of(record: FitRecord) -> str:
+    """Name of the weights that the fit began with; ``random`` for none."""
+    estimator = record.estimator
+    asked = record.fit.get("from") or estimator["params"].get("checkpoint")
+    return str(estimator.get("weights") or asked or "random")  # older folders lack "weights"
 
 
 def tune_of(estimator: Mapping[str, Any]) -> str:

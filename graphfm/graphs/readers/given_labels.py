@@ -54,7 +54,10 @@ def given_labels(y: Any, *, task: Task = "auto") -> dict[str, Any]:
     if y is None or isinstance(y, Tensor):
         return label_fields(y, task=task)
     values = np.asarray(y)
-    if values.dtype.kind in "biuf":
+    if values.dtype.kind in "iu":
+        fields = label_fields(values.astype(np.int64), task=task)
+        return {**fields, "class_dtype": values.dtype.str} if "class_dtype" in fields else fields
+    if values.dtype.kind in "bf":
         return label_fields(values, task=task)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
