@@ -86,12 +86,21 @@ def test_arrays_are_fitted_as_a_graph_is(trunk: Any) -> None:
     assert model.embed(edge_index=edges, x=x).shape[0] == 40
     assert model.score(edge_index=edges, x=x, y=y, mask=np.ones(40, bool)) > 0.4
     ones = (np.ones(len(edges.T), np.float32), edges)
-    for matrix in (sparse.csr_array(ones, shape=(40, 40)),
-                   sparse.coo_matrix(ones, shape=(40, 40)).toarray()):  # fmt: skip
+    dense = sparse.coo_matrix(ones, shape=(40, 40)).toarray()
+    for matrix in (sparse.csr_array(ones, shape=(40, 40)), dense,
+                   torch.from_numpy(dense).to_sparse_csr()):  # fmt: skip
         model.fit(adjacency=matrix, x=x, y=y)
         np.testing.assert_allclose(model.predict_proba(), expected, atol=1e-5)
     with pytest.raises(DataError, match=r"GFM105(.|\n)*adjacency=A(.|\n)*toarray"):
         model.fit(sparse.csr_array(ones, shape=(40, 40)), y)
+    with pytest.raises(DataError, match=r"GFM116.*y has 39"):
+        model.fit(edge_index=edges, x=x, y=y[:-1])
+    ends = pd.DataFrame(edges.T, columns=["source", "target"])
+    with pytest.raises(DataError, match=r"GFM105(.|\n)*\{id: label\}(.|\n)*to_numpy"):
+        model.fit(ends, y)
+    assert len(model.fit(ends, dict(enumerate(y))).predict()) == 40
+    with pytest.raises(DataError, match="GFM102.*got nothing"):
+        model.fit(nodes=ends)
     for wrong in ({"graph": graph, "x": x}, {"node_ids": y}, {"edge_index": edges, "adjacency": x}):
         with pytest.raises(DataError, match="GFM105"):
             model.fit(**wrong)
@@ -285,6 +294,8 @@ def test_a_dataset_of_one_graph_is_this_graph() -> None:
         hetero = HeteroData()
         hetero["a", "to", "a"].edge_index = torch.tensor([[0], [1]])
         read_graph(hetero)
+    with pytest.raises(DataError, match=r"GFM118(.|\n)*y=labels"):
+        read_graph(Data(edge_index=data.edge_index, y=["a", "b", "a"], num_nodes=3))
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,8 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit to rows
             if hasattr(self, name):
                 delattr(self, name)
-        if nodes is None and target is None and options is None and is_rows(graph, y):
+        alone = graph is not None and nodes is None and target is None and options is None
+        if alone and is_rows(graph, y):
             x, y = validate_data(
                 self,
                 graph,

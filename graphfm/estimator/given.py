@@ -39,7 +39,8 @@ def graph_of(
 
     Args:
         graph: Graph that the user passed. Default: none.
-        y: Labels that the user passed; by position, they count the nodes. Default: none.
+        y: Labels that the user passed; by position, they count the nodes where no other array
+            does. Default: none.
         edge_index: See :class:`GraphKeywords`, as the following. Default: none.
         adjacency: Default: none.
         x: Default: none.
@@ -61,5 +62,5 @@ def graph_of(
         return x  # rows of features without edges
     if "edge_index" not in found and "adjacency" not in found:
         raise DataError("GFM105", f"{named} needs edges", fix="pass edge_index= or adjacency=")
-    by_id = y is None or isinstance(y, Mapping)
-    return found if by_id else {**found, "num_nodes": len(y)}
+    counts = y is not None and not isinstance(y, Mapping) and set(found) == {"edge_index"}
+    return {**found, "num_nodes": len(y)} if counts else found

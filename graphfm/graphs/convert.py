@@ -7,6 +7,7 @@ Shapes:
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,9 @@ def from_pyg(
     names = getattr(data, "class_names", None)
     if names is not None and fields.get("class_names") and not _are_numbers(tuple(names)):
         fields |= {"class_names": _named(fields["class_names"], names, name), "class_dtype": None}
-    num_nodes = int(data.num_nodes or 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyG, where it has to guess
+        num_nodes = int(data.num_nodes or 0)
     for mask in MASKS:
         values = getattr(data, mask, None)
         if values is not None:

@@ -8,6 +8,7 @@ Shapes:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,12 @@ from graphfm.graphs.convert import features
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.containers import kind_of, read_object
 from graphfm.graphs.readers.files import checked, is_graph_file, read_file, read_tables
-from graphfm.graphs.readers.memory import is_table, table_in_memory
+from graphfm.graphs.readers.memory import has_ends, is_table, table_in_memory
 from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions, refuse_unused
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.spec import Task
+
+log = logging.getLogger(__name__)
 
 ROWS = "rows"  # name of the graph that rows without edges become
 
@@ -88,7 +91,8 @@ def read_graph(
     if kind is None:
         raise DataError(
             "GFM102",
-            f"expected a graph, a table of edges, a file or a dataset id, got {type(thing)}",
+            "expected a graph, a table of edges, a file or a dataset id, got "
+            + ("nothing" if thing is None else str(type(thing))),
             fix="fit(edge_index=..., x=...) takes arrays; a list of pairs is a table: "
             "pandas.DataFrame(pairs, columns=['source', 'target'])",
         )
@@ -190,10 +194,18 @@ def is_rows(thing: Any, y: Any) -> bool:
         y: Labels that were given beside it; a square matrix without them is an adjacency matrix.
 
     Raises:
-        DataError: GFM105 for a square sparse matrix with labels, which may be either.
+        DataError: GFM105 for a square sparse matrix, or a table with columns such as source and
+            target, with labels: it may be either.
     """
     if not is_matrix(thing) or isinstance(y, Mapping):
         return False
+    if y is not None and is_table(thing) and has_ends(thing):
+        raise DataError(
+            "GFM105",
+            "a table that names two ends with y may hold edges or rows of features",
+            fix="fit(edges, nodes=nodes, target='label') or fit(edges, {id: label}) for edges, "
+            "fit(X.to_numpy(), y) for rows of features",
+        )
     square = hasattr(thing, "shape") and len(thing.shape) == 2 and thing.shape[0] == thing.shape[1]
     if y is not None and square and sparse.issparse(thing):
         raise DataError(
@@ -201,6 +213,9 @@ def is_rows(thing: Any, y: Any) -> bool:
             "a square sparse matrix with y may hold edges or rows of features",
             fix="fit(adjacency=A, y=y) for edges, fit(X.toarray(), y) for rows of features",
         )
+    if y is not None and square and isinstance(thing, np.ndarray) and (thing == thing.T).all():
+        log.warning("a symmetric matrix with y is read as rows of features; if it holds edges: "
+                    "fit(adjacency=A, y=y)")  # fmt: skip
     if y is not None:  # scikit-learn passes lists and array-likes, whose shape may be unknown
         return True
     if is_table(thing):

@@ -34,7 +34,13 @@ def labels(y: Any, *, task: Task = "auto") -> tuple[Tensor | None, tuple[str, ..
         return None, ()
     if isinstance(y, np.ndarray) and not y.flags.writeable:
         y = y.copy()  # torch warns of read-only memory
-    y = torch.as_tensor(y).detach().cpu()
+    try:
+        y = torch.as_tensor(y).detach().cpu()
+    except (TypeError, ValueError):
+        raise DataError(
+            "GFM118", "the labels of this graph must be numbers, got text or objects",
+            fix="pass them apart: fit(graph, y=labels)",
+        ) from None  # fmt: skip
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     finite = y[y.isfinite()] if y.is_floating_point() else torch.zeros(0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from graphfm.errors import FEW, DataError, GraphFMError
@@ -77,8 +78,13 @@ def arrays_graph(arrays: Mapping[str, Any], name: str, options: ReadOptions) -> 
 
 
 def _as_array(values: Any) -> Any:
-    """Return a tensor or list as a NumPy array; a sparse matrix stays as it is."""
-    values = values.detach().cpu() if hasattr(values, "detach") else values
+    """Return a tensor or list as a NumPy array; a sparse matrix is one of SciPy."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.layout != torch.strided:
+            values = values.to_sparse_coo().coalesce()
+            parts = (values.values().numpy(), tuple(values.indices().numpy()))
+            return sparse.coo_array(parts, shape=tuple(values.shape))
     return values if hasattr(values, "tocsr") else np.asarray(values)
 
 

@@ -79,7 +79,7 @@ def kind_of(thing: Any) -> tuple[str, str] | None:
 
     Returns None for anything else.
     """
-    if any(hasattr(thing, name) for name in PYG):
+    if any(hasattr(thing, name) for name in PYG) or _is_dataset(thing):
         return "a PyG Data", ".pt"
     if is_networkx(thing):
         return "a NetworkX graph", ".graphml"
@@ -87,10 +87,10 @@ def kind_of(thing: Any) -> tuple[str, str] | None:
         return "an igraph graph", ".graphml"
     if hasattr(thing, "obsp") and hasattr(thing, "obs_names"):
         return "an AnnData object", ".h5ad"
-    if isinstance(thing, Mapping) and any(name in thing for name in ARRAYS):
-        return "a dict of arrays", ".npz"
     if sparse.issparse(thing) or isinstance(thing, np.ndarray):
         return "an adjacency matrix", ".npz"
+    if isinstance(thing, Mapping) and any(name in thing for name in ARRAYS):
+        return "a dict of arrays", ".npz"
     return None
 
 
@@ -108,14 +108,14 @@ def read_object(
         graph, made = reader(thing, "graph", path, options, plan)
     elif suffix == ".h5ad":
         graph = read_cells(thing, path, "graph", options)
-    elif isinstance(thing, Mapping) and is_table(thing.get("x")):
+    elif what == "a dict of arrays" and is_table(thing.get("x")):
         x = thing["x"]  # an index of pandas is no feature
         x = x.reset_index(drop=True) if hasattr(x, "reset_index") else x
         columns = table_in_memory(x, "x").held
         num_nodes = len(next(iter(columns.values())))
         graph = arrays_graph({**thing, "x": None, "num_nodes": num_nodes}, "graph", options)
         graph, made = with_attributes(graph, Path("x"), [*columns.items()], options, plan)
-    elif isinstance(thing, Mapping):
+    elif what == "a dict of arrays":
         graph = arrays_graph(thing, "graph", options)
     elif suffix == ".pt":
         graph = from_pyg(_only_graph(thing), task=options.task, split=options.split)
@@ -126,9 +126,14 @@ def read_object(
     return _turned(graph, options.directed), made
 
 
+def _is_dataset(thing: Any) -> bool:
+    """Return True for a dataset of PyG."""
+    return hasattr(thing, "get_summary") and hasattr(thing, "len")
+
+
 def _only_graph(thing: Any) -> Any:
     """Return the graph of a PyG dataset of one graph, or the graph itself."""
-    if not hasattr(thing, "get_summary") or not hasattr(thing, "len"):
+    if not _is_dataset(thing):
         return thing
     if len(thing) != 1:
         raise DataError(

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from graphfm.errors import DataError
 from graphfm.graphs.readers.arrow import flat_columns
 from graphfm.graphs.readers.ends import INDEX_LEVEL
+from graphfm.graphs.readers.headers import ENDS
 from graphfm.graphs.readers.open_table import check_names
 from graphfm.graphs.readers.tables import TableFile
 
@@ -23,6 +25,8 @@ ARRAYS = ("edge_index", "adjacency")  # a dict with one of these is a graph, not
 
 def is_table(thing: Any) -> bool:
     """Return True for a table with named columns: of pandas, polars, pyarrow, or a dict of them."""
+    if sparse.issparse(thing):  # one of SciPy's is a dict
+        return False
     if isinstance(thing, Mapping):
         return bool(thing) and not any(name in thing for name in ARRAYS) and all(
             isinstance(v, list | tuple | np.ndarray) for v in thing.values()
@@ -30,6 +34,13 @@ def is_table(thing: Any) -> bool:
     if not hasattr(thing, "__arrow_c_stream__") and not hasattr(thing, "__dataframe__"):
         return False
     return not isinstance(thing, type) and (hasattr(thing, "columns") or hasattr(thing, "schema"))
+
+
+def has_ends(thing: Any) -> bool:
+    """Return True for a table with two columns that are named as the ends of an edge."""
+    names = thing.column_names if hasattr(thing, "column_names") else thing
+    folded = {str(name).casefold() for name in getattr(names, "columns", names)}
+    return any(one in folded and other in folded for one, other in ENDS)
 
 
 def table_in_memory(thing: Any, name: str, *, index: bool = False) -> TableFile:

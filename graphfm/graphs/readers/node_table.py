@@ -13,7 +13,7 @@ import numpy as np
 from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.columns import Column, encode
 from graphfm.graphs.readers.edges import clean_ids
-from graphfm.graphs.readers.ends import confirmed_id, index_columns, is_default_index
+from graphfm.graphs.readers.ends import INDEX_LEVEL, confirmed_id, index_columns, is_default_index
 from graphfm.graphs.readers.frames import Frame, read_frame
 from graphfm.graphs.readers.headers import id_column, read_header
 from graphfm.graphs.readers.open_table import open_table
@@ -110,9 +110,10 @@ def read_node_table(
         log.info("%s: column %r is read as the node ids", path.name, id_name)
     target: list[str] = []
     if options.target is not None:
+        known = [name for name in names if not name.startswith(INDEX_LEVEL)]
         short = {field.name: field.raw for field in header}
         try:
-            target = target_columns(short.get(options.target, options.target), names, where)
+            target = target_columns(short.get(options.target, options.target), known, where)
         except DataError:
             if options.need_target:
                 raise
