@@ -111,6 +111,27 @@ def test_a_plan_gives_the_same_features_for_a_row_of_another_table(tmp_path: Pat
         features_of(tmp_path, "id,side,size,born\na,n,big,2020-01-01\n", plan)
 
 
+@pytest.mark.parametrize("cells", ["1,,2,,3,4", "yes,no,,yes,no,no", "2020-01-01,,2020-01-03,,,",
+                                   "a,b,a,b,,a"])  # fmt: skip
+@pytest.mark.parametrize("wide", [0, 10**6])
+def test_a_column_that_is_empty_only_here_is_named_once(
+    tmp_path: Path, caplog, monkeypatch, cells: str, wide: int
+) -> None:
+    """At predict time. Seen to fail: nothing was said, and every row got the mean."""
+    monkeypatch.setattr(frames, "WIDE", wide)
+    text = "id,odd,even\n" + "\n".join(f"n{i},{c},{i % 2}" for i, c in enumerate(cells.split(",")))
+    plan, _ = features_of(tmp_path, text)
+    assert "are empty here" not in caplog.text
+    features_of(tmp_path, "id,odd,even\nx,,1\ny,,0\n", plan)
+    assert caplog.text.count("are empty here") == 1
+    assert (
+        "1 columns had values at the fit and are empty here" in caplog.text and "odd" in caplog.text
+    )
+    caplog.clear()
+    features_of(tmp_path, text, plan)
+    assert "are empty here" not in caplog.text
+
+
 def test_parquet_and_gzip_read_as_csv_does(tmp_path: Path) -> None:
     text = "id,a,b,c\n007,1.5,true,2020-01-01\n8,,false,\nx,2,,2021-06-01\n"
     table = table_of(tmp_path, text)

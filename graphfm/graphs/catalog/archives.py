@@ -17,11 +17,8 @@ from typing import IO, Any
 
 from graphfm.errors import DataError
 from graphfm.graphs.catalog.source import WHOLE
+from graphfm.graphs.packed import HARMLESS, MAX_RATIO
 
-MAX_RATIO = 1000
-"""Largest ratio of unpacked to packed bytes. Deflate reaches 1032; our files reach 582."""
-HARMLESS = 1_000_000
-"""Number of bytes below which the ratio is not checked: a small file can repeat one line."""
 CHUNK = 1 << 16
 
 

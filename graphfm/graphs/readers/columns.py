@@ -129,6 +129,11 @@ def encode(frame: Frame, plan: Sequence[Column]) -> torch.Tensor | sparse.csr_ar
     if picked != list(range(numbers.shape[1])):
         numbers = numbers[:, picked]
     numbers, missing = _filled(numbers, np.array([c.fill for c in wanted], dtype=np.float32))
+    counts = np.asarray(missing.sum(axis=0)).ravel()
+    gone = [c.name for c, count in zip(wanted, counts, strict=True) if count == frame.num_rows]
+    texts = [c.name for c in plan if c.kind == "category"]
+    gone += [name for name in texts if frame.text[name].null_count == frame.num_rows]
+    _warn_empty(frame, gone)
     pieces: list[Any] = [numbers]
     start, starts = numbers.shape[1], {c.name: [i] for i, c in enumerate(wanted)}
     where = {c.name: i for i, c in enumerate(wanted)}
@@ -246,6 +251,14 @@ def _check_same(frame: Frame, plan: Sequence[Column]) -> None:
                 f"{_kind_name(kind)}",
                 where=str(frame.table.path),
             )
+
+
+def _warn_empty(frame: Frame, names: Sequence[str]) -> None:
+    """Name the columns that had values at the fit and have none here."""
+    if names and frame.num_rows:
+        log.warning("%s: %d columns had values at the fit and are empty here, so their values "
+                    "count as missing: %s", frame.table.path.name, len(names),
+                    _first_few(list(names)))  # fmt: skip
 
 
 def _kind_name(kind: str) -> str:

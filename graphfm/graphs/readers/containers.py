@@ -15,6 +15,7 @@ from scipy import sparse
 from graphfm.errors import DataError
 from graphfm.graphs.convert import from_adjacency, from_pyg, is_networkx
 from graphfm.graphs.graph import MASKS, Graph
+from graphfm.graphs.packed import check_packed
 from graphfm.graphs.readers.anndata import read_anndata, read_cells
 from graphfm.graphs.readers.arrays import arrays_graph, read_arrays
 from graphfm.graphs.readers.attributes import read_igraph, read_networkx, with_attributes
@@ -46,12 +47,14 @@ def read(
         plan: Rules of an earlier fit. Default: made from this file.
 
     Raises:
-        DataError: GFM103 for a file that is not what its suffix says, GFM105 for a node table
+        DataError: GFM141 for a file that unpacks to far more than its size, GFM103 for one that is
+            not what its suffix says, GFM105 for a node table
             beside it, GFM305 for one that could run code, and the errors of :class:`Graph` and
             :func:`plan_columns`.
     """
     if not path.is_file():
         raise DataError("GFM103", f"no such file: {path.name}", where=str(path))
+    check_packed(path)
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if options.nodes is not None:
         raise DataError(

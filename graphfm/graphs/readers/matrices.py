@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from graphfm.errors import DataError
+from graphfm.graphs.packed import check_packed
 from graphfm.graphs.readers.edges import EdgeList
 from graphfm.graphs.readers.frames import read_frame
 from graphfm.graphs.readers.tables import TableFile
@@ -28,6 +29,7 @@ def read_matrix_market(path: Path) -> EdgeList:
 
     if not path.is_file():
         raise DataError("GFM103", f"no such file: {path.name}", where=str(path))
+    check_packed(path)
     try:
         if path.name.endswith(".gz"):
             with gzip.open(path) as file:

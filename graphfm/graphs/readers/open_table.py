@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from graphfm.errors import FEW, DataError
+from graphfm.graphs.packed import check_packed
 from graphfm.graphs.readers.arrow import flat_columns, is_nested
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.readers.textfiles import (
@@ -49,6 +50,7 @@ def open_table(path: Path | TableFile, *, header: bool | None = None) -> TableFi
     if not path.is_file():
         what = "expected a table, got a folder" if path.is_dir() else f"no such file: {path.name}"
         raise DataError("GFM103", what, where=str(path))
+    check_packed(path)
     if path.name.endswith(".parquet"):
         return _open_parquet(path)
     gzipped = path.name.endswith(".gz")
