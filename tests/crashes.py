@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -50,9 +51,12 @@ class Killed:
 
 
 def start(out: Path, recipe: str, overrides: Sequence[str]) -> subprocess.Popen[str]:
-    """Start ``graphfm pretrain`` in a process of its own."""
+    """Start ``graphfm pretrain`` in a process of its own, with two threads."""
+    env = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", "graphfm", "pretrain", recipe, *overrides, "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
 
 
 def half_written(out: Path, pid: int) -> list[Path]:

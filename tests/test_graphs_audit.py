@@ -196,6 +196,22 @@ def test_features_that_say_little_are_no_evidence() -> None:
         assert audit({"one": one}, {"other": other}).clean
 
 
+@pytest.mark.parametrize(("num_shared", "is_found"), [(15, False), (25, True), (100, True)])
+def test_two_percent_of_equal_rows_are_an_overlap(num_shared: int, is_found: bool) -> None:
+    """Rows of much surprise in two graphs of 1,000 nodes that share no edge.
+
+    Seen to fail with MIN_ROW_SHARE at 0.5 and at 0.01.
+    """
+    one, other = (
+        synthetic(f"s{seed}", seed=seed, num_nodes=1000, num_features=0) for seed in (1, 2)
+    )
+    x = [torch.randn(1000, 30, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]
+    x[1][-num_shared:] = x[0][:num_shared]
+    result = said(one.replace(x=x[0]), other.replace(x=x[1]))
+    assert bool(result.kinds) == is_found, result
+    assert not is_found or result.matched == num_shared
+
+
 def test_molecules_share_motifs_but_not_data() -> None:
     """Rings with tails from the same few shapes, in two collections.
 

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from graphfm import machine
+from graphfm.config.load import load_recipe
+from graphfm.estimator import GraphFMClassifier
+from graphfm.graphs.splits import with_split
 from graphfm.machine import SMALL_GRAPH, one_thread_if_small
+from graphfm.model.graphfm import GraphFM
 from graphfm.model.nn.rows import take_rows
+from graphfm.training.corpus import Corpus
+from graphfm.training.run import Run
+from graphfm.training.run_folder import choose_start
+from graphfm.training.stops import StopRequests
+from tests.graphs import synthetic, three_graphs
 
 
 @dataclass
@@ -62,3 +72,38 @@ def test_gradients_of_rows_are_the_same_bits_at_any_number_of_threads(two_thread
     leaf = x.double().requires_grad_()
     leaf[index].backward(upstream.double())
     torch.testing.assert_close(found[0], leaf.grad.float(), rtol=1e-4, atol=1e-3)
+
+
+def test_two_runs_with_two_threads_have_the_same_weights(two_threads, tmp_path) -> None:
+    """Of pretraining. Seen to fail with ``x[index]`` in the model.
+
+    ``tests/crashes.py`` resumes runs with two threads.
+    """
+    recipe = load_recipe("demo", ["train.steps=6", "train.warmup_steps=1", "train.eval_every=3"])
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        corpus = Corpus(three_graphs(), [1.0, 1.0, 1.0], recipe, device=torch.device("cpu"))
+        start = choose_start(tmp_path / name, "auto")
+        run = Run(recipe, corpus, tmp_path / name, torch.device("cpu"), start)
+        run.train(StopRequests(None))
+        return GraphFM.from_checkpoint(tmp_path / name).state_dict()
+
+    first, second = weights("one"), weights("two")
+    assert torch.get_num_threads() == 2
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_fits_with_two_threads_predict_the_same_bits(two_threads, monkeypatch) -> None:
+    """As on a large graph. And so do two predictions of one fit."""
+    monkeypatch.setattr(machine, "SMALL_GRAPH", 0)
+    graph = with_split(synthetic("even", num_nodes=150, num_features=8), (0.5, 0.3, 0.2), seed=0)
+    found = []
+    for _ in range(2):
+        fitted = GraphFMClassifier("random", tune="full", max_steps=2).fit(graph)
+        trained = torch.cat([p.detach().flatten() for p in fitted.model_.parameters()])
+        answers = [torch.from_numpy(fitted.predict_proba(graph)) for _ in range(2)]
+        assert torch.equal(*answers)
+        found.append((trained, answers[0], fitted.history_))
+    assert torch.get_num_threads() == 2
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
