@@ -171,8 +171,8 @@ def test_too_few_labels_are_refused(model, graph):
 
 
 def test_scikit_learns_manners(model, graph):
-    estimator = GraphFMClassifier(model, tune="probe", seed=3)
-    assert clone(estimator).get_params()["seed"] == 3
+    estimator = GraphFMClassifier(model, tune="probe", random_state=3)
+    assert clone(estimator).get_params()["random_state"] == 3
     with pytest.raises(NotFittedError):
         estimator.predict()
     assert estimator.fit(graph) is estimator

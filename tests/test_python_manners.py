@@ -1,5 +1,6 @@
 """Estimators in a notebook: cross-validation over nodes, verbose, texts that fit a screen."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from graphfm.errors import DataError
 from graphfm.estimator import cross_validation
 from graphfm.graphs.splits import node_folds
 from tests.graphs import synthetic
+from tests.test_checkpoint_folder import relist
 
 
 def test_no_fold_learns_from_its_own_labels(
@@ -85,3 +87,18 @@ def test_texts_fit_a_screen() -> None:
         text = repr(value)
         assert len(text.splitlines()) <= 10 and max(map(len, text.splitlines())) <= 200, text
     assert "best simple baseline" in repr(model.compare())
+
+
+def test_a_folder_that_calls_the_seed_seed_is_loaded(tmp_path: Path) -> None:
+    """As version 0.1.0 wrote it."""
+    graph = synthetic("mine", num_nodes=40)
+    GraphFMClassifier("random", tune="probe", random_state=3).fit(graph).save(tmp_path / "new")
+    assert GraphFMClassifier.load(tmp_path / "new").random_state == 3
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    params = config["estimator"]["params"]
+    params["seed"] = params.pop("random_state")
+    del params["refit"]
+    (tmp_path / "new" / "config.json").write_text(json.dumps(config))
+    relist(tmp_path / "new", "config.json")
+    loaded = GraphFMClassifier.load(tmp_path / "new")
+    assert loaded.random_state == 3 and loaded.refit is False

@@ -40,12 +40,13 @@ def fit(read: ReadGraph, *, out: Path, asked: dict[str, Any], device: str) -> di
     from graphfm.cli.audit import warn_if_seen
     from graphfm.estimator import GraphFMClassifier, GraphFMRegressor
 
-    given = ("tune", "max_steps", "max_time", "ensemble", "seed")
+    given = ("tune", "max_steps", "max_time", "ensemble")
     chosen = {name: asked[name] for name in given if asked.get(name) is not None}
     whole = read.graph
     assert whole.y is not None and whole.test_mask is not None
     estimator = GraphFMRegressor if whole.task.kind == "regress" else GraphFMClassifier
-    model = estimator(asked["from"], device=device, verbose=sys.stderr.isatty(), **chosen)
+    chosen |= {"random_state": asked["seed"], "device": device, "verbose": sys.stderr.isatty()}
+    model = estimator(asked["from"], **chosen)
     began = time.perf_counter()
     model.fit(read)
     seconds = time.perf_counter() - began

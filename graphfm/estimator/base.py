@@ -65,7 +65,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         max_steps: int = MAX_STEPS,
         max_time: float | None = None,
         ensemble: int = 1,
-        seed: int = 0,
+        random_state: int = 0,
         device: str = "auto",
         verbose: bool = False,
         refit: bool = False,
@@ -75,7 +75,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         self.max_steps = max_steps
         self.max_time = max_time
         self.ensemble = ensemble
-        self.seed = seed
+        self.random_state = random_state
         self.device = device
         self.verbose = verbose
         self.refit = refit
@@ -133,7 +133,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
             None if mask is None else mask_of(mask, known, None)[order.nodes]
             for mask in (train_mask, val_mask)
         ]
-        train, val = fit_masks(ordered, *masks, seed=self.seed)
+        train, val = fit_masks(ordered, *masks, seed=self.random_state)
         start = self._pretrained()
         model = start.to(pick_device(self.device))
         sizes = sizes_of(known, model, num_train=int(train.sum()))
@@ -149,7 +149,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
             budget=budget,
             ensemble=self.ensemble,
             corpus=StateCloud(**start.extra[NOVELTY]) if NOVELTY in start.extra else None,
-            seed=self.seed,
+            seed=self.random_state,
             progress=self.verbose,
         )
         about = start.about
@@ -163,7 +163,9 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         self.rows_ = None
         if self._of_rows:  # the encoder reads them again when other rows are predicted
             keys = prepared.sample_keys
-            kept = sample_context(known.num_nodes, MAX_CONTEXT, seed=[self.seed, 0, 0], keys=keys)
+            kept = sample_context(
+                known.num_nodes, MAX_CONTEXT, seed=[self.random_state, 0, 0], keys=keys
+            )
             self.rows_ = prepared.x[kept].clone()
         self.not_judged_on_ = not_judged_on(about)
         self.graph_, self.graph_name_ = known, known.name
@@ -192,7 +194,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
             labelled=known.labelled[order.nodes],
             tune=self.tune_,
             steps=self.best_step_,
-            seed=self.seed,
+            seed=self.random_state,
             progress=self.verbose,
         )
         self.model_, self.scaling_, self.experts_ = fitted.model, fitted.scaling, fitted.experts
@@ -296,7 +298,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         """Return the pretrained model that the fit begins with."""
         if isinstance(self.checkpoint, GraphFM):
             return self.checkpoint
-        return GraphFM.from_pretrained(self.checkpoint, seed=self.seed)
+        return GraphFM.from_pretrained(self.checkpoint, seed=self.random_state)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):
@@ -337,7 +339,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
             raise DataError("GFM133", "there is no node to predict", where=known.name)
         order = None if self.order_ is None else self.order_.order_of(known)
         places, by_place = (asked if order is None else order.places[asked]).sort()
-        back, sampling = inverse(by_place), {"seed": self.seed, **SAMPLING}
+        back, sampling = inverse(by_place), {"seed": self.random_state, **SAMPLING}
         if self.rows_ is not None and known.num_edges == 0:
             # The encoder reads rows of the fit only: predictions do not depend on the other rows.
             prepared = join_rows(self.rows_, self._prepared(known, order))

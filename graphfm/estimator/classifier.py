@@ -21,7 +21,7 @@ from graphfm.errors import DataError
 from graphfm.estimator.base import GraphEstimator
 from graphfm.estimator.given import GraphKeywords
 from graphfm.estimator.masks import mask_of, nodes_to_score
-from graphfm.estimator.saved import fill, open_folder, save_fitted
+from graphfm.estimator.saved import fill, open_folder, save_fitted, saved_params
 from graphfm.estimator.tables import class_table
 from graphfm.fitting.answers import Answers, answer
 from graphfm.fitting.conformal import check_coverage
@@ -54,7 +54,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
             Default: 20.
         max_time: Time limit for the fit, in seconds. Default: none.
         ensemble: Number of ensemble members, whose mean is predicted. Default: 1.
-        seed: Seed of everything random. Default: 0.
+        random_state: Seed of everything random, a whole number. Default: 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Default: ``auto``.
         verbose: If true, print how a file was read, and show progress bars.
         refit: If true, fit again on every label, also of validation and test nodes, after the depth
@@ -353,7 +353,7 @@ class GraphFMClassifier(ClassifierMixin, GraphEstimator):
         checkpoint = open_folder(folder, kind=("classify", "multilabel"))
         saved = checkpoint.config["estimator"]
         with malformed(checkpoint.path / "config.json", "estimator"):
-            estimator = cls(**saved["params"])
+            estimator = cls(**saved_params(saved))
             if not isinstance(saved["classes"], list):
                 raise ValueError("classes: expected a list of names")
             estimator.classes_ = class_values(saved["classes"], saved.get("classes_dtype"))

@@ -66,7 +66,7 @@ def cross_val_predict_nodes(
         raise DataError("GFM145", f"cross-validation needs at least 2 folds, got {cv}")
     read, _ = clone(estimator)._read_fit_graph(graph, y, target, options, **given)
     whole = read.replace(train_mask=None, val_mask=None, test_mask=None)
-    folds = node_folds(whole, cv, seed=estimator.seed)
+    folds = node_folds(whole, cv, seed=estimator.random_state)
     parts: list[np.ndarray] = []
     with collect_log_lines(logging.WARNING, quiet=True) as lines:
         for fold in range(cv):

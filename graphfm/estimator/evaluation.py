@@ -69,7 +69,7 @@ def compare_with_baselines(
     return compare(
         answers.take(order.nodes.numpy(), order.classes.numpy()),
         order.apply(split),
-        seed=estimator.seed,
+        seed=estimator.random_state,
         max_gcn_seconds=max_gcn_seconds,
     )
 
@@ -123,7 +123,7 @@ def write_report_of(
         ModelOnGraph(model=estimator, graph=split),
         tsne=tsne,
         max_seconds=max_seconds,
-        seed=estimator.seed,
+        seed=estimator.random_state,
     )
 
 
@@ -170,7 +170,7 @@ def importances_of(
         y[order][nodes].numpy(),
         column_groups(columns, graph.num_features),
         max_seconds=max_seconds,
-        seed=estimator.seed,
+        seed=estimator.random_state,
     )
     if found is None:
         raise DataError("GFM133", "the graph has no feature columns to shuffle", where=graph.name)

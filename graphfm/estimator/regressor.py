@@ -19,7 +19,7 @@ from graphfm.checkpoint.folder import Checkpoint
 from graphfm.estimator.base import GraphEstimator
 from graphfm.estimator.given import GraphKeywords
 from graphfm.estimator.masks import nodes_to_score
-from graphfm.estimator.saved import fill, open_folder, save_fitted
+from graphfm.estimator.saved import fill, open_folder, save_fitted, saved_params
 from graphfm.estimator.tables import value_table
 from graphfm.fitting.conformal import check_coverage
 from graphfm.fitting.intervals import Values, answer_values
@@ -47,7 +47,7 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
             Default: 20.
         max_time: Time limit for the fit, in seconds. Default: none.
         ensemble: Number of ensemble members, whose mean is predicted. Default: 1.
-        seed: Seed of everything random. Default: 0.
+        random_state: Seed of everything random, a whole number. Default: 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Default: ``auto``.
         verbose: If true, print how a file was read, and show progress bars.
         refit: If true, fit again on every label, also of validation and test nodes, after the depth
@@ -234,7 +234,7 @@ class GraphFMRegressor(RegressorMixin, GraphEstimator):
         """
         checkpoint = open_folder(folder, kind=("regress",))
         with malformed(checkpoint.path / "config.json", "estimator"):
-            estimator = cls(**checkpoint.config["estimator"]["params"])
+            estimator = cls(**saved_params(checkpoint.config["estimator"]))
         fill(estimator, checkpoint)
         return estimator
 

@@ -46,7 +46,7 @@ def config_of(estimator: GraphEstimator) -> dict[str, Any]:
             **estimator.own_config(),
         },
         "not_judged_on": estimator.not_judged_on_,
-        "environment": environment(estimator.seed),
+        "environment": environment(estimator.random_state),
     }
 
 
@@ -111,6 +111,15 @@ def open_folder(folder: str | Path | Checkpoint, kind: Sequence[str] = ()) -> Ch
             "GFM307", f"{folder} was fitted by {name}", fix=f"{name}.load(folder)"
         )
     return checkpoint
+
+
+def saved_params(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a saved estimator; version 0.1.0 called ``random_state`` ``seed``.
+
+    Args:
+        saved: What ``config.json`` keeps of the estimator.
+    """
+    return {"random_state" if k == "seed" else k: v for k, v in saved["params"].items()}
 
 
 def saved_reading(saved: Mapping[str, Any], split: Mapping[str, Any]) -> Reading | None:

@@ -119,7 +119,7 @@ def fit_facts(record: FitRecord) -> dict[str, str]:
         "gradient steps": f"{steps}, best at {estimator['best_step']}" if steps else "none",
         "validation accuracy": _three_digits(estimator["val_score"]),
         "temperature": _three_digits(temperature),
-        "seed": params.get("seed"),
+        "seed": params.get("random_state", params.get("seed")),
         "time": f"{estimator['fit_seconds']:.1f} s",
         "benchmarks": BENCHMARKS if record.config.get("not_judged_on") else None,
     }
