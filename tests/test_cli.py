@@ -236,7 +236,8 @@ def test_log_messages_of_the_readers_are_printed(graph_file: Path) -> None:
     done = ran("inspect", graph_file)
     assert "3 columns (2 numbers, 1 categories) become 4 features" in done.stderr
     assert "columns" not in done.stdout
-    assert f"--graph '{graph_file}'" in done.stderr  # a name with a space, quoted for the shell
+    labelled = ran("inspect", graph_file, "--target", "team")
+    assert f"--graph '{graph_file}'" in labelled.stderr  # a name with a space, quoted for the shell
 
 
 @pytest.mark.parametrize(
