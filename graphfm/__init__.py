@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphfm.graphs.catalog.catalog import Catalog as Catalog
     from graphfm.graphs.graph import Graph as Graph
     from graphfm.graphs.inputs import as_graph as as_graph
+    from graphfm.graphs.readers.options import ReadOptions as ReadOptions
     from graphfm.graphs.spec import GraphSpec as GraphSpec
     from graphfm.model.graphfm import GraphFM as GraphFM
     from graphfm.training.pretrain import pretrain as pretrain
@@ -33,6 +34,7 @@ _HOMES = {
     "GraphFMError": "errors",
     "GraphFMRegressor": "estimator",
     "GraphSpec": "graphs.spec",
+    "ReadOptions": "graphs.readers.options",
     "Recipe": "config.recipe",
     "as_graph": "graphs.inputs",
     "cross_val_predict_nodes": "estimator",

@@ -310,6 +310,11 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         """Read the graph to predict; None is the graph of the fit."""
         graph = graph_of(graph, **arrays)
         self._check_fitted()
+        if graph is None and nodes is not None:
+            raise DataError(
+                "GFM105", "a node table needs the edge list beside it",
+                fix="pass both: predict(edges, nodes=nodes)",
+            )  # fmt: skip
         if graph is not None and self._of_rows and is_matrix(graph):
             x = validate_data(self, graph, reset=False, accept_sparse="csr", dtype=np.float32)
             return rows_graph(x)
