@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,23 @@ def test_columns_of_all_types(cells: Any, expected: list[float], tmp_path: Path)
         assert file.fingerprint == graph.fingerprint
 
 
+class Exchange:
+    """A table that has the interchange protocol alone."""
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self.table, self.columns = pa.table(columns), list(columns)
+
+    def __dataframe__(self, **options: Any) -> Any:
+        return self.table.__dataframe__(**options)
+
+
+def test_the_interchange_protocol_is_enough() -> None:
+    found = read_graph(Exchange(EDGE_TABLE), nodes=Exchange({"id": list("abc"), "v": [1, 2, 3]}))
+    expected = read_graph(EDGE_TABLE, nodes={"id": list("abc"), "v": [1, 2, 3]})
+    assert found.plan == expected.plan
+    assert found.graph.fingerprint == expected.graph.fingerprint
+
+
 def test_tables_that_cannot_be_read_are_refused_by_name() -> None:
     nodes = pd.DataFrame([["a", 1, 2]], columns=["id", "v", "v"])
     with pytest.raises(DataError, match="GFM106.*'v'"):
@@ -54,6 +72,8 @@ def test_tables_that_cannot_be_read_are_refused_by_name() -> None:
         read_graph(EDGE_TABLE, nodes=pl.LazyFrame({"id": ["a"]}))
     with pytest.raises(DataError, match=r"GFM102(.|\n)*columns=\['source', 'target'\]"):
         read_graph([("a", "b")])
+    with pytest.raises(DataError, match=r"GFM103.*'a' has 2, 'b' has 1(.|\n)*from_dict_of_lists"):
+        read_graph({"a": ["b", "c"], "b": ["c"]})
     with pytest.raises(DataError, match=r"GFM112.*\n.*edges, row 2: 'c'"):
         read_graph(EDGE_TABLE, nodes={"id": ["a", "b"]})
 

@@ -60,7 +60,7 @@ def test_cross_validation_of_numbers_and_of_labels_beside_the_graph() -> None:
 
 
 def test_verbose_shows_how_a_file_was_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the error stream is no terminal, as in a notebook. Seen to fail: nothing came."""
     rows = [f"n{i},{i % 5},{'ab'[i % 2]}" for i in range(30)]
@@ -68,6 +68,7 @@ def test_verbose_shows_how_a_file_was_read(
     edges = [f"n{i},n{(i + 1) % 30}" for i in range(30)]
     (tmp_path / "edges.csv").write_text("\n".join(["source,target", *edges]) + "\n")
     log = logging.getLogger("graphfm")
+    monkeypatch.setattr(log, "handlers", [])  # a command that ran in this process leaves its own
     before = log.level, log.propagate, list(log.handlers)
     for verbose in (False, True):
         model = GraphFMClassifier("random", tune="adapter", max_steps=2, verbose=verbose)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from graphfm.errors import DataError
+from graphfm.errors import FEW, DataError
 from graphfm.graphs.readers.arrow import flat_columns
 from graphfm.graphs.readers.ends import INDEX_LEVEL
 from graphfm.graphs.readers.headers import ENDS
@@ -88,7 +88,17 @@ def column_table(name: str | Path, columns: Sequence[tuple[str, Any]]) -> TableF
     Args:
         name: Name of the table or path of its file, for messages.
         columns: Name and values of each column, (N,) each.
+
+    Raises:
+        DataError: GFM103 for columns of several lengths, GFM106 for columns with the same name.
     """
+    lengths = {key: len(values) for key, values in columns}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{key!r} has {count:,}" for key, count in [*lengths.items()][:FEW])
+        raise DataError(
+            "GFM103", f"the columns of a table have one length, but {shown}", where=str(name),
+            fix="lists of neighbors: networkx.from_dict_of_lists(neighbors)",
+        )  # fmt: skip
     table = TableFile(path=Path(name), names=tuple(key for key, _ in columns))
     check_names(table)
     held = flat_columns(dict(columns), table.path.name)
