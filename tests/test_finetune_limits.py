@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from graphfm.errors import DataError
+from graphfm.errors import MemoryLimitError
 from graphfm.estimator import GraphFMClassifier
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.cost import memory_of
@@ -145,7 +145,7 @@ def test_a_graph_larger_than_memory_is_refused_with_numbers(
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), hard))
     try:
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(MemoryLimitError) as caught:
             GraphFMClassifier(model).fit(many)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

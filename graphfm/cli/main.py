@@ -82,6 +82,15 @@ class _StderrHandler(logging.Handler):
 # Texts of the errors that gloo and nccl raise when another process of the run has ended.
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
+# Texts of a failed allocation of torch, C++, the loader of libraries, and threads.
+NO_MEMORY = (
+    "allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "failed to map segment",
+    "can't start new thread",
+)
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -146,6 +155,17 @@ def main() -> None:
     app(prog_name="graphfm")
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return true for a failed allocation, whichever library reports it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError | OSError) and any(
+        words in str(error).lower() for words in NO_MEMORY
+    )
+
+
 def _is_closed_pipe(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EPIPE
 
@@ -154,12 +174,13 @@ def _as_graphfm_error(error: Exception) -> GraphFMError | None:
     """Return an error of the machine (memory, disk, network) as one of ours; None for a bug."""
     if isinstance(error, GraphFMError):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return MemoryLimitError(
             "GFM404",
             "out of memory",
             why=str(error).splitlines()[0] if str(error) else "",
-            fix="reduce sampling.max_context, sampling.targets_per_step or model.dim",
+            fix="close other programs, or give fewer feature columns (--features); for a run of "
+            "pretraining reduce sampling.max_context, sampling.targets_per_step or model.dim",
         )
     if isinstance(error, OSError) and error.errno in (
         errno.ENOSPC,

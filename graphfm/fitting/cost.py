@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from graphfm.errors import DataError
+from graphfm.errors import MemoryLimitError
 from graphfm.fitting.calibration import MAX_CHOICE, MAX_NODES, num_choosing
 from graphfm.fitting.descent import DEPTHS, EVAL_EVERY, STEP_CONTEXT, TARGETS_PER_STEP, Depth
 from graphfm.fitting.expert_cost import flops_of_experts, memory_of_experts, slow_operations
@@ -85,13 +85,13 @@ def check_memory(
     """Return the bytes that a fit needs at least.
 
     Raises:
-        DataError: GFM149 if that is more than is free.
+        MemoryLimitError: GFM149 if that is more than is free.
     """
     memory, left = memory_of(sizes, model, ensemble=ensemble), memory_left(device)
     if memory.peak > left:
         parts = memory.lasting | memory.passing
         largest = sorted(parts, key=lambda name: -parts[name])[:3]
-        raise DataError(
+        raise MemoryLimitError(
             "GFM149",
             f"fitting {sizes.num_nodes:,} nodes needs about {memory.peak / GIB:.2f} GiB of memory, "
             f"and {left / GIB:.2f} GiB are free",

@@ -22,8 +22,8 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
         device: Device of the fit.
 
     Raises:
-        DataError: Whatever the fit would refuse: GFM131 and GFM132 for too few labels or classes,
-            GFM149 if it needs more memory than is free.
+        DataError: Whatever the fit would refuse: GFM131 and GFM132 for too few labels or classes.
+        MemoryLimitError: GFM149 if it needs more memory than is free.
     """
     from graphfm.checkpoint.pretrained import weights_name
     from graphfm.fitting.calibration import num_choosing

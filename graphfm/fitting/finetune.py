@@ -23,7 +23,6 @@ from torch import Tensor
 from graphfm.errors import DataError
 from graphfm.fitting.budget import Budget
 from graphfm.fitting.calibration import calibrate, split_validation
-from graphfm.fitting.cost import check_memory
 from graphfm.fitting.depth import AUTO, Tune
 from graphfm.fitting.descent import DEPTHS, validate
 from graphfm.fitting.ensemble import join_members, members_of
@@ -85,7 +84,7 @@ def finetune(
 
     Raises:
         DataError: GFM131 without a labelled training node, GFM132 with only one class among them,
-            GFM149 if it needs more memory than is free, GFM209 for an argument out of range.
+            GFM209 for an argument out of range.
         GraphFMError: Errors of the model and its parts.
     """
     budget = budget or Budget(None)
@@ -102,7 +101,6 @@ def finetune(
         num_val=len(choosing) + len(calibrating),
         pool=pool,
     )
-    check_memory(sizes, model, model.device, ensemble=ensemble, where=prepared.name)
 
     # The graph, and the columns that its head reads: raw features and predictions of experts.
     bank = bank_of(prepared, model.device)
