@@ -8,6 +8,8 @@ from scipy import stats
 
 from graphfm.benchmark import statistics as st
 
+GRAPHS = [f"group {i:02}" for i in range(15)]  # a group each
+
 
 def games(ratings: np.ndarray, num: int, seed: int = 0) -> np.ndarray:
     """Wins of each over each, of so many games a pair drawn by the Bradley-Terry model."""
@@ -92,13 +94,13 @@ def test_critical_difference_is_demsars(models: int, q: float) -> None:
 def test_a_pair_by_hand() -> None:
     """Seen to fail with one-sided tests."""
     ours = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.4])
-    found = st.compare_pair(ours, ours - np.array([0.1, 0.2, 0.3, 0.05, 0.15, 0.0]))
+    found = st.compare_pair(ours, ours - np.array([0.1, 0.2, 0.3, 0.05, 0.15, 0.0]), GRAPHS[:6])
     assert (found.won, found.lost, found.tied) == (5, 0, 1)
     assert found.sign_p == pytest.approx(2 / 2**5)
     assert found.gain == pytest.approx(0.8 / 6)
     assert found.low < found.gain < found.high
     gains = np.array([1.0, -2, 3, 4, 5, 6, 7])
-    assert st.compare_pair(gains, gains * 0).wilcoxon_p == pytest.approx(
+    assert st.compare_pair(gains, gains * 0, GRAPHS[: len(gains)]).wilcoxon_p == pytest.approx(
         stats.wilcoxon(gains).pvalue
     )
 
@@ -106,7 +108,7 @@ def test_a_pair_by_hand() -> None:
 def test_equal_models_do_not_differ_significantly() -> None:
     """No division by zero, no p-value below 1."""
     same = np.linspace(0, 1, 15)
-    found = st.compare_pair(same, same)
+    found = st.compare_pair(same, same, GRAPHS[: len(same)])
     assert (found.sign_p, found.wilcoxon_p, found.gain) == (1.0, 1.0, 0.0)
     assert st.friedman(np.full((15, 4), 2.5)) == 1.0
 
@@ -117,9 +119,23 @@ def test_intervals_over_graphs_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for _ in range(200):
         gains = rng.normal(0.5, 1.0, 15)
-        found = st.compare_pair(gains, np.zeros(15))
+        found = st.compare_pair(gains, np.zeros(15), GRAPHS[:15])
         held += found.low <= 0.5 <= found.high
     assert 170 <= held <= 196
+
+
+def test_a_group_counts_once() -> None:
+    """Graphs that are copies of others of their group change no interval.
+
+    Seen to fail with graphs as the sampling unit: the interval is narrower by 0.7.
+    """
+    gains = np.random.default_rng(0).normal(0.5, 1.0, 15)
+    once = st.compare_pair(gains, np.zeros(15), GRAPHS)
+    twice = st.compare_pair(np.tile(gains, 2), np.zeros(30), GRAPHS * 2)
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
+    # a group of many graphs weighs as much as its graphs, and is drawn as one
+    alone = st.compare_pair(gains, np.zeros(15), ["one"] * 15)
+    assert alone.low == alone.high == pytest.approx(gains.mean())
 
 
 def test_indistinct_groups() -> None:

@@ -1,7 +1,8 @@
 """Statistics of scores on several graphs: ranks, Elo ratings, paired tests, intervals.
 
-The sampling unit is the graph. Seeds of one graph give the uncertainty of its mean; graphs give the
-uncertainty about the next graph. Intervals over graphs are percentile bootstraps over graphs.
+Seeds of one graph give the uncertainty of its mean; graphs give the uncertainty about the next
+graph. Intervals are percentile bootstraps over groups of graphs, since graphs of one group are
+alike: two of the evaluation graphs share their nodes, two others their source.
 
 Shapes:
     G  graphs   M  models   S  seeds   B  bootstrap resamples   K  tests
@@ -10,7 +11,7 @@ Shapes:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -100,20 +101,27 @@ def elo(won: Array, *, anchor: int | None = None) -> Array:
     return shifted
 
 
-def bootstrap_graphs(
-    num_graphs: int, statistic: Callable[[Array], Array], *, seed: int = 0
+def bootstrap_groups(
+    groups: Sequence[str], statistic: Callable[[Array], Array], *, seed: int = 0
 ) -> Array:
-    """Compute a statistic of every bootstrap resample of graphs, (B, ...).
+    """Compute a statistic of every bootstrap resample of groups of graphs, (B, ...).
 
     Args:
-        num_graphs: Number of graphs, G.
+        groups: Group of each graph, (G,); a group is drawn with all its graphs.
         statistic: Function of the number of times that each graph was drawn, (B, G).
         seed: Seed of the resamples.
     """
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)
-    return statistic(
-        rng.multinomial(num_graphs, np.full(num_graphs, 1 / num_graphs), size=NUM_RESAMPLES)
-    )
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=NUM_RESAMPLES)
+    return statistic(drawn[:, member])
+
+
+def weighted_mean(counts: Array, values: Array) -> Array:
+    """Compute means of values (G, ...) over resamples, (B, G) counts -> (B, ...)."""
+    total = counts @ values
+    mean: Array = total / counts.sum(axis=1).reshape(-1, *[1] * (total.ndim - 1))
+    return mean
 
 
 def interval(resampled: Array) -> tuple[float, float]:
@@ -147,13 +155,21 @@ class Pair:
     wilcoxon_p: float
 
 
-def compare_pair(first: Array, second: Array) -> Pair:
-    """Compare the means of two models on the same graphs, (G,) each."""
+def compare_pair(first: Array, second: Array, groups: Sequence[str]) -> Pair:
+    """Compare the means of two models on the same graphs, (G,) each.
+
+    The interval is over groups of graphs; the two tests are over graphs.
+
+    Args:
+        first: Means of the first model, (G,).
+        second: Means of the second model, (G,).
+        groups: Group of each graph, (G,).
+    """
     from scipy.stats import binomtest, wilcoxon
 
     gains = np.round((first - second) / TIE) * TIE
     won, lost = int((gains > 0).sum()), int((gains < 0).sum())
-    resampled = bootstrap_graphs(len(gains), lambda counts: counts @ gains / len(gains))
+    resampled = bootstrap_groups(groups, lambda counts: weighted_mean(counts, gains))
     low, high = interval(resampled)
     return Pair(
         won=won,

@@ -22,8 +22,12 @@ from graphfm.graphs.spec import DatasetSpec
 
 NAMED = {
     "evaluation-15": "the evaluation graphs of the catalog",
+    "corpus-groups": "one real pretraining graph of each group on this machine, for models that "
+    "learned nothing from it; the pool of experts was designed on these graphs",
     "pretraining": "the real pretraining graphs on this machine, for decisions during development",
 }
+# With fewer nodes a test set has less than 30; a large graph would take hours for one peer.
+CORPUS_NODES = range(100, 60_001)
 MANIFEST = "MANIFEST.csv"
 
 
@@ -83,7 +87,9 @@ def read_suite(name: str) -> Suite:
         )
     catalog = Catalog.read()
     entries = [e for e in catalog.entries.values() if e.task == "classify"]
-    if name == "pretraining":
+    if name == "evaluation-15":
+        chosen = [e for e in entries if e.role == "evaluation"]
+    else:
         chosen = [
             e
             for e in entries
@@ -92,8 +98,10 @@ def read_suite(name: str) -> Suite:
             and e.group not in catalog.judged_groups
             and catalog.is_here(e.id)
         ]
-    else:
-        chosen = [e for e in entries if e.role == "evaluation"]
+    if name == "corpus-groups":
+        usable = [e for e in chosen if e.num_nodes in CORPUS_NODES]
+        largest = {e.group: e for e in sorted(usable, key=lambda e: (e.num_nodes or 0, e.id))}
+        chosen = list(largest.values())
     if not chosen:
         raise DataError(
             "GFM711",

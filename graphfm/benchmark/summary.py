@@ -89,7 +89,8 @@ def _summarise_split(plan: Plan, split: str, found: Receipts) -> dict[str, Any]:
         scores = np.array(
             [[[done[g, m, s]["score"] for s in range(plan.seeds)] for m in models] for g in ranked]
         )  # (G, M, S)
-        result |= _compare_models(plan.models, scores)
+        groups = [plan.suite.groups[graph] for graph in ranked]
+        result |= _compare_models(plan.models, scores, groups)
     return result
 
 
@@ -111,7 +112,9 @@ def _summarise_graph(
     return {**{name: any_receipt[name] for name in facts}, "scores": scores}
 
 
-def _compare_models(models: Sequence[Competitor], scores: Array) -> dict[str, Any]:
+def _compare_models(
+    models: Sequence[Competitor], scores: Array, groups: Sequence[str]
+) -> dict[str, Any]:
     """Compute ranks, Elo, wins and pairs from scores of graphs that every model has, (G, M, S)."""
     names = [model.name for model in models]
     num_graphs, num_models, _ = scores.shape
@@ -121,12 +124,12 @@ def _compare_models(models: Sequence[Competitor], scores: Array) -> dict[str, An
     anchor = names.index(ANCHOR) if ANCHOR in names else None
     elo = statistics.elo(won.sum(axis=0), anchor=anchor)
     average = ranked.mean(axis=0)
-    rank_samples = statistics.bootstrap_graphs(
-        num_graphs, lambda counts: counts @ ranked / num_graphs
+    rank_samples = statistics.bootstrap_groups(
+        groups, lambda counts: statistics.weighted_mean(counts, ranked)
     )
     flat = won.reshape(num_graphs, -1)
-    elo_samples = statistics.bootstrap_graphs(
-        num_graphs,
+    elo_samples = statistics.bootstrap_groups(
+        groups,
         lambda counts: statistics.elo(
             (counts @ flat).reshape(-1, num_models, num_models), anchor=anchor
         ),
@@ -152,12 +155,15 @@ def _compare_models(models: Sequence[Competitor], scores: Array) -> dict[str, An
         "critical_difference": (
             statistics.critical_difference(num_models, num_graphs) if num_models > 1 else None
         ),
-        "pairs": _pairs(models, means),
+        "num_groups": len(set(groups)),
+        "pairs": _pairs(models, means, groups),
         "leads": _leads(models, elo, elo_samples, average, rank_samples),
     }
 
 
-def _pairs(models: Sequence[Competitor], means: Array) -> list[dict[str, Any]]:
+def _pairs(
+    models: Sequence[Competitor], means: Array, groups: Sequence[str]
+) -> list[dict[str, Any]]:
     """Compare each graphfm model with every other; without one, each peer with the anchor."""
     place = {model.name: i for i, model in enumerate(models)}
     own = [model.name for model in models if model.own and not model.control]
@@ -166,7 +172,11 @@ def _pairs(models: Sequence[Competitor], means: Array) -> list[dict[str, Any]]:
     if not own and ANCHOR in place:
         pairs = [(model.name, ANCHOR) for model in models if model.name != ANCHOR]
     found = [
-        {"a": a, "b": b, **asdict(statistics.compare_pair(means[:, place[a]], means[:, place[b]]))}
+        {
+            "a": a,
+            "b": b,
+            **asdict(statistics.compare_pair(means[:, place[a]], means[:, place[b]], groups)),
+        }
         for a, b in pairs
     ]
     if found:

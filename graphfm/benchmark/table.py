@@ -96,7 +96,8 @@ def _rank_table(found: Mapping[str, Any], order: Sequence[str]) -> list[str]:
         )
     return [
         "",
-        f"Over {len(found['ranked'])} graphs, with 95% bootstrap intervals over graphs. Elo: "
+        f"Over {len(found['ranked'])} graphs of {found['num_groups']} groups, with 95% bootstrap "
+        "intervals over groups. Elo: "
         + (f"{anchor} = 1000" if anchor else "mean = 1000")
         + "; 400 points are odds of 10 to 1. Friedman test that all models are equal: "
         f"p = {found['friedman_p']:.2g}.",

@@ -189,7 +189,9 @@ def compare(study: Study, out: Path, names: Sequence[str]) -> dict[str, Any]:
         against[head] = {
             name: {
                 what: asdict(
-                    compare_pair(sign * by_group(name, what), sign * by_group(names[0], what))
+                    compare_pair(
+                        sign * by_group(name, what), sign * by_group(names[0], what), list(groups)
+                    )
                 )
                 for what, sign in MEASURES.items()
             }
