@@ -247,10 +247,10 @@ def test_fit_reads_no_label_of_validation_or_test_nodes(tables: Path) -> None:
 def test_refit_learns_from_every_label_at_the_chosen_depth(tables: Path, tmp_path: Path) -> None:
     """Scores are those of the fit before. Seen to fail with scores of the second fit."""
     outs = [tmp_path / name for name in ("split", "all")]
-    before, after = (
-        json.loads(fit(tables, out, "--tune", "decoder", "--max-steps", 3, "--json", *more).stdout)
-        for out, more in zip(outs, ([], ["--refit-all"]), strict=True)
-    )
+    asked = ("--tune", "decoder", "--max-steps", 3, "--json")
+    runs = [fit(tables, outs[0], *asked), fit(tables, outs[1], *asked, "--refit-all")]
+    before, after = (json.loads(done.stdout) for done in runs)
+    assert "not calibrated" not in runs[1].stderr and "fitted again on all 50" in runs[1].stderr
     for name in ("depth", "best_step", "test", "metric", "temperature", "verdict", "val_score"):
         assert before[name] == after[name], name
     split, every = (GraphFMClassifier.load(out) for out in outs)

@@ -104,7 +104,7 @@ def finetune(
         typer.Option(
             "--refit-all",
             help="At the end, fit again on every label, at the depth that was chosen. The scores "
-            "are those of the fit before.",
+            "are those of the fit before. --max-time does not limit this second fit.",
             rich_help_panel="Model",
         ),
     ] = False,

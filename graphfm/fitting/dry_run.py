@@ -79,5 +79,8 @@ def fit_plan(whole: Graph, asked: Mapping[str, Any], *, device: str) -> dict[str
         "params_head": (model.shape.dim + sizes.num_raw + 1) * sizes.num_classes,
         "memory_gib": round(needed / GIB, 2),
         "memory_free_gib": round(memory_left(where) / GIB, 2),
-        "seconds": round(min(seconds, asked["max_time"] or seconds), 1),
+        "seconds": round(
+            min(seconds, asked["max_time"] or seconds) + (seconds if asked.get("refit_all") else 0),
+            1,
+        ),
     }

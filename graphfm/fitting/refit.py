@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from graphfm.fitting.finetune import finetune
 from graphfm.fitting.fitted import Fitted
 from graphfm.fitting.probe import TARGET
 from graphfm.graphs.features.prepare import PreparedGraph
+from graphfm.log_lines import collect_log_lines
 from graphfm.model.graphfm import GraphFM
 
 CORRECTION = ("offset", "sharpness")  # buffers of a head that validation nodes set
@@ -42,16 +45,18 @@ def refit(
         progress: If true, show progress bars.
     """
     members = members_of(before)
-    fitted = finetune(
-        prepared,
-        model,
-        train_mask=labelled,
-        tune=tune,
-        max_steps=steps,
-        ensemble=len(members),
-        seed=seed,
-        progress=progress,
-    )
+    # Its warnings repeat those of the fit before, or miss validation nodes that are not needed.
+    with collect_log_lines(logging.WARNING, quiet=True):
+        fitted = finetune(
+            prepared,
+            model,
+            train_mask=labelled,
+            tune=tune,
+            max_steps=steps,
+            ensemble=len(members),
+            seed=seed,
+            progress=progress,
+        )
     with torch.no_grad():
         for old, new in zip(members, members_of(fitted.model), strict=True):
             for name in CORRECTION:

@@ -111,11 +111,13 @@ def fit_facts(record: FitRecord) -> dict[str, str]:
     params, history = estimator["params"], estimator["history"]
     steps = max((int(r["step"]) for r in history if "loss" in r), default=0)
     weights = weights_of(record)
+    refitted = record.fit.get("refit_all") or params.get("refit")
     temperature = estimator.get("calibration", {}).get("temperature")
     facts = {
         "pretrained weights": "none: random initial weights" if weights == "random" else weights,
         "parts that were fitted": tune_of(estimator),
         "reason": record.fit.get("tune_reason") or estimator.get("tune_reason"),
+        "final fit": "on every label, after the scores were computed" if refitted else None,
         "gradient steps": f"{steps}, best at {estimator['best_step']}" if steps else "none",
         "validation accuracy": _three_digits(estimator["val_score"]),
         "temperature": _three_digits(temperature),
