@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,27 @@ def test_the_interchange_protocol_is_enough() -> None:
     expected = read_graph(EDGE_TABLE, nodes={"id": list("abc"), "v": [1, 2, 3]})
     assert found.plan == expected.plan
     assert found.graph.fingerprint == expected.graph.fingerprint
+
+
+def test_dates_are_labels_as_in_a_file(tmp_path: Path) -> None:
+    """Failed: 2020-01-01 00:00:00.000000."""
+    for days in (["2020-01-01", None, "2021-01-01"], ["2020-01-01 12:00", None, "2021-01-01"]):
+        nodes = pd.DataFrame({"id": list("abc"), "y": pd.to_datetime(days, format="mixed")})
+        nodes.to_csv(tmp_path / "nodes.csv", index=False)
+        found = read_graph(EDGE_TABLE, nodes=nodes, target="y").graph
+        file = read_graph(EDGE_TABLE, nodes=tmp_path / "nodes.csv", target="y").graph
+        assert found.class_names == file.class_names
+
+
+def test_attributes_that_are_tensors_or_sets() -> None:
+    """Failed: RuntimeError; a set became columns in an order of its own."""
+    graph = nx.path_graph(4)
+    for node in graph:
+        graph.nodes[node].update(x=torch.ones(2) * node, tags={"b", "a"} if node % 2 else {"c"})
+    read = read_graph(graph)
+    assert [(c.name, c.levels) for c in read.plan or ()] == [
+        ("x_0", ()), ("x_1", ()), ("tags", ("['a', 'b']", "['c']")),
+    ]  # fmt: skip
 
 
 def test_tables_that_cannot_be_read_are_refused_by_name() -> None:

@@ -121,6 +121,18 @@ def test_a_graph_is_made_of_arrays_and_lists() -> None:
     assert read_graph({"source": [0], "target": [1]}, options=options).graph.num_features == 1
 
 
+def test_a_table_named_by_nodes_on_both_sides_is_an_adjacency_matrix(trunk: Any) -> None:
+    """Failed: two of its columns were taken for the ends of edges."""
+    graph = nx.karate_club_graph()
+    table = nx.to_pandas_adjacency(graph)
+    read = read_graph(table).graph
+    assert (read.num_nodes, read.num_edges, read.directed) == (34, 156, False)
+    labels = {node: graph.nodes[node]["club"] for node in graph}
+    by_id = GraphFMClassifier(trunk, tune="probe").fit(table, labels)
+    by_place = GraphFMClassifier(trunk, tune="probe").fit(table, list(labels.values()))
+    np.testing.assert_array_equal(by_id.predict_proba(), by_place.predict_proba())
+
+
 def test_all_methods_take_the_same_keywords() -> None:
     for kind in (GraphFMClassifier, GraphFMRegressor):
         for name in ("fit", "predict", "answer", "embed", "score", "compare"):

@@ -25,7 +25,7 @@ from graphfm.graphs.convert import features
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.containers import kind_of, read_object
 from graphfm.graphs.readers.files import checked, is_graph_file, read_file, read_tables
-from graphfm.graphs.readers.memory import has_ends, is_table, table_in_memory
+from graphfm.graphs.readers.memory import has_ends, is_adjacency, is_table, table_in_memory
 from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions, refuse_unused
 from graphfm.graphs.readers.tables import TableFile
 from graphfm.graphs.spec import Task
@@ -197,7 +197,7 @@ def is_rows(thing: Any, y: Any) -> bool:
         DataError: GFM105 for a square sparse matrix, or a table with columns such as source and
             target, with labels: it may be either.
     """
-    if not is_matrix(thing) or isinstance(y, Mapping):
+    if not is_matrix(thing) or isinstance(y, Mapping) or is_adjacency(thing):
         return False
     if y is not None and is_table(thing) and has_ends(thing):
         raise DataError(

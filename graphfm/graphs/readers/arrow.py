@@ -76,6 +76,12 @@ def as_text(array: Any, path: Path, name: str) -> Any:
         except pa.ArrowInvalid:
             pass  # fractions keep theirs
     _check_plain(array.type, path, name)
+    if pa.types.is_timestamp(array.type):  # 2020-01-01, as pandas writes days without a time
+        for kind in (pa.date32(), pa.timestamp("s", tz=array.type.tz)):
+            coarse = array.cast(kind, safe=False)
+            if coarse.cast(array.type).equals(array):
+                array = coarse
+                break
     if pa.types.is_boolean(array.type):
         return pc.if_else(array, "True", "False")  # as Python writes them
     return array.cast(pa.string())

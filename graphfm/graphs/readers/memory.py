@@ -43,6 +43,13 @@ def has_ends(thing: Any) -> bool:
     return any(one in folded and other in folded for one, other in ENDS)
 
 
+def is_adjacency(thing: Any) -> bool:
+    """Return True for a table of pandas whose rows are named as its columns are."""
+    if not hasattr(thing, "iloc") or not hasattr(thing, "columns") or len(thing) < 3:
+        return False
+    return [str(v) for v in thing.index] == [str(v) for v in thing.columns]
+
+
 def table_in_memory(thing: Any, name: str, *, index: bool = False) -> TableFile:
     """Return a table in memory in the form of a file.
 
@@ -64,6 +71,8 @@ def table_in_memory(thing: Any, name: str, *, index: bool = False) -> TableFile:
             pairs: Iterable[tuple[Any, Any]] = thing.items()
         elif hasattr(thing, "iloc") and hasattr(thing, "index"):
             pairs = [*thing.items(), *_index_levels(thing, index)]
+            if is_adjacency(thing):
+                pairs = [("", thing.index), *thing.items()]
         else:
             from pyarrow import interchange
 
@@ -121,6 +130,8 @@ def arrow_column(values: Any) -> Any:
         values = values.detach().cpu().numpy()
     if isinstance(values, np.ndarray) and values.ndim == 2:
         values = list(values)
+    elif isinstance(values, list):
+        values = [_plain(value) for value in values]
     for kind in (None, pa.float64()):
         try:
             return pa.array(values, type=kind, from_pandas=True)
@@ -142,6 +153,13 @@ def _index_levels(thing: Any, unnamed: bool) -> list[tuple[str, Any]]:
         for i, level in enumerate(thing.index.names)
         if unnamed or level is not None
     ]
+
+
+def _plain(value: Any) -> Any:
+    """Return a tensor as an array, and a set as text, because a set has no order."""
+    if hasattr(value, "detach"):
+        return value.detach().cpu().numpy()
+    return str(sorted(value, key=str)) if isinstance(value, set | frozenset) else value
 
 
 def _differs(value: Any) -> bool:
