@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 DATA = os.environ.get("GRAPHFM_DATA", "")
+# Threads that wait sleep, as in the command line; read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
