@@ -131,6 +131,8 @@ def test_a_table_named_by_nodes_on_both_sides_is_an_adjacency_matrix(trunk: Any)
     by_id = GraphFMClassifier(trunk, tune="probe").fit(table, labels)
     by_place = GraphFMClassifier(trunk, tune="probe").fit(table, list(labels.values()))
     np.testing.assert_array_equal(by_id.predict_proba(), by_place.predict_proba())
+    square = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 12)))
+    assert GraphFMClassifier(trunk, tune="probe").fit(square, [0, 1] * 6).n_features_in_ == 12
 
 
 def test_all_methods_take_the_same_keywords() -> None:

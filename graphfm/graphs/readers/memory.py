@@ -45,8 +45,10 @@ def has_ends(thing: Any) -> bool:
 
 def is_adjacency(thing: Any) -> bool:
     """Return True for a table of pandas whose rows are named as its columns are."""
-    if not hasattr(thing, "iloc") or not hasattr(thing, "columns") or len(thing) < 3:
+    if not hasattr(thing, "iloc") or not hasattr(thing, "columns"):
         return False
+    if not 3 <= len(thing) == len(thing.columns) or type(thing.index).__name__ == "RangeIndex":
+        return False  # the index that pandas gives to every table names nothing
     return [str(v) for v in thing.index] == [str(v) for v in thing.columns]
 
 
