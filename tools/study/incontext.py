@@ -1,10 +1,11 @@
 """Gate of the in-context network: kept-out corpus graphs, few labels, network against its pool.
 
     python tools/study/incontext.py prepare STORE
-    python tools/study/incontext.py table STORE RUN/checkpoints/step_000625 ... [--out TABLE.json]
+    python tools/study/incontext.py table STORE RUN/checkpoints/step_000625 ... --out ROWS.jsonl
 
 ``prepare`` solves the experts on every kept-out graph (parts of at most 2,000 nodes), with K labels
-a class and no validation set. ``table`` compares the network with the pool that it starts from.
+a class and no validation set. ``table`` compares networks with the pool that they start from; each
+task and model is a line of ROWS.jsonl, and a second call measures only what is missing.
 Differences are averaged over seeds, graphs and then groups; 95% t-intervals are over groups. No
 evaluation graph is used. A checkpoint must not be chosen by this table.
 """
@@ -16,7 +17,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("store", type=Path, help="folder of the gate's tasks")
     parser.add_argument("networks", type=Path, nargs="*", help="folders of checkpoints")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="JSON with all rows")
+    parser.add_argument("--out", type=Path, help="ROWS.jsonl")
     args = parser.parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch are imported
     if args.action == "prepare":
         prepare_tasks(args.store, args.seeds)
         return 0
-    rows = measure(args.store, args.networks)
-    print(table(rows))
-    if args.out:
-        args.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    lines = args.out or args.store / "rows.jsonl"
+    for row in measure(args.store, args.networks, rows_of(lines)):
+        with lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    print(table(rows_of(lines)))
     return 0
+
+
+def rows_of(lines: Path) -> list[Row]:
+    """Return the rows of a file; none if there is no file."""
+    text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def prepare_tasks(folder: Path, seeds: int) -> None:
@@ -159,8 +167,8 @@ def few(y: Any, labels: int, rng: Any) -> Any:
     return np.sort(np.concatenate(found))
 
 
-def measure(folder: Path, networks: Sequence[Path]) -> list[Row]:
-    """Return loss and accuracy of every model on every task."""
+def measure(folder: Path, networks: Sequence[Path], done: Sequence[Row]) -> Iterator[Row]:
+    """Return loss and accuracy of every model on every task, without those that are done."""
     import torch
 
     from graphfm.model.heads.classify import TRUST, pool_log_probs, trust_in_held_out
@@ -170,7 +178,7 @@ def measure(folder: Path, networks: Sequence[Path]) -> list[Row]:
 
     torch.set_num_threads(1)
     models = {str(path): load_network(path) for path in networks}
-    rows = []
+    known = {(row["graph"], row["number"], row["model"]) for row in done}
     for group, ids in KEPT_OUT.items():
         for id in ids:
             store = TaskStore(folder / id)
@@ -180,6 +188,9 @@ def measure(folder: Path, networks: Sequence[Path]) -> list[Row]:
                 except IndexError:
                     break
                 assert task is not None
+                wanted = [m for m in (*POOLS, *models) if (id, number, m) not in known]
+                if not wanted:
+                    continue
                 num_classes, hidden = task.log_probs.shape[2], (task.y >= 0) & ~task.shown
                 no_trees = torch.tensor([name != "trees" for name in task.names])
                 by = trust_in_held_out(float(task.shown.sum()) / num_classes)
@@ -190,23 +201,20 @@ def measure(folder: Path, networks: Sequence[Path]) -> list[Row]:
                     weight = (-trust * task.held_out[kept]).expand(len(task.y), -1)
                     pools[name] = pool_log_probs(task.log_probs[:, kept], weight)
                 pack = pack_of(task, (~no_trees).numpy())
-                with torch.no_grad():
-                    answers = pools | {name: model(pack) for name, model in models.items()}
-                for model, logits in answers.items():
+                for model in wanted:
+                    with torch.no_grad():
+                        logits = pools[model] if model in pools else models[model](pack)
                     log_probs, y = logits.log_softmax(dim=1)[hidden], task.y[hidden]
-                    rows.append(
-                        {
-                            "group": group,
-                            "graph": id,
-                            "labels": int(task.kind.split(":")[1]),
-                            "number": number,
-                            "model": model,
-                            "loss": -float(log_probs.gather(1, y[:, None]).mean())
-                            / math.log(num_classes),
-                            "accuracy": float((log_probs.argmax(dim=1) == y).float().mean()),
-                        }
-                    )
-    return rows
+                    yield {
+                        "group": group,
+                        "graph": id,
+                        "labels": int(task.kind.split(":")[1]),
+                        "number": number,
+                        "model": model,
+                        "loss": -float(log_probs.gather(1, y[:, None]).mean())
+                        / math.log(num_classes),
+                        "accuracy": float((log_probs.argmax(dim=1) == y).float().mean()),
+                    }
 
 
 def table(rows: Sequence[Row]) -> str:
