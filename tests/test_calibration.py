@@ -9,7 +9,14 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from graphfm.benchmark.scores import scores, set_scores
-from graphfm.fitting.calibration import MIN_VALIDATION, fit_temperature, split_validation
+from graphfm.errors import CheckpointError
+from graphfm.fitting.calibration import (
+    MIN_VALIDATION,
+    Calibration,
+    fit_temperature,
+    split_validation,
+)
+from graphfm.fitting.conformal import SMOOTHINGS
 from graphfm.fitting.novelty import graph_novelty
 from graphfm.graphs.catalog.catalog import Catalog
 from graphfm.metrics import brier, calibration_error, roc_auc, top_confidence
@@ -209,3 +216,13 @@ def test_a_graph_unlike_the_corpus_is_far_in_what_is_unlike() -> None:
     assert graph_novelty(synthetic(), corpus[:4]) == {}
     unknown = corpus[0].model_copy(update={"num_nodes": None})
     assert graph_novelty(synthetic(), [unknown] * 9) == {}
+
+
+def test_a_calibration_at_the_bounds_is_read_again() -> None:
+    """Without nodes, and with every share to choose from. Survivors of a mutation run."""
+    for own in (Calibration(), *(Calibration(smoothing=share) for share in SMOOTHINGS)):
+        again = Calibration.from_parts(own.config(), own.tensors())
+        assert again.config() == own.config() and again.cloud is None
+    for wrong in ({"smoothing": 1.01}, {"num_nodes": -1}, {"temperature": 0.0}):
+        with pytest.raises(CheckpointError, match="GFM302"):
+            Calibration.from_parts({**Calibration().config(), **wrong}, Calibration().tensors())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.splits import stable_hash, stratified_split, with_split
+from graphfm.graphs.splits import parse_shares, stable_hash, stratified_split, with_split
 
 SIZES = (0.6, 0.2, 0.2)
 
@@ -127,3 +127,9 @@ GOLDEN_HASHES = [
     9557231238402151149,
     18070148418556260041,
 ]
+
+
+def test_shares_and_percents_are_the_same() -> None:
+    """Each of the three. Survivors of a mutation run."""
+    assert parse_shares("10/20/70") == parse_shares("0.1/0.2/0.7") == (0.1, 0.2, 0.7)
+    assert parse_shares("1/0/0") == parse_shares("100/0/0") == (1.0, 0.0, 0.0)
