@@ -234,7 +234,8 @@ def test_a_fit_leaves_no_temporary_file(tmp_path, monkeypatch):
     task = Task.of(blocks(60), *thirds(60)[:2])
     for peers in (classic, gcnii):
         for peer in peers.PEERS.values():
-            peer.fit(task, {**peer.defaults, "epochs": 1}, seed=0, deadline=math.inf)
+            settings = {**peer.defaults_for(task), "epochs": 1}
+            peer.fit(task, settings, seed=0, deadline=math.inf)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -244,7 +245,7 @@ def test_gradient_passes_the_dropped_features():
     Seen to fail with the values of the transpose in the order of the rows.
     """
     inputs = Inputs(scaled_features(blocks(60, features="words")))
-    layer = FeatureLayer(inputs, torch.randn(inputs.shape[1], 8), 0.5)
+    layer = FeatureLayer(inputs, torch.randn(inputs.width, 8), 0.5)
     out = layer(torch.Generator().manual_seed(0))
     weights = torch.randn(out.shape)
     (out * weights).sum().backward()
