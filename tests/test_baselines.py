@@ -236,7 +236,8 @@ def test_a_fit_leaves_no_temporary_file(tmp_path, monkeypatch):
         for peer in peers.PEERS.values():
             settings = {**peer.defaults_for(task), "epochs": 1}
             peer.fit(task, settings, seed=0, deadline=math.inf)
-    assert list(tmp_path.iterdir()) == []
+    left = [file.name for file in tmp_path.iterdir()]
+    assert [name for name in left if not name.startswith("torchinductor_")] == []  # torch's, once
 
 
 def test_gradient_passes_the_dropped_features():
