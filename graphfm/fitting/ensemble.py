@@ -115,7 +115,7 @@ def load_members(first: GraphFM, checkpoint: Checkpoint) -> GraphFM | Ensemble:
                 where=str(checkpoint.path / f"{STEM}{place}.safetensors"),
                 why=", ".join(unknown[:5]),
             )
-        member.load_state_dict(weights, strict=False)  # the other weights are those of the first
+        member.load_state_dict({**first.state_dict(), **weights})
         members.append(member)
         place += 1
     return join_members(members)
