@@ -186,5 +186,6 @@ def test_the_graph_is_fit_to_learn_from(tmp_path: Path) -> None:
     write_tables(synthetic("mine"), tmp_path)
     graph = read_file(tmp_path, ReadOptions(target="label")).graph
     assert describe(graph)["num_labelled"] == 120
+    graph = with_split(graph, seed=0)
     fitted = GraphFMClassifier(tune="probe").fit(graph)
     assert fitted.score() > 0.8

@@ -42,7 +42,7 @@ class Config(DrawnConfig):
     """Mean number of neighbors; each node has at least one."""
     mixing: float = Field(ge=0, le=1)
     """Share of a node's edges that leave its community; adjusted homophily is about 1 - mixing."""
-    degree_exponent: float | None = Field(default=2.5, gt=2)
+    degree_exponent: float | None = Field(default=2.5, gt=2, allow_inf_nan=True)
     """Exponent of the power law of degrees; None or infinity = equal degrees."""
     community_exponent: float = Field(default=1.5, ge=1, le=10)
     """Exponent of the power law of community sizes."""

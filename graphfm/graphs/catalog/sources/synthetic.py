@@ -100,7 +100,7 @@ class Config(DrawnConfig):
     kind: Literal["synthetic"] = "synthetic"
     homophily: float = Field(ge=0, le=1)
     """Share of the edges within a class; 1/C carries no information for equal classes."""
-    degree_exponent: float | None = Field(default=None, gt=2)
+    degree_exponent: float | None = Field(default=None, gt=2, allow_inf_nan=True)
     """Exponent of the power law of expected degrees; None or infinity = equal degrees."""
 
     def nodes(self, rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
