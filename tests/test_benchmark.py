@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import graphfm.benchmark.run as harness
-from graphfm.benchmark.cells import DONE, FAILED, LEFT_OUT, Cell, Plan, Unit, check_unseen, shares
+from graphfm.benchmark.cells import DONE, FAILED, LEFT_OUT, Cell, Plan, Unit, check_unseen
 from graphfm.benchmark.fit import measure
 from graphfm.benchmark.models import GROUPS, competitors
 from graphfm.benchmark.run import choose_metric, run, run_unit
@@ -130,12 +130,8 @@ def test_names_of_models() -> None:
             competitors(wrong)
 
 
-def test_shares_and_the_metric() -> None:
+def test_the_metric_of_a_graph() -> None:
     """A quarter is not rare: below it is."""
-    assert shares("0.5/0.25/0.25") == shares("50/25/25") == (0.5, 0.25, 0.25)
-    for wrong in ("50/50", "60/30/30", "0/50/50", "a/b/c"):
-        with pytest.raises(DataError, match="GFM145"):
-            shares(wrong)
     assert choose_metric(np.array([0] * 75 + [1] * 25)) == "accuracy"
     assert choose_metric(np.array([0] * 76 + [1] * 24)) == "roc_auc"
     assert choose_metric(np.array([0] * 90 + [1] * 5 + [2] * 5)) == "accuracy"

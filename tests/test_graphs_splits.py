@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphfm.benchmark.cells import sizes_of_parts
 from graphfm.errors import DataError
 from graphfm.graphs.graph import Graph
-from graphfm.graphs.splits import parse_shares, stable_hash, stratified_split, with_split
+from graphfm.graphs.splits import Few, parse_shares, stable_hash, stratified_split, with_split
 
 SIZES = (0.6, 0.2, 0.2)
 
@@ -133,3 +134,33 @@ def test_shares_and_percents_are_the_same() -> None:
     """Each of the three. Survivors of a mutation run."""
     assert parse_shares("10/20/70") == parse_shares("0.1/0.2/0.7") == (0.1, 0.2, 0.7)
     assert parse_shares("1/0/0") == parse_shares("100/0/0") == (1.0, 0.0, 0.0)
+
+
+@settings(deadline=None)
+@given(y=labels(), per_class=st.integers(1, 12), seed=st.integers(0, 99))
+def test_few_labels_a_class_and_all_others_for_the_test(
+    y: torch.Tensor, per_class: int, seed: int
+) -> None:
+    """No validation node; fewer training nodes only in a class that has no more.
+
+    Seen to fail with validation nodes taken from the training nodes.
+    """
+    train, val, test = stratified_split(y, Few(per_class), seed=seed)
+    assert not val.any() and torch.equal(train | test, y >= 0) and not (train & test).any()
+    for c in y[y >= 0].unique().tolist():
+        assert int((train & (y == c)).sum()) == min(per_class, int((y == c).sum()))
+
+
+def test_more_labels_a_class_keep_those_there_were() -> None:
+    """So that curves over K compare the same nodes. Seen to fail with K in the hash."""
+    y = torch.arange(300) % 3
+    few, more = (stratified_split(y, Few(k), seed=1)[0] for k in (3, 10))
+    assert not (few & ~more).any()
+
+
+def test_splits_as_text() -> None:
+    assert sizes_of_parts("0.5/0.25/0.25") == sizes_of_parts("50/25/25") == (0.5, 0.25, 0.25)
+    assert sizes_of_parts("few:3") == Few(3)
+    for wrong in ("50/50", "60/30/30", "0/50/50", "a/b/c", "few:0", "few:-1", "few:", "few:a"):
+        with pytest.raises(DataError, match="GFM145"):
+            sizes_of_parts(wrong)

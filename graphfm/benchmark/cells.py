@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -21,7 +21,7 @@ from graphfm.baselines.task import INPUTS
 from graphfm.benchmark.models import STATES, Competitor
 from graphfm.benchmark.suite import Suite
 from graphfm.errors import DataError
-from graphfm.graphs.splits import parse_shares
+from graphfm.graphs.splits import Few, Sizes, parse_split
 
 if TYPE_CHECKING:
     from graphfm.checkpoint.folder import Checkpoint
@@ -175,26 +175,42 @@ class Plan:
         return found is None or found["status"] == FAILED
 
 
-def shares(split: str) -> tuple[float, float, float]:
-    """Read the shares of training, validation and test nodes from text.
+def sizes_of_parts(split: str) -> Sizes:
+    """Read the sizes of training, validation and test nodes from text.
 
     Args:
-        split: Shares such as ``50/25/25`` or ``0.5/0.25/0.25``.
+        split: Shares such as ``50/25/25`` or ``0.5/0.25/0.25``, or labels a class such as
+            ``few:3``.
 
     Raises:
         DataError: GFM145 for any other text.
 
-    >>> shares("10/10/80")
+    >>> sizes_of_parts("10/10/80")
     (0.1, 0.1, 0.8)
     """
-    parts = parse_shares(split)
-    if min(parts[0], parts[2]) <= 0:
+    parts = parse_split(split)
+    if not isinstance(parts, Few) and min(parts[0], parts[2]) <= 0:
         raise DataError(
             "GFM145",
-            f"expected three shares such as 50/25/25, or {OFFICIAL}, got --split {split}",
+            f"expected three shares such as 50/25/25, few:3, or {OFFICIAL}, got --split {split}",
             fix="training and test shares must be above zero, and the sum at most 100",
         )
     return parts
+
+
+def refuse_searches(models: Sequence[Competitor], split: str) -> None:
+    """Refuse searches on a split without validation nodes.
+
+    Raises:
+        DataError: GFM712 with the models that search.
+    """
+    searching = [model.name for model in models if model.tuned]
+    if searching:
+        raise DataError(
+            "GFM712",
+            f"{', '.join(searching)}: a search needs validation nodes, and {split} has none",
+            fix="name the peers without -tuned: they have their default settings",
+        )
 
 
 def check_unseen(plan: Plan) -> None:

@@ -30,7 +30,7 @@ from graphfm.benchmark.cells import (
     Receipt,
     Unit,
     check_unseen,
-    shares,
+    sizes_of_parts,
 )
 from graphfm.benchmark.fit import measure
 from graphfm.benchmark.models import ANCHOR, Competitor, competitors
@@ -208,7 +208,7 @@ def _split(whole: Graph, unit: Unit) -> tuple[Graph | None, Receipt]:
         "metric": choose_metric(y),
     }
     if unit.split != OFFICIAL:
-        return with_split(whole, shares(unit.split), seed=unit.seed), facts
+        return with_split(whole, sizes_of_parts(unit.split), seed=unit.seed), facts
     if whole.train_mask is None or whole.test_mask is None:
         return None, {**facts, "error": "the graph has no split of its own"}
     return whole, facts

@@ -95,11 +95,18 @@ def benchmark(
 
     Example: `graphfm benchmark evaluation-15 --models probe,gcn,gcn-tuned --out runs/bench`
     """
-    from graphfm.benchmark.cells import OFFICIAL, Plan, check_unseen, shares
+    from graphfm.benchmark.cells import (
+        OFFICIAL,
+        Plan,
+        check_unseen,
+        refuse_searches,
+        sizes_of_parts,
+    )
     from graphfm.benchmark.models import competitors
     from graphfm.benchmark.suite import read_suite
     from graphfm.config.recipe import duration
     from graphfm.fitting.finetune import MAX_STEPS
+    from graphfm.graphs.splits import Few
 
     if (suite is None) == (suite_too is None):
         raise DataError(
@@ -109,10 +116,10 @@ def benchmark(
     if graphs is not None:
         chosen = chosen.only([id for id in graphs.split(",") if id])
     splits = tuple(dict.fromkeys(split or ["50/25/25"]))
-    for each in splits:
-        if each != OFFICIAL:
-            shares(each)
     methods = competitors(models)
+    for each in splits:
+        if each != OFFICIAL and isinstance(sizes_of_parts(each), Few):
+            refuse_searches(methods, each)
     plan = Plan(
         suite=chosen,
         models=methods,

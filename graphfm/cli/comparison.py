@@ -21,8 +21,9 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
 
     Args:
         graph: A graph with labels.
-        sizes: Three shares such as ``0.6/0.2/0.2``, or the path of a table with the columns id and
-            split. Default: the graph's own split; the parts that it lacks are drawn.
+        sizes: Three shares such as ``0.6/0.2/0.2``, labels a class such as ``few:5``, or the
+            path of a table with the columns id and split. Default: the graph's own split; the
+            parts that it lacks are drawn.
         seed: Random seed of the split.
 
     Raises:
@@ -31,7 +32,7 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
     """
     from graphfm.graphs.leaks import warn_duplicate_rows
     from graphfm.graphs.readers.split_file import with_split_file
-    from graphfm.graphs.splits import complete_split, parse_shares, warn_small_classes, with_split
+    from graphfm.graphs.splits import complete_split, parse_split, warn_small_classes, with_split
 
     if graph.y is None or not bool(graph.labelled.any()):
         raise DataError(
@@ -45,17 +46,18 @@ def split_graph(graph: Graph, sizes: str | None, *, seed: int) -> Graph:
         return graph
     if sizes is not None and Path(sizes).is_file():
         chosen = complete_split(with_split_file(graph, Path(sizes)), seed=seed)
+    elif sizes is None:
+        chosen = complete_split(graph, seed=seed)
     else:
         try:
-            shares = parse_shares(sizes or "0.6/0.2/0.2")
+            chosen = with_split(graph, parse_split(sizes), seed=seed)
         except DataError as error:
             raise DataError(
                 error.code,
-                f"expected three shares such as 0.6/0.2/0.2, or a file, got --split {sizes}",
+                "expected three shares such as 0.6/0.2/0.2, labels a class such as few:5, or a "
+                f"file, got --split {sizes}",
                 fix="a table with the columns id and split: --split split.csv",
             ) from None
-        draw = complete_split if sizes is None else with_split
-        chosen = draw(graph, shares, seed=seed)
     warn_small_classes(chosen)
     warn_duplicate_rows(chosen)
     return chosen

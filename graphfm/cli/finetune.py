@@ -55,7 +55,8 @@ def finetune(
         str | None,
         typer.Option(
             metavar="SHARES",
-            help="Training, validation and test shares, a table with the columns id and split, or "
+            help="Training, validation and test shares, few:K for K labels a class without "
+            "validation nodes, a table with the columns id and split, or "
             "the number of one of several splits in the file. "
             "Default: the split of the dataset, or 0.6/0.2/0.2.",
             rich_help_panel="Input",

@@ -19,6 +19,9 @@ from graphfm.graphs.splits import stratified_split
 
 VAL_SHARE = 0.2  # share of the training nodes to validate on, for a graph without validation nodes
 MIN_TO_SPARE = 10  # training nodes; with fewer, none is taken for validation
+# Labels a class, on average. Up to here none is taken for validation: keeping all of them for the
+# pool of experts gained 1.6 points at 3 a class and 1.7 at 10 (10 graphs, 2 seeds).
+FEW_A_CLASS = 10
 
 
 def mask_of(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None = None) -> Tensor:
@@ -43,7 +46,8 @@ def mask_of(given: Any, graph: Graph, own: Tensor | None, default: Tensor | None
 def fit_masks(graph: Graph, train: Any, val: Any, *, seed: int) -> tuple[Tensor, Tensor]:
     """Return the training and the validation nodes of a fit, (N,) bool each, without overlap.
 
-    Without validation nodes, :data:`VAL_SHARE` of the training nodes is split off.
+    Without validation nodes, :data:`VAL_SHARE` of the training nodes is split off, unless there are
+    few.
 
     Args:
         graph: The graph; its test nodes are in neither mask.
@@ -69,6 +73,8 @@ def fit_masks(graph: Graph, train: Any, val: Any, *, seed: int) -> tuple[Tensor,
             raise DataError("GFM135", "train_mask and val_mask overlap", where=graph.name)
         return chosen, stop
     if graph.y is None or int(chosen.sum()) < MIN_TO_SPARE:
+        return chosen, no_node
+    if graph.has_classes and int(chosen.sum()) <= FEW_A_CLASS * len(graph.y[chosen].unique()):
         return chosen, no_node
     y = graph.y.clone()
     y[~chosen] = torch.nan if y.is_floating_point() else -1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +25,44 @@ log = logging.getLogger(__name__)
 
 Masks = tuple[Tensor, Tensor, Tensor]
 Shares = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Few:
+    """Split with few labels: all labelled nodes but the training nodes are test nodes.
+
+    There are no validation nodes.
+
+    Args:
+        per_class: Number of training nodes of each class; of all nodes for a continuous target and
+            for several labels per node.
+    """
+
+    per_class: int
+
+
+Sizes = Shares | Few
+
+
+def parse_split(text: str) -> Sizes:
+    """Return the split that ``0.6/0.2/0.2``, ``60/20/20`` or ``few:5`` means.
+
+    Raises:
+        DataError: GFM145 for anything else, and for a sum above 1.
+
+    >>> parse_split("few:5"), parse_split("10/10/80")
+    (Few(per_class=5), (0.1, 0.1, 0.8))
+    """
+    word, _, number = text.partition(":")
+    if word != "few":
+        return parse_shares(text)
+    if not number.isdecimal() or int(number) < 1:
+        raise DataError(
+            "GFM145",
+            f"expected a number of labels a class such as few:5, got {text!r}",
+            fix="use few:K with K of at least 1",
+        )
+    return Few(int(number))
 
 
 def parse_shares(text: str) -> Shares:
@@ -52,7 +91,7 @@ def parse_shares(text: str) -> Shares:
 
 def stratified_split(
     y: Tensor,
-    sizes: Shares = (0.6, 0.2, 0.2),
+    sizes: Sizes = (0.6, 0.2, 0.2),
     *,
     seed: int,
     ids: Sequence[str] | None = None,
@@ -66,7 +105,8 @@ def stratified_split(
     Args:
         y: Classes, (N,), or labels of 0 and 1, (N, C), with -1 = unlabelled; or numbers, (N,), with
             NaN = unlabelled. Unlabelled nodes are in no part.
-        sizes: Shares of train, val and test; if their sum is below 1, the rest is in no part.
+        sizes: Shares of train, val and test; if their sum is below 1, the rest is in no part. Or
+            the number of training nodes of each class.
         seed: Random seed of the split.
         ids: Names of the nodes, (N,), unique. Default: their positions.
 
@@ -76,7 +116,9 @@ def stratified_split(
     Raises:
         DataError: GFM145 for sizes that are not shares, or ids of another length.
     """
-    if len(sizes) != 3 or not all(s >= 0 for s in sizes) or not 0 < sum(sizes) <= 1 + 1e-9:
+    if not isinstance(sizes, Few) and (
+        len(sizes) != 3 or not all(s >= 0 for s in sizes) or not 0 < sum(sizes) <= 1 + 1e-9
+    ):
         raise DataError(
             "GFM145",
             f"split sizes must be three shares from 0 to 1 with a sum of at most 1, got {sizes}",
@@ -98,12 +140,16 @@ def stratified_split(
     # Each class rounds at its own random point. Rounding to the nearest would send the second node
     # of each class of two nodes to the same part: 0.6/0.2 of 2 nodes is 1.2 and 1.6, so one node is
     # in train, one in val, and none of 50 such classes has a node in test.
-    offset = _uniform(stable_hash([f"class {c}" for c in range(len(counts))], seed=seed))
-    shares = np.round(np.cumsum(sizes), 12)  # 0.7 + 0.2 + 0.1 is 0.9999999999999999
-    bounds = np.floor(counts[None, :] * shares[:, None] + offset[None, :]).astype(np.int64)
-    bounds = np.minimum(bounds, counts[None, :])
-    if sizes[0] > 0:
-        bounds = np.maximum(bounds, np.minimum(counts, 1)[None, :])
+    if isinstance(sizes, Few):
+        train_size = np.minimum(counts, sizes.per_class)
+        bounds = np.stack([train_size, train_size, counts])
+    else:
+        offset = _uniform(stable_hash([f"class {c}" for c in range(len(counts))], seed=seed))
+        shares = np.round(np.cumsum(sizes), 12)  # 0.7 + 0.2 + 0.1 is 0.9999999999999999
+        bounds = np.floor(counts[None, :] * shares[:, None] + offset[None, :]).astype(np.int64)
+        bounds = np.minimum(bounds, counts[None, :])
+        if sizes[0] > 0:
+            bounds = np.maximum(bounds, np.minimum(counts, 1)[None, :])
 
     part = (rank[None, :] >= np.repeat(bounds, counts, axis=1)).sum(axis=0)  # 3 = left out
     masks = np.zeros((3, len(y)), dtype=bool)
@@ -113,12 +159,12 @@ def stratified_split(
     return train, val, test
 
 
-def with_split(graph: Graph, sizes: Shares = (0.6, 0.2, 0.2), *, seed: int) -> Graph:
+def with_split(graph: Graph, sizes: Sizes = (0.6, 0.2, 0.2), *, seed: int) -> Graph:
     """Return the graph with masks from :func:`stratified_split`.
 
     Args:
         graph: A graph with labels.
-        sizes: Shares of train, val and test.
+        sizes: Shares of train, val and test, or the number of training nodes of each class.
         seed: Random seed of the split.
 
     Raises:
