@@ -101,7 +101,7 @@ def test_the_result_is_compared_with_a_gcn_if_time_allows(
     out, done = fitted
     assert "\nGCN " in done.stdout
     assert "GCN" in json.loads((out / "split.json").read_text())["test"]
-    short = run(*args(tables, trunk, tmp_path / "m"), "--max-time", "1s")
+    short = run(*args(tables, trunk, tmp_path / "m"), "--max-time", "0.1s")
     assert short.exit_code == 0, short.stderr
     assert "GCN" not in short.stdout
     assert "skipped the GCN: it would take about" in short.stderr
