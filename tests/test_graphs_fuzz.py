@@ -1,4 +1,4 @@
-"""Any bytes give a graph or an error of ours; tools/fuzz_readers.py does this for longer."""
+"""Any bytes give a graph or an error of ours, in every reader."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Experts: several closed-form classifiers of one graph, weighted by their held-out loss.
 
-The head that pools their predictions is ``graphfm.model.heads.classify.ExpertHead``. Linear experts
-are ridges on different columns, their strength chosen by leave-one-out. One expert is boosted
-trees; others are shares of the known labels in reach. For training nodes, an expert returns its
-held-out prediction.
+``graphfm.model.heads.classify.ExpertHead`` pools their predictions. Linear experts are ridges on
+different columns; one expert is boosted trees; others are shares of the known labels in reach. For
+training nodes, an expert returns its held-out prediction.
 
 Shapes:
     N  nodes   Q  nodes asked for   n  nodes with known labels   E  experts   C  classes
@@ -181,14 +180,11 @@ def fit_experts(
 
     Returns:
         The experts, and their columns (N, E C) as :meth:`Experts.columns` returns them, with
-        held-out predictions for the training nodes. None, with a warning, if the graph is too
-        large.
+        held-out predictions for the training nodes. None, with a warning, for too large a graph.
     """
     if too_large(graph.num_nodes, num_classes):
-        log.warning(
-            "%s: %d nodes of %d classes are too many for experts: the ridge on node states and raw "
-            "features predicts alone", graph.name, graph.num_nodes, num_classes,
-        )  # fmt: skip
+        text = "%s: %d nodes of %d classes are too many for experts: the ridge on node states and "
+        log.warning(text + "raw features predicts alone", graph.name, graph.num_nodes, num_classes)
         return None
     assert graph.y is not None
     y = graph.y[nodes]

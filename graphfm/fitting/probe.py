@@ -1,7 +1,7 @@
 """The probe, where every fit begins: a frozen trunk whose head is solved in closed form.
 
-A classification head pools closed-form experts; the first is a ridge on the trunk's states. They
-are weighted by their held-out loss, and validation nodes correct the weights.
+A classification head pools closed-form experts by their held-out loss; the first is a ridge on the
+trunk's states. Validation nodes correct the weights.
 
 Shapes:
     N  nodes   Q  nodes asked for   R  raw columns   E  experts   C  classes
@@ -9,7 +9,6 @@ Shapes:
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -55,8 +54,7 @@ def bank_of(
         like: Scaling of the raw columns in the bank of the fit. Default: fitted to this graph.
         experts: Experts of the fit, whose columns follow the raw ones. Default: none.
     """
-    renamed = copy.copy(prepared)
-    object.__setattr__(renamed, "name", TARGET)
+    renamed = replace(prepared, name=TARGET)
     raw, scaling = scaled_multihop(prepared, like)
     if experts is not None:
         raw = torch.cat([raw, experts.columns(prepared, raw)], dim=1)

@@ -26,9 +26,7 @@ from graphfm.scaling.solve import DELTA, Problem, descend
 
 Range = tuple[float, float]
 
-GUESSES = (
-    12  # sets of exponents around the first guess; more change little: notebook/scaling-fits.md
-)
+GUESSES = 12  # sets of exponents around the first guess; more change little (scaling-fits.md)
 NULL = 1e-9  # singular values below this share of the largest count as zero
 
 

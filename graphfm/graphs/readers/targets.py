@@ -28,10 +28,8 @@ log = logging.getLogger(__name__)
 MANY = 50  # whole numbers from which a target is more likely a number than a class
 UNLABELLED = "-1"  # "no label" in the files of graph libraries
 SPLIT = "split"
-PARTS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
+PARTS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+PARTS |= {part: part for part in ("train", "val", "test")}
 MASK_COLUMNS = {f"{part}_mask": part for part in ("train", "val", "test")}
 
 
