@@ -28,7 +28,7 @@ from graphfm.graphs.readers.torch_data import read_torch
 if TYPE_CHECKING:
     from graphfm.graphs.readers.options import ReadOptions
 
-MARKUP = (".graphml", ".gml", ".gexf", ".json")
+MARKUP = (".graphml", ".gml", ".gexf", ".json", ".cyjs")
 OBJECTS = (".pkl",)
 PYG = ("edge_index", "adj_t", "edge_types")  # a PyG graph has one of these attributes
 SUFFIXES = (*MARKUP, ".npz", ".npy", ".pt", ".pth", ".h5ad", *OBJECTS)

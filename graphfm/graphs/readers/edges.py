@@ -26,6 +26,9 @@ RULES = {"sum": "summed", "mean": "their mean is taken", "first": "the first one
 MAX_COMPARED = 1_000_000  # ids up to which similar ones are searched for, which takes 1 s
 
 
+APOC = ("_id", "_start", "_end")  # columns of apoc.export.csv.all
+
+
 @dataclass(kw_only=True, eq=False)
 class EdgeList:
     """Edge list as text.
@@ -35,12 +38,14 @@ class EdgeList:
         ends: Ids of both ends of each line, two ``pyarrow.ChunkedArray`` of (E,).
         weight: Edge weights, (E,) float32. Default: none.
         all_ids: Ids of all nodes, (N,) text, where the file names them. Default: those of the ends.
+        directed: Direction of all edges, where a column says it. Default: unknown.
     """
 
     table: TableFile
     ends: tuple[Any, Any]
     weight: np.ndarray | None = None
     all_ids: Any | None = None
+    directed: bool | None = None
 
     def own_ids(self) -> Any:
         """Return the ids in the list, (N,), sorted as numbers if all are numbers, else as text."""
@@ -227,6 +232,15 @@ def read_edges(
         DataError: GFM109 for a weight that is not a finite number, GFM111 for an empty id, and the
             errors of :func:`choose_ends`.
     """
+    if set(APOC) <= set(table.names):
+        raise DataError(
+            "GFM106",
+            f"nodes and edges are in one table, with the columns {', '.join(APOC)}",
+            where=str(table.path),
+            why="apoc.export.csv.all of Neo4j writes such a table",
+            fix="export them apart (apoc.export.csv.query), or split the file: rows with a _start "
+            "are edges (--source _start --destination _end), the others nodes (--id _id)",
+        )
     fields = read_header(table.names)
     first, second, is_named = choose_ends(table, fields, source, destination, ids)
     both = table.text(list(dict.fromkeys((first, second))))
@@ -244,12 +258,23 @@ def read_edges(
     weight = next((f.raw for f in fields if f.name.casefold() in WEIGHTS), None)
     if weight in (first, second):
         weight = None
-    others = [f.raw for f in fields if f.raw not in (first, second, weight)]
+    kind = next((f.raw for f in fields if f.name.casefold() == "type"), None)
+    directed = None if kind in (None, first, second) else _stated_direction(table, kind)
+    used = (first, second, weight, *(() if directed is None else (kind,)))
+    others = [f.raw for f in fields if f.raw not in used]
     if others:
         log.warning("%s: %d columns of the edge list are not read: %s", table.path.name,
                     len(others), ", ".join(map(repr, others[:FEW])))  # fmt: skip
     values = None if weight is None else _weights(table, weight)
-    return EdgeList(table=table, ends=ends, weight=values)
+    return EdgeList(table=table, ends=ends, weight=values, directed=directed)
+
+
+def _stated_direction(table: TableFile, column: str) -> bool | None:
+    """Return true or false if all edges are "Directed" or all "Undirected", as Gephi writes."""
+    from pyarrow import compute as pc
+
+    words = pc.unique(pc.utf8_lower(table.text([column])[column])).to_pylist()
+    return {"directed": True, "undirected": False}.get(words[0] or "") if len(words) == 1 else None
 
 
 def clean_ids(table: TableFile, ids: Any, strip: bool) -> Any:

@@ -173,7 +173,7 @@ def _read_tables(
         pairs,
         num_nodes=len(ids),
         name=name,
-        directed=options.directed,
+        directed=listed.directed if options.directed is None else options.directed,
         node_ids=_names(ids),
         **fields,
     )

@@ -26,7 +26,7 @@ def read_markup(
 
     Args:
         path: Path of the file.
-        suffix: ``.graphml``, ``.gml``, ``.gexf`` or ``.json``.
+        suffix: ``.graphml``, ``.gml``, ``.gexf``, ``.json`` or ``.cyjs``.
         name: Id of the graph.
         options: Options; ``target``, ``need_target``, ``features``, ``id``, ``directed`` and
             ``task`` are read.
@@ -53,7 +53,7 @@ def _parsed(path: Path, suffix: str, directed: bool | None) -> Any:
     """Return the file as a NetworkX graph."""
     import networkx as nx
 
-    if suffix == ".json":
+    if suffix in (".json", ".cyjs"):
         return read_json(path)
     if suffix != ".gml":
         return read_xml(path, suffix, directed)

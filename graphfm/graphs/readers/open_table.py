@@ -49,7 +49,8 @@ def open_table(path: Path | TableFile, *, header: bool | None = None) -> TableFi
         return path
     if not path.is_file():
         what = "expected a table, got a folder" if path.is_dir() else f"no such file: {path.name}"
-        raise DataError("GFM103", what, where=str(path))
+        fix = "give one file; Spark writes one after coalesce(1)" if path.is_dir() else ""
+        raise DataError("GFM103", what, where=str(path), fix=fix)
     check_packed(path)
     if path.name.endswith(".parquet"):
         return _open_parquet(path)
@@ -99,6 +100,9 @@ def open_table(path: Path | TableFile, *, header: bool | None = None) -> TableFi
     return table
 
 
+CONVERT = "NetworkX reads it, and networkx.write_graphml writes a file that is read here"
+
+
 def _refuse_other_formats(text: str, path: Path) -> None:
     """Raise an error for text that is JSON, XML or Matrix Market, with the suffix that reads it."""
     start = text.lstrip()
@@ -106,6 +110,10 @@ def _refuse_other_formats(text: str, path: Path) -> None:
         "%%MatrixMarket": ("Matrix Market", "give it the suffix .mtx"),
         "{": ("JSON", "give it the suffix .jsonl (one object per line) or .json (node-link)"),
         "[{": ("JSON", "write one object per line, with the suffix .jsonl"),
+        ">>graph6<<": ("graph6", CONVERT),
+        ">>sparse6<<": ("sparse6", CONVERT),
+        "@prefix": ("RDF (Turtle)", "write a table with the columns subject and object"),
+        "<http": ("RDF (N-Triples)", "write a table with the columns subject and object"),
         "<": ("XML", "give it the suffix .graphml or .gexf"),
     }
     for mark, (what, fix) in fixes.items():
@@ -115,11 +123,13 @@ def _refuse_other_formats(text: str, path: Path) -> None:
     if re.match(r"(Creator\s.*\n\s*)?graph\s*\[", start):
         raise DataError("GFM108", "expected a table, but it is GML", where=str(path),
                         fix="give it the suffix .gml")  # fmt: skip
-    if re.match(r"\*vertices\b", start, re.IGNORECASE):
-        raise DataError(
-            "GFM108", "expected a table, but it is Pajek", where=str(path),
-            fix="networkx.read_pajek and networkx.write_graphml convert it",
-        )  # fmt: skip
+    for pattern, what in (
+        (r"\*vertices\b", "Pajek"),
+        (r"(strict\s+)?(di)?graph\b.*\{", "Graphviz"),
+    ):
+        if re.match(pattern, start, re.IGNORECASE):
+            raise DataError("GFM108", f"expected a table, but it is {what}", where=str(path),
+                            fix=CONVERT)  # fmt: skip
 
 
 def _single_spaces(path: Path, gzipped: bool) -> bytes:

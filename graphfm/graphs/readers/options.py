@@ -87,7 +87,7 @@ class ReadOptions:
 WHOLE = ("target", "need_target", "task", "directed", "nodes")  # options of every format
 OWN = ("obsp", "split")  # options of one format
 APPLY = {
-    **dict.fromkeys((".graphml", ".gexf", ".gml", ".json"), (*WHOLE, "features", "id")),
+    **dict.fromkeys((".graphml", ".gexf", ".gml", ".json", ".cyjs"), (*WHOLE, "features", "id")),
     **dict.fromkeys((".npz", ".npy", ".pt", ".pth", ".pkl"), (*WHOLE, "split")),
     ".h5ad": (*WHOLE, "obsp"),
     ".mtx": tuple(

@@ -18,6 +18,8 @@ MAGIC = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "a zip archive (an .xlsx or .npz is one)",
     b"PAR1": "Parquet",
+    b"ARROW1": "Arrow or Feather",
+    b"SQLite format 3": "an SQLite database",
     b"\x89HDF": "HDF5",
     b"\x93NUMPY": "a NumPy array",
     b"\xff\xfe": "UTF-16 text",

@@ -109,6 +109,7 @@ def _mend_graphml(root: Element, graph: Element, space: str, path: Path) -> None
 
 def _mend_gexf(root: Element, graph: Element, space: str, path: Path) -> None:
     """Declare every attribute with a type that its values have, and leave dates of nodes out."""
+    _keep_label_attribute(graph, space, path)
     if graph.get("timeformat", "").lower() in ("date", "datetime"):
         timed = 0
         for element in graph.iter():
@@ -152,6 +153,33 @@ def _mend_gexf(root: Element, graph: Element, space: str, path: Path) -> None:
             for cells, cell in items:
                 if found != "string" and not (cell.get("value") or "").strip():
                     cells.remove(cell)
+
+
+def _keep_label_attribute(graph: Element, space: str, path: Path) -> None:
+    """Put an attribute called ``label`` in the place of the name that a node has for people.
+
+    NetworkX reads that name as the attribute ``label``.
+    """
+    declared = {
+        str(attribute.get("id")): attribute
+        for group in graph.findall(f"{space}attributes")
+        if group.get("class") == "node"
+        for attribute in group.findall(f"{space}attribute")
+        if attribute.get("title") == "label"
+    }
+    if not declared:
+        return
+    default = next(iter(declared.values())).findtext(f"{space}default")
+    named = 0
+    for node in graph.iter(f"{space}node"):
+        named += node.attrib.pop("label", None) is not None
+        cells = (c for group in node.findall(f"{space}attvalues") for c in group)
+        value = next((c.get("value") for c in cells if c.get("for") in declared), default)
+        if value is not None:
+            node.set("label", value)
+    if named:
+        log.warning("%s: the names of nodes for people are not read, because an attribute is "
+                    "called 'label' too", path.name)  # fmt: skip
 
 
 def _fitting_type(kind: str, values: list[str | None]) -> str:
