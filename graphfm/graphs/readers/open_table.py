@@ -125,9 +125,9 @@ def _refuse_other_formats(text: str, path: Path) -> None:
                         fix="give it the suffix .gml")  # fmt: skip
     for pattern, what in (
         (r"\*vertices\b", "Pajek"),
-        (r"(strict\s+)?(di)?graph\b.*\{", "Graphviz"),
+        (r"(/\*.*?\*/\s*)?(strict\s+)?(di)?graph\b[^\n]*\{", "Graphviz"),
     ):
-        if re.match(pattern, start, re.IGNORECASE):
+        if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
             raise DataError("GFM108", f"expected a table, but it is {what}", where=str(path),
                             fix=CONVERT)  # fmt: skip
 
