@@ -65,7 +65,7 @@ def test_the_suffix_of_cytoscape_is_json(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("g.dot", "graph {\n  0;\n 0 -- 1;\n}\n", "Graphviz"),
-        ("ig.dot", "/* Created by igraph\\n 1.0 */\\ngraph {\\n  0;\\n}\\n", "Graphviz"),
+        ("ig.dot", "/* Created by igraph\n 1.0 */\ngraph {\n  0;\n}\n", "Graphviz"),
         ("g.gv", "strict digraph G {\n a -> b }", "Graphviz"),
         ("g.s6", ">>sparse6<<:Fa@x^\n", "sparse6"),
         ("g.g6", ">>graph6<<A_\n", "graph6"),
