@@ -7,12 +7,15 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch_geometric.data import Data
 
+from graphfm.errors import DataError
 from graphfm.graphs.classes import class_values, dtype_of_names
-from graphfm.graphs.inputs import read_graph
+from graphfm.graphs.convert import features
+from graphfm.graphs.inputs import is_rows, read_graph
 
 EDGES = torch.tensor([[0, 1, 2], [1, 2, 0]])
 
@@ -84,3 +87,19 @@ def test_values_go_out_as_they_came() -> None:
         found = class_values(names, dtype_of_names(names))
         assert found.tolist() == values
     assert class_values(("1", "2"), "<f4").dtype == np.float32
+
+
+def test_a_series_of_ids_beside_a_table_of_edges_is_no_ambiguity() -> None:
+    """Seen to fail (GFM105): a Series with as many labels as the table has rows may be rows."""
+    edges = pd.DataFrame({"u": ["a", "b", "c", "d", "e"], "v": ["b", "c", "d", "e", "a"]})
+    y = pd.Series([0, 1, 0, 1], index=["a", "b", "c", "d"])
+    assert not is_rows(edges.rename(columns={"u": "source", "v": "target"}), y)
+
+
+def test_an_array_of_objects_holds_numbers_or_is_refused() -> None:
+    """Seen to fail: TypeError of torch."""
+    x = np.array([[1, 2.5], [3, None]], dtype=object)
+    found = features(x)
+    assert found is not None and found.shape == (2, 2)
+    with pytest.raises(DataError, match="GFM117.*Python objects"):
+        features(np.array([["red"], ["blue"]], dtype=object))

@@ -209,6 +209,24 @@ def from_networkx(graph: Any, *, name: str = "graph") -> Graph:
     return made.replace(num_duplicates=parallel) if parallel else made
 
 
+def _numeric(x: Any) -> Any:
+    """Return an array of Python objects as numbers; anything else as it is.
+
+    Raises:
+        DataError: GFM117 for an object that is no number.
+    """
+    if not (isinstance(x, np.ndarray) and x.dtype.kind == "O"):
+        return x
+    try:
+        return np.asarray(x).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            "GFM117",
+            f"x must hold numbers, got an array of Python objects: {error}",
+            fix="pass a table (pandas, polars, pyarrow) for columns of text, dates or categories",
+        ) from None
+
+
 def features(x: Any) -> Tensor | sparse.csr_array | None:
     """Return features in the form of :class:`Graph`, (N, F); wide ones with many zeros as CSR.
 
@@ -226,7 +244,7 @@ def features(x: Any) -> Tensor | sparse.csr_array | None:
     if sparse.issparse(x):
         matrix = sparse.csr_array(x).astype(np.float32)
     else:
-        x = torch.as_tensor(x).detach().cpu().to(torch.float32)
+        x = torch.as_tensor(_numeric(x)).detach().cpu().to(torch.float32)
         x = x[:, None] if x.ndim == 1 else x
         wide = x.ndim == 2 and x.shape[1] >= SPARSE_COLUMNS
         if not _may_be_identity(x) and not (wide and _density(x) < SPARSE_DENSITY):

@@ -25,6 +25,7 @@ from graphfm.graphs.convert import features
 from graphfm.graphs.graph import Graph
 from graphfm.graphs.readers.containers import kind_of, read_object
 from graphfm.graphs.readers.files import checked, is_graph_file, read_file, read_tables
+from graphfm.graphs.readers.given_labels import names_nodes
 from graphfm.graphs.readers.memory import has_ends, is_adjacency, is_table, table_in_memory
 from graphfm.graphs.readers.options import ReadGraph, Reading, ReadOptions, refuse_unused
 from graphfm.graphs.readers.tables import TableFile
@@ -200,6 +201,8 @@ def is_rows(thing: Any, y: Any) -> bool:
     if not is_matrix(thing) or isinstance(y, Mapping) or is_adjacency(thing):
         return False
     if y is not None and is_table(thing) and has_ends(thing):
+        if names_nodes(y) and len(y) != len(thing):
+            return False
         raise DataError(
             "GFM105",
             "a table that names two ends with y may hold edges or rows of features",

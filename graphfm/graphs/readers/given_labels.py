@@ -34,9 +34,10 @@ def with_labels(graph: Graph, y: Any, *, task: Task) -> Graph:
     """
     if isinstance(y, Mapping):
         y = _by_id(list(y), list(y.values()), graph)
-    elif hasattr(y, "iloc") and hasattr(y, "index") and np.ndim(y) == 1:
-        counts = [*y.index] == [*range(len(y))]
-        y = y.to_numpy() if counts else _by_id(list(y.index), list(y), graph)
+    elif names_nodes(y):
+        y = _by_id(list(y.index), list(y), graph)
+    elif hasattr(y, "iloc") and np.ndim(y) == 1:
+        y = y.to_numpy()
     return graph.replace(**{"class_names": (), **given_labels(y, task=task)})
 
 
@@ -66,6 +67,13 @@ def given_labels(y: Any, *, task: Task = "auto") -> dict[str, Any]:
     column = arrow_column(values.tolist() if values.dtype.kind == "O" else values)
     table = column_table("y", [("y", column)])
     return read_labels(table, {"y": table.text(["y"])["y"]}, task=task)
+
+
+def names_nodes(y: Any) -> bool:
+    """Return true for a pandas Series whose index holds ids, not the positions 0, 1, 2, ..."""
+    if not (hasattr(y, "iloc") and hasattr(y, "index") and np.ndim(y) == 1):
+        return False
+    return [*y.index] != [*range(len(y))]
 
 
 def _by_id(keys: list[Any], values: list[Any], graph: Graph) -> np.ndarray:
