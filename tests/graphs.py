@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from graphfm.checkpoint.manifest import list_file
+from graphfm.checkpoint.split_json import PARTS, SPLIT_JSON, split_text
 from graphfm.config.recipe import ModelConfig
 from graphfm.graphs.catalog.sources.synthetic import Config
 from graphfm.graphs.features.prepare import PreparedGraph, prepare
@@ -14,6 +18,7 @@ from graphfm.graphs.graph import Graph
 from graphfm.model.graphfm import GraphFM
 from graphfm.sampling.bank import GraphBank
 from graphfm.sampling.batch import GraphBatch, make_batch, sample_context
+from graphfm.storage import whole_file
 
 
 def synthetic(name: str = "small", **fields: object) -> Graph:
@@ -80,3 +85,22 @@ def batch_of(
         seed=0,
         epoch=epoch,
     )
+
+
+def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
+    """Write ``split.json`` as version 0.1.0 did, into the folder of a fitted model.
+
+    Args:
+        folder: Folder of the fitted model.
+        graph: The graph with its split.
+        facts: Arguments of the fit and its results, as plain data.
+    """
+    ids = graph.ids()
+    nodes = {
+        part: [ids[i] for i in mask.nonzero().flatten().tolist()]
+        for part in PARTS
+        if (mask := getattr(graph, f"{part}_mask")) is not None
+    }
+    with whole_file(folder / SPLIT_JSON) as path:
+        path.write_text(split_text(nodes, facts), encoding="utf-8")
+    list_file(folder, SPLIT_JSON)

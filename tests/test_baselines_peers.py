@@ -167,7 +167,7 @@ def test_a_search_ends_in_time(quick, caplog):
 
 
 def test_a_search_has_at_least_ten_trials():
-    """Its own limit counts after them, and later trials stop. Seen to fail with MIN_TRIALS 0."""
+    """The time limit of a search counts after them; later trials do not begin."""
     graph = blocks()
     train, val, _ = thirds(graph.num_nodes)
     found = fit_peer("logistic", graph, train, val, seed=0, trials=24, search_seconds=0.0)
@@ -176,10 +176,7 @@ def test_a_search_has_at_least_ten_trials():
 
 @pytest.mark.parametrize("kind", NETWORKS[1:])
 def test_networks_learn_an_embedding_of_each_node_without_features(quick, kind):
-    """As the default; columns that our model reads stand beside it, and a search drops either.
-
-    Two communities with a label each: degree says nothing. Seen to fail with the input "degree".
-    """
+    """Embeddings, degree and positions are the default; a search may leave any of them out."""
     graph = blocks(features="none")
     train, val, rest = thirds(graph.num_nodes)
     found = fit_peer(kind, graph, train, val, seed=0)
@@ -191,7 +188,7 @@ def test_networks_learn_an_embedding_of_each_node_without_features(quick, kind):
 
 
 def test_a_gcn_knows_communities_of_a_graph_without_features():
-    """By its embeddings, and not by degree alone."""
+    """Embeddings tell the communities apart; degree alone does not."""
     graph = blocks(features="none")
     train, val, rest = thirds(graph.num_nodes)
 
@@ -205,7 +202,7 @@ def test_a_gcn_knows_communities_of_a_graph_without_features():
 
 @pytest.mark.parametrize("kind", ("logistic", "trees", "mlp", "correct-and-smooth"))
 def test_peers_without_embeddings_read_positions(kind):
-    """They know the communities from positions. Seen to fail (0.4) with the input "degree"."""
+    """Log degree and positions are the default, and positions tell the communities apart."""
     graph = blocks(features="none")
     train, val, rest = thirds(graph.num_nodes)
     found = fit_peer(kind, graph, train, val, seed=0)
@@ -214,7 +211,7 @@ def test_peers_without_embeddings_read_positions(kind):
 
 
 def test_positions_are_offered_beside_features():
-    """To every peer that reads features. Seen to fail with them offered to none."""
+    """Every peer that reads features may read positions beside them."""
     graph = blocks()
     task = Task.of(graph, *thirds(graph.num_nodes)[:2])
     width = task.own_features.shape[1]

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from graphfm.checkpoint.folder import Checkpoint
-from graphfm.checkpoint.split_json import read_split, save_split
+from graphfm.checkpoint.split_json import read_split
 from graphfm.errors import CheckpointError, DataError
 from graphfm.estimator import GraphFMClassifier, load_fitted
 from graphfm.fitting.ensemble import members_of
 from graphfm.graphs.inputs import as_graph
 from graphfm.model.graphfm import GraphFM
+from tests.graphs import save_split
 from tests.test_checkpoint_folder import relist, unlist
 
 ODD = [None, "text", [], {}, -1, 10**9, 1.5, float("nan"), float("inf"), True, [None], {"a": 1}]

@@ -18,7 +18,7 @@ from graphfm.graphs.graph import Graph
 from graphfm.graphs.inputs import as_graph
 from graphfm.graphs.readers.files import read_file
 from graphfm.graphs.readers.options import ReadOptions
-from tests.graphs import small_model, synthetic, three_graphs
+from tests.graphs import save_split, small_model, synthetic, three_graphs
 
 
 def run(*args: str | Path) -> Result:
@@ -105,8 +105,6 @@ def test_the_reading_is_saved_by_the_estimator_alone(by_command: Path) -> None:
 
 def test_a_folder_of_the_version_before_is_read_as_it_was(tables: Path, by_command: Path) -> None:
     """Its estimator got a graph, and split.json held how the table was read."""
-    from graphfm.checkpoint.split_json import save_split
-
     options = ReadOptions(nodes=tables / "nodes.csv", target="label")
     read = read_file(tables / "edges.csv", options)
     assert read.plan is not None

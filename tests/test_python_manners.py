@@ -91,7 +91,7 @@ def test_texts_fit_a_screen() -> None:
 
 
 def test_a_folder_that_calls_the_seed_seed_is_loaded(tmp_path: Path) -> None:
-    """As version 0.1.0 wrote it."""
+    """Version 0.1.0 wrote ``seed`` in place of ``random_state``."""
     graph = synthetic("mine", num_nodes=40)
     GraphFMClassifier("random", tune="probe", random_state=3).fit(graph).save(tmp_path / "new")
     assert GraphFMClassifier.load(tmp_path / "new").random_state == 3

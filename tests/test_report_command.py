@@ -15,6 +15,7 @@ from graphfm.checkpoint.manifest import list_file
 from graphfm.cli.report import report
 from graphfm.errors import CheckpointError, DataError, OutputError
 from graphfm.estimator import GraphFMClassifier
+from tests.graphs import save_split
 from tests.pages import faults_of, read
 
 own = typer.Typer()
@@ -27,7 +28,6 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "karate"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHFM_HOME", str(folder.parent / "home"))
-        from graphfm.checkpoint.split_json import save_split
         from graphfm.cli.comparison import split_graph
         from graphfm.graphs.inputs import as_graph
 

@@ -75,7 +75,7 @@ def test_gradients_of_rows_are_the_same_bits_at_any_number_of_threads(two_thread
 
 
 def test_two_runs_with_two_threads_have_the_same_weights(two_threads, tmp_path) -> None:
-    """Of pretraining. Seen to fail with ``x[index]`` in the model.
+    """Two pretraining runs are equal bit for bit. Seen to fail with ``x[index]`` in the model.
 
     ``tests/crashes.py`` resumes runs with two threads.
     """
@@ -94,7 +94,7 @@ def test_two_runs_with_two_threads_have_the_same_weights(two_threads, tmp_path) 
 
 
 def test_two_fits_with_two_threads_predict_the_same_bits(two_threads, monkeypatch) -> None:
-    """As on a large graph. And so do two predictions of one fit."""
+    """Two fits, and two predictions of one fit, are equal with the threads of a large graph."""
     monkeypatch.setattr(machine, "SMALL_GRAPH", 0)
     graph = with_split(synthetic("even", num_nodes=150, num_features=8), (0.5, 0.3, 0.2), seed=0)
     found = []

@@ -143,14 +143,9 @@ def scaled_features(graph: Graph) -> Features | None:
         rows = _unit_rows(sparse.csr_array(raw))
         return rows if density <= MAX_SPARSE_DENSITY else rows.toarray()
     if isinstance(raw, np.ndarray):
-        return _standardised(raw)
+        return standardised(raw)
     # Centring would make a sparse matrix dense.
-    return _unit_columns(raw) if density <= MAX_SPARSE_DENSITY else _standardised(raw.toarray())
-
-
-def scaled_positions(pe: np.ndarray) -> np.ndarray:
-    """Scale the positional encoding that our model reads, (N, P), to mean 0 and deviation 1."""
-    return _standardised(pe)
+    return _unit_columns(raw) if density <= MAX_SPARSE_DENSITY else standardised(raw.toarray())
 
 
 def degree_features(graph: Graph) -> np.ndarray:
@@ -209,7 +204,8 @@ def _canonical(matrix: sparse.sparray) -> sparse.csr_array:
     return rows
 
 
-def _standardised(x: np.ndarray) -> np.ndarray:
+def standardised(x: np.ndarray) -> np.ndarray:
+    """Scale columns to mean 0 and standard deviation 1, clipped at +-8, (N, F) float32."""
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=~constant)

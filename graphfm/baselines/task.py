@@ -26,7 +26,7 @@ from graphfm.baselines.inputs import (
     known_labels,
     normalised_adjacency,
     scaled_features,
-    scaled_positions,
+    standardised,
 )
 from graphfm.baselines.sparse import AttentionEdges, Inputs, Matrix
 from graphfm.graphs.features.multihop import multihop
@@ -150,7 +150,7 @@ class Task:
                 if name == "degree":
                     blocks.append(degree_features(self.graph))
                 elif name == "positions":
-                    blocks.append(scaled_positions(self.prepared.pe.numpy()))
+                    blocks.append(standardised(self.prepared.pe.numpy()))
                 elif name == "features":
                     scaled = self.prepared.x.numpy() if transformed else self.own_features
                     assert scaled is not None

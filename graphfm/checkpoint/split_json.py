@@ -7,16 +7,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphfm.checkpoint.checks import FIX
 from graphfm.checkpoint.folder import Checkpoint
-from graphfm.checkpoint.manifest import list_file, read_json
+from graphfm.checkpoint.manifest import read_json
 from graphfm.errors import CheckpointError
-from graphfm.storage import whole_file
-
-if TYPE_CHECKING:
-    from graphfm.graphs.graph import Graph
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +30,8 @@ def split_text(nodes: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) -> 
     return json.dumps({**facts, "nodes": nodes}, indent=1)
 
 
-def save_split(folder: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
-    """Write ``split.json`` into the folder of a fitted model, and list it in the manifest.
-
-    Args:
-        folder: Folder of the fitted model.
-        graph: The graph with its split.
-        facts: Arguments of the fit and its results, as plain data.
-    """
-    ids = graph.ids()
-    nodes = {
-        part: [ids[i] for i in mask.nonzero().flatten().tolist()]
-        for part in PARTS
-        if (mask := getattr(graph, f"{part}_mask")) is not None
-    }
-    with whole_file(folder / SPLIT_JSON) as path:
-        path.write_text(split_text(nodes, facts), encoding="utf-8")
-    list_file(folder, SPLIT_JSON)
-
-
 def read_split(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Read what :func:`save_split` wrote; empty for a model of rows of features.
+    """Read ``split.json``; empty for a model of rows of features.
 
     In a folder of format 1 the manifest does not list the file. It is read with a warning.
 

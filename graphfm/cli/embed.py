@@ -61,14 +61,5 @@ def embed(
     if as_json:
         show_json({"out": str(out), "num_nodes": len(states), "dim": states.shape[1]})
     note(f"{states.shape[0]:,} x {states.shape[1]} numbers written to {out}")
-    suggest_scores(
-        model,
-        graph,
-        read,
-        fit,
-        nodes=nodes,
-        target=target,
-        unknown_nodes=unknown_nodes,
-        directed=directed or None,
-        undirected=directed is False or None,
-    )
+    flags = {"nodes": nodes, "target": target, "unknown_nodes": unknown_nodes}
+    suggest_scores(model, graph, read, fit, directed=directed, **flags)

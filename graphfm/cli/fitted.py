@@ -54,7 +54,13 @@ def open_fitted(
 
 
 def suggest_scores(
-    model: Path, text: str, graph: Graph, fit: Mapping[str, Any], **flags: object
+    model: Path,
+    text: str,
+    graph: Graph,
+    fit: Mapping[str, Any],
+    *,
+    directed: bool | None,
+    **flags: object,
 ) -> None:
     """Print the command that scores the predictions of a graph, if there are labels to score with.
 
@@ -63,8 +69,8 @@ def suggest_scores(
         text: The graph, as the command line names it.
         graph: The graph that was predicted.
         fit: Content of ``split.json``.
-        **flags: Further flags of the command: True for one without a value, None for one that was
-            not given.
+        directed: Direction that was asked for. None for none.
+        **flags: Further flags of the command, None for one that was not given.
     """
     if graph.y is None or not bool(graph.labelled.any()):
         next_step("graphfm inspect", model)
@@ -72,9 +78,9 @@ def suggest_scores(
     tested = set((fit.get("nodes") or {}).get("test", ()))
     known = zip(graph.ids(), graph.labelled.tolist(), strict=True)
     has_test = any(labelled and name in tested for name, labelled in known)
-    given = {**flags, "on": None if has_test else "all"}
     words: list[object] = []
-    for name, value in given.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    for name, value in flags.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", value]
+    words += [] if directed is None else ["--directed" if directed else "--undirected"]
+    words += [] if has_test else ["--on", "all"]
     next_step("graphfm evaluate --model", model, "--graph", text, *words)

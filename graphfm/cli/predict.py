@@ -112,17 +112,8 @@ def predict(
     if as_json:
         show_json(facts)
     note(f"{facts['num_nodes']:,} predictions written to {out}")
-    suggest_scores(
-        model,
-        graph,
-        read,
-        fit,
-        nodes=nodes,
-        target=target,
-        unknown_nodes=unknown_nodes,
-        directed=directed or None,
-        undirected=directed is False or None,
-    )
+    flags = {"nodes": nodes, "target": target, "unknown_nodes": unknown_nodes}
+    suggest_scores(model, graph, read, fit, directed=directed, **flags)
 
 
 def _numbers(

@@ -55,6 +55,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
 
     # Of the graph of the fit; none is saved.
     _bank: GraphBank | None = None
+    _order: Order | None = None
     _given_masks: tuple[Tensor, Tensor] | None = None
 
     def __init__(
@@ -171,7 +172,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         self.graph_, self.graph_name_ = known, known.name
         no_masks = train_mask is None and val_mask is None
         learned = (train[order.places], val[order.places])
-        self._given_masks, self._bank = None if no_masks else learned, None
+        self._given_masks, self._bank, self._order = None if no_masks else learned, None, order
         self.split_ = {} if self._of_rows else split_ids(known, *learned)
         return self.refit_all() if self.refit else self
 
@@ -185,8 +186,8 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
             DataError: GFM124 for a loaded model, which does not hold its graph.
         """
         known = self._graph(None)
-        assert self.order_ is not None
-        order = self.order_.order_of(known)
+        order = self._order_of(known)
+        assert order is not None
         fitted = refit(
             self.model_,
             self._prepared(known, order),
@@ -230,8 +231,8 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for pickling, without the bank of the graph, which is built again when needed."""
-        return {k: v for k, v in super().__getstate__().items() if k != "_bank"}
+        """State for pickling, without what is made again from the graph when needed."""
+        return {k: v for k, v in super().__getstate__().items() if k not in ("_bank", "_order")}
 
     def masks_given_for(self, graph: Graph) -> tuple[Tensor, Tensor] | None:
         """Training and validation nodes of the fit, if masks were passed and it had this graph."""
@@ -342,7 +343,7 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         asked = mask_of(mask, known, None).nonzero().flatten()
         if not len(asked):
             raise DataError("GFM133", "there is no node to predict", where=known.name)
-        order = None if self.order_ is None else self.order_.order_of(known)
+        order = self._order_of(known)
         places, by_place = (asked if order is None else order.places[asked]).sort()
         back, sampling = inverse(by_place), {"seed": self.random_state, **SAMPLING}
         if self.rows_ is not None and known.num_edges == 0:
@@ -361,6 +362,19 @@ class GraphEstimator(FittedAttributes, BaseEstimator):
         places = mask_of(mask, graph, None).nonzero().flatten().tolist()
         ids, parts = graph.ids(), self.parts_of(graph)
         return [ids[i] for i in places], None if parts is None else [parts[i] for i in places]
+
+    def _order_of(self, graph: Graph) -> Order | None:
+        """Return the canonical order of a graph, once for that of the fit: 3 s at 100,000 nodes.
+
+        None keeps the user's order, as for folders of version 0.1.0.
+        """
+        if self.order_ is None:
+            return None
+        if graph is not self.graph_:
+            return self.order_.order_of(graph)
+        if self._order is None:
+            self._order = self.order_.order_of(graph)
+        return self._order
 
     def _prepared(self, graph: Graph, order: Order | None) -> PreparedGraph:
         """Prepare a graph as in the fit; folders of version 0.1.0 keep the user's order."""
